@@ -1,0 +1,100 @@
+"""The command: runs the benchmarks, shows what they found and writes it down."""
+
+from __future__ import annotations
+
+import json
+import os
+import platform
+import sqlite3
+from collections.abc import Sequence
+from importlib.metadata import PackageNotFoundError, version
+from importlib.util import find_spec
+from typing import Any
+
+from rich.console import Console
+
+from benchmarks import plot, report
+from benchmarks.findings import findings
+from benchmarks.measure import Session
+from benchmarks.model import Results, SystemName
+from benchmarks.options import Options, parse
+
+_INSTALL = "pip install 'sagakit[bench]'"
+_NEEDED_FOR = {
+    "dbos": "DBOS Transact",
+    "psutil": "memory by RSS",
+    "matplotlib": "the plot",
+}
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Runs `python -m benchmarks`; the exit status is 1 if a system could not be measured."""
+    options = parse(arguments)
+    console = _console()
+    missing = _missing(console)
+    systems = tuple(name for name in SystemName if name not in missing)
+    probes = ("tracemalloc",) if "psutil" in missing else ("rss", "tracemalloc")
+    with console.status("starting") as status:
+        session = Session(options, systems, probes, say=status.update)
+        session.results.machine = _machine()
+        session.results.settings = _settings(options)
+        results = session.run()
+    verdict = findings(results)
+    report.show(console, results, verdict)
+    options.out.parent.mkdir(parents=True, exist_ok=True)
+    options.out.write_text(json.dumps(results.as_json(verdict), indent=2) + "\n")
+    console.print(f"Wrote {options.out}", highlight=False)
+    if results.windows and "matplotlib" not in missing:
+        _plot(options, results, console)
+    return 1 if results.failed else 0
+
+
+def _console() -> Console:
+    """A console on which the tables fit, also where the output is a file."""
+    console = Console()
+    return console if console.is_terminal else Console(width=max(console.width, 130))
+
+
+def _missing(console: Console) -> set[str]:
+    """Which packages are not installed; says what is skipped for lack of each."""
+    missing = {package for package in _NEEDED_FOR if find_spec(package) is None}
+    for package in sorted(missing):
+        line = f"{_NEEDED_FOR[package]} skipped: {package} is not installed; {_INSTALL}"
+        console.print(line, markup=False, highlight=False)
+    return missing
+
+
+def _plot(options: Options, results: Results, console: Console) -> None:
+    options.plot.parent.mkdir(parents=True, exist_ok=True)
+    plot.draw(results.windows, options.plot)
+    console.print(f"Wrote {options.plot}", highlight=False)
+
+
+def _machine() -> dict[str, Any]:
+    """What the numbers depend on, without naming the machine."""
+    return {
+        "system": f"{platform.system()} {platform.machine()}",
+        "cpus": os.cpu_count(),
+        "python": platform.python_version(),
+        "sqlite": sqlite3.sqlite_version,
+        "sagakit": _version("sagakit"),
+        "dbos": _version("dbos"),
+    }
+
+
+def _version(distribution: str) -> str | None:
+    try:
+        return version(distribution)
+    except PackageNotFoundError:
+        return None
+
+
+def _settings(options: Options) -> dict[str, Any]:
+    """How the run was made, without paths."""
+    return {
+        "rounds": options.rounds,
+        "seconds": options.seconds,
+        "parts": list(options.parts),
+        "quick": options.quick,
+        "dbos_wal": options.dbos_wal,
+    }

@@ -1,0 +1,139 @@
+"""The command line's options."""
+
+from __future__ import annotations
+
+import argparse
+import tempfile
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from benchmarks.model import CONCURRENCIES, Case, SystemName
+
+PARTS = ("throughput", "saga-case", "memory", "recovery", "size")
+_RESULTS = Path(__file__).parent / "results"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Counts:
+    """How many sagas a part uses, ours and DBOS's.
+
+    Sizes and memory are reported for each saga, so the slower system can do with fewer.
+    """
+
+    memory: dict[SystemName, int]
+    recovery: dict[SystemName, int]
+    size: dict[SystemName, int]
+
+
+_FULL = Counts(
+    memory={SystemName.LIBRARY: 10_000, SystemName.DBOS: 1_000},
+    recovery={SystemName.LIBRARY: 1_000, SystemName.DBOS: 1_000},
+    size={SystemName.LIBRARY: 2_000, SystemName.DBOS: 500},
+)
+_QUICK = Counts(
+    memory={SystemName.LIBRARY: 10_000, SystemName.DBOS: 200},
+    recovery={SystemName.LIBRARY: 1_000, SystemName.DBOS: 100},
+    size={SystemName.LIBRARY: 1_000, SystemName.DBOS: 100},
+)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Options:
+    """What to run, and how long.
+
+    Attributes:
+        parts: Which of `PARTS`.
+        rounds: How often each system is measured, in turn with the others.
+        seconds: How long a window starts new sagas.
+        directory: Where the databases are made: the disk that is measured.
+        out: The JSON file to write.
+        plot: The plot to write; its suffix says the format.
+        quick: Whether to stay under a minute, with wider spread.
+        dbos_wal: Whether DBOS's database is put into WAL mode, which is not its default.
+    """
+
+    parts: tuple[str, ...]
+    rounds: int
+    seconds: float
+    directory: Path
+    out: Path
+    plot: Path
+    quick: bool
+    dbos_wal: bool
+
+    @property
+    def counts(self) -> Counts:
+        """How many sagas the parts that count them use."""
+        return _QUICK if self.quick else _FULL
+
+    def windows(self, number: int) -> list[tuple[Case, int]]:
+        """What each system is measured at in round `number`: cases and concurrencies.
+
+        A window lasts until 256 sagas of the slowest system have ended, and undoing takes twice
+        as long as going forward; so a quick run has the saga case once, and not at 256.
+        """
+        windows = []
+        if "throughput" in self.parts:
+            windows += [(Case.COMPLETED, clients) for clients in CONCURRENCIES]
+        if "saga-case" in self.parts:
+            few = [clients for clients in CONCURRENCIES if clients < CONCURRENCIES[-1]]
+            quick = few if number == 0 else []
+            windows += [(Case.COMPENSATED, n) for n in (quick if self.quick else CONCURRENCIES)]
+        return windows
+
+
+def parse(arguments: Sequence[str] | None = None) -> Options:
+    """Reads `arguments`, the process's own by default; exits with a message when they are wrong."""
+    parser = _parser()
+    given = parser.parse_args(arguments)
+    directory: Path = given.dir
+    if not directory.is_dir():
+        parser.error(f"--dir: {directory} is not a directory")
+    return Options(
+        parts=given.only,
+        rounds=given.rounds or (2 if given.quick else 3),
+        seconds=given.seconds or (0.3 if given.quick else 3.0),
+        directory=directory.resolve(),
+        out=given.out,
+        plot=given.plot or given.out.with_suffix(".svg"),
+        quick=given.quick,
+        dbos_wal=given.dbos_wal,
+    )
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
+    parser.description = "Measure sagas, DBOS Transact and bare sqlite3 side by side."
+    add = parser.add_argument
+    add("--quick", action="store_true", help="under a minute: shorter windows, fewer sagas")
+    add("--only", type=_parts, default=PARTS, metavar="PART,…", help=f"of {', '.join(PARTS)}")
+    add("--rounds", type=_positive_int, help="interleaved rounds (3; 2 with --quick)")
+    add("--seconds", type=_positive_float, help="seconds a window (3; 0.3 with --quick)")
+    add("--dir", type=Path, default=Path(tempfile.gettempdir()), help="the disk to measure on")
+    add("--out", type=Path, default=_RESULTS / "latest.json", help="the JSON file to write")
+    add("--plot", type=Path, help="the plot to write, .svg or .png (beside the JSON file)")
+    add("--dbos-wal", action="store_true", help="put DBOS's database into WAL mode")
+    return parser
+
+
+def _parts(text: str) -> tuple[str, ...]:
+    wanted = tuple(part.strip() for part in text.split(","))
+    unknown = [part for part in wanted if part not in PARTS]
+    if unknown:
+        raise argparse.ArgumentTypeError(f"no part {unknown[0]!r}; there are {', '.join(PARTS)}")
+    return wanted
+
+
+def _positive_int(text: str) -> int:
+    number = int(text)
+    if number < 1:
+        raise argparse.ArgumentTypeError("must be at least 1")
+    return number
+
+
+def _positive_float(text: str) -> float:
+    number = float(text)
+    if not 0 < number < float("inf"):
+        raise argparse.ArgumentTypeError("must be a number of seconds above 0")
+    return number

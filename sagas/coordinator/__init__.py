@@ -1,0 +1,9 @@
+"""Drives sagas: journal to execution to journal to dispatch."""
+
+from __future__ import annotations
+
+from sagas.coordinator.coordinator import Coordinator
+from sagas.coordinator.handles import Handle
+from sagas.coordinator.views import AttemptView, Happening, SagaSummary, SagaView, StepView
+
+__all__ = ["AttemptView", "Coordinator", "Handle", "Happening", "SagaSummary", "SagaView", "StepView"]

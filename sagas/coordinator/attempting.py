@@ -1,0 +1,364 @@
+"""Makes attempts of steps, compensators and probes, and tells their sagas how they went."""
+
+from __future__ import annotations
+
+import time
+from contextlib import nullcontext
+from functools import partial
+from typing import TYPE_CHECKING, Any
+
+import anyio
+from anyio import CapacityLimiter, to_thread
+
+from sagas.context import Pulse, StepContext, running_step
+from sagas.coordinator.transactional import TransactionalAttempt
+from sagas.core import events as e
+from sagas.core.attempts import Act, Done, Pause, StepAttempts, UndoAttempts
+from sagas.core.commands import RunStep, RunUndo
+from sagas.core.definitions import NotApplied
+from sagas.errors import PayloadError, SagaNotRegistered
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+    from contextlib import AbstractContextManager
+
+    from opentelemetry.trace import Span
+    from opentelemetry.util.types import AttributeValue
+
+    from sagas.coordinator.clock import Clock
+    from sagas.coordinator.journal import Journal
+    from sagas.coordinator.runtime import Runtime
+    from sagas.core.attempts import Next
+    from sagas.core.definitions import Step
+    from sagas.telemetry import Tracing
+
+__all__ = ["Attempting", "Job"]
+
+Job = tuple["Runtime", RunStep | RunUndo]
+
+
+class Attempting:
+    """Runs the commands of sagas, one job a task.
+
+    Args:
+        clock: Time and chance.
+        journal: For transactional steps.
+        tracing: If spans are wanted.
+        threads: How many ``def`` steps may run side by side.
+    """
+
+    def __init__(self, clock: Clock, journal: Journal, tracing: Tracing | None, threads: int) -> None:
+        self._clock = clock
+        self._journal = journal
+        self._tracing = tracing
+        self._threads = CapacityLimiter(threads)
+        self._limits: dict[str, CapacityLimiter] = {}
+        self.closing = False
+
+    async def run(self, job: Job) -> None:
+        """Attempts a step or an undo until it has an outcome, and feeds the outcome to its saga."""
+        runtime, command = job
+        if runtime.discarded:
+            return
+        attempts = StepAttempts(command) if isinstance(command, RunStep) else UndoAttempts(command)
+        run = _Run(self, runtime, command, attempts)
+        action = run.begin()
+        while not isinstance(action, Done):
+            if isinstance(action, Pause):
+                await self._clock.sleep(action.seconds)
+                action = action.then
+            if runtime.discarded or (self.closing and run.made):
+                return  # whoever goes on finds the command in the journal
+            action = await (run.act() if isinstance(action, Act) else run.ask())
+        if not runtime.discarded and not run.fed:
+            runtime.feed(action.event)
+
+    def limit(self, step: Step[..., Any]) -> CapacityLimiter | AbstractContextManager[None]:
+        """Gives the limiter of a step, or something that limits nothing."""
+        number = step.options.limit
+        if number is None:
+            return nullcontext()
+        return self._limits.setdefault(step.name, CapacityLimiter(number))
+
+    def span(
+        self, runtime: Runtime, name: str, command: RunStep | RunUndo, attempt: int
+    ) -> AbstractContextManager[Span | None]:
+        """Traces an attempt, if the saga is traced."""
+        if self._tracing is None or not runtime.trace:
+            return nullcontext()
+        attributes: dict[str, AttributeValue] = {
+            "saga.id": runtime.id,
+            "saga.name": runtime.execution.saga.name if runtime.execution.saga else "",
+            "saga.step": command.name,
+            "saga.path": command.path,
+            "saga.attempt": attempt,
+        }
+        undoes = ""
+        if isinstance(command, RunUndo):
+            attributes["saga.compensation"] = True
+            undoes = command.span
+        return self._tracing.attempt(runtime.trace, name, attributes, undoes=undoes)
+
+    async def call(self, function: Callable[..., Any], arguments: Mapping[str, object], *, is_async: bool) -> Any:
+        """Calls a user's function, in a worker thread if it is not asynchronous."""
+        if is_async:
+            return await function(**arguments)
+        return await to_thread.run_sync(partial(function, **arguments), limiter=self._threads, abandon_on_cancel=True)
+
+
+class _Run:
+    """All attempts of one command.
+
+    Attributes:
+        made: Whether an attempt was made here.
+        fed: Whether the saga has been told already.
+    """
+
+    __slots__ = ("_arguments", "_attempts", "_command", "_home", "_pulse", "_runtime", "_step", "fed", "made")
+
+    def __init__(
+        self, home: Attempting, runtime: Runtime, command: RunStep | RunUndo, attempts: StepAttempts | UndoAttempts
+    ) -> None:
+        self._home = home
+        self._runtime = runtime
+        self._command = command
+        self._attempts = attempts
+        self._step = command.step
+        self._arguments: Mapping[str, object] = {}
+        self._pulse = Pulse()
+        self.made = False
+        self.fed = False
+
+    def begin(self) -> Next:
+        """Decodes the arguments, and says what to do first."""
+        step = self._step
+        if step is None or (isinstance(self._command, RunUndo) and step.undo is None):
+            role = "compensator for the step" if isinstance(self._command, RunUndo) else "step"
+            return self._attempts.not_run(
+                SagaNotRegistered(
+                    f"the code at hand has no {role} {self._command.name!r}. Pass it in Coordinator(…, steps=[…]), "
+                    "deploy the code that has it, then retry"
+                )
+            )
+        try:
+            self._arguments = step.arguments_schema.decode(self._command.arguments)
+        except PayloadError as error:
+            return self._attempts.not_run(error)
+        return self._attempts.first()
+
+    async def act(self) -> Next:
+        """Makes an attempt."""
+        if isinstance(self._attempts, StepAttempts):
+            if not self._runtime.execution.may_attempt(self._command.path):
+                return self._attempts.stopped()
+            return await self._act_step(self._attempts)
+        return await self._act_undo(self._attempts)
+
+    async def _act_step(self, attempts: StepAttempts) -> Next:
+        """Attempts a step."""
+        step = self._step
+        assert step is not None, "begin has made sure"
+        if step.options.limit is None:
+            return await self._act_step_now(step, attempts)
+        async with self._home.limit(step):  # type: ignore[union-attr]  # a limiter, since there is a limit
+            return await self._act_step_now(step, attempts)
+
+    async def _act_step_now(self, step: Step[..., Any], attempts: StepAttempts) -> Next:
+        """Attempts a step, within its limit."""
+        self.made = True
+        if step.options.transactional:
+            return await self._act_in_transaction(step, attempts)
+        home, clock = self._home, self._home._clock
+        number = attempts.attempt
+        started = clock.now()
+        with home.span(self._runtime, f"step {step.name}", self._command, number) as span:
+            span_id = f"{span.get_span_context().span_id:016x}" if span is not None else ""
+            try:
+                result = await self._call(
+                    step.function,
+                    self._arguments,
+                    step.is_async,
+                    self._timeout(step, started),
+                    step.options.heartbeat,
+                    number,
+                )
+                payload = step.result_schema.encode(result)
+                step.result_schema.decode(payload)
+            except BaseException as error:
+                if not self._is_failure(error):
+                    raise
+                _mark(span, error)
+                now, stop = clock.now(), self._stop()
+                return attempts.failed(error, started, now, clock.chance(), stop=stop, span=span_id)
+        return attempts.succeeded(payload, e.Attempt(started, clock.now() - started, None, span_id))
+
+    async def _act_in_transaction(self, step: Step[..., Any], attempts: StepAttempts) -> Next:
+        """Attempts a transactional step, in the journal's own transaction."""
+        context = self._context(None, attempts.attempt)
+        attempt = TransactionalAttempt(
+            self._runtime, step, self._arguments, attempts, self._home._clock, context, stop=self._stop
+        )
+        with self._home.span(self._runtime, f"step {step.name}", self._command, attempts.attempt) as span:
+            attempt.span = f"{span.get_span_context().span_id:016x}" if span is not None else ""
+            self._home._journal.transact(attempt)
+            action = await attempt.outcome()
+            if attempt.error is not None:
+                _mark(span, attempt.error)
+        self.fed = attempt.fed
+        return action
+
+    async def _act_undo(self, attempts: UndoAttempts) -> Next:
+        """Attempts a compensator."""
+        step = self._step
+        assert step is not None, "begin has made sure"
+        assert step.undo is not None, "begin has made sure"
+        assert isinstance(self._command, RunUndo), "undo attempts belong to undo commands"
+        self.made = True
+        undo, clock = step.undo, self._home._clock
+        number = attempts.attempt
+        started = clock.now()
+        with self._home.span(self._runtime, f"compensate {step.name}", self._command, number) as span:
+            span_id = f"{span.get_span_context().span_id:016x}" if span is not None else ""
+            try:
+                arguments = undo.select(self._arguments)
+                if undo.wants_result:
+                    result = self._command.result
+                    arguments["result"] = None if result is None else step.result_schema.decode(result)
+                await self._call(undo.function, arguments, undo.is_async, undo.timeout, None, number)
+            except BaseException as error:
+                if not self._is_failure(error):
+                    raise
+                _mark(span, error)
+                return attempts.failed(error, started, clock.now(), clock.chance(), span=span_id)
+        return attempts.succeeded(e.Attempt(started, clock.now() - started, None, span_id))
+
+    async def ask(self) -> Next:
+        """Asks the probe."""
+        step, attempts, clock = self._step, self._attempts, self._home._clock
+        assert step is not None, "only a step with a definition has a probe"
+        assert step.query is not None, "attempts ask only where there is a probe"
+        assert isinstance(attempts, StepAttempts), "only steps are probed"
+        self.made = True
+        probe = step.query
+        with self._home.span(self._runtime, f"probe {step.name}", self._command, attempts.attempt) as span:
+            try:
+                arguments = probe.select(self._arguments)
+                found = await self._call(
+                    probe.function, arguments, probe.is_async, step.options.timeout, None, attempts.attempt
+                )
+                applied = not (isinstance(found, NotApplied) or found is NotApplied)
+                payload = step.result_schema.encode(found) if applied else b""
+            except BaseException as error:
+                if not self._is_failure(error):
+                    raise
+                _mark(span, error)
+                return attempts.probe_failed(clock.chance())
+        if applied:
+            return attempts.applied(payload, clock.now())
+        return attempts.not_applied(clock.now(), clock.chance(), stop=self._stop())
+
+    def _stop(self) -> bool:
+        """Says whether the saga no longer wants new attempts of this step."""
+        return not self._runtime.execution.may_attempt(self._command.path)
+
+    def _is_failure(self, error: BaseException) -> bool:
+        """Tells what a function raised from an order to this task to end."""
+        if isinstance(error, (Exception, SystemExit)):
+            return True
+        return isinstance(error, anyio.get_cancelled_exc_class()) and not self._home.closing and _not_mine(error)
+
+    def _timeout(self, step: Step[..., Any], now: float) -> float | None:
+        """Says how long this attempt may take."""
+        options = step.options
+        if options.total_timeout is None or not isinstance(self._command, RunStep):
+            return options.timeout
+        left = max(0.0, self._command.scheduled_at + options.total_timeout - now)
+        return left if options.timeout is None else min(left, options.timeout)
+
+    def _context(self, timeout: float | None, attempt: int) -> StepContext:
+        """Makes what ``current_step()`` gives."""
+        runtime, path = self._runtime, self._command.path
+        key = f"{runtime.execution.key}:{path}"
+        undoing = isinstance(self._command, RunUndo)
+        return StepContext(
+            saga_id=runtime.id,
+            step=self._command.name,
+            path=path,
+            idempotency_key=f"{key}:undo" if undoing else key,
+            undoes=key if undoing else None,
+            attempt=attempt,
+            deadline=None if timeout is None else self._home._clock.now() + timeout,
+            pulse=self._pulse,
+        )
+
+    async def _call(
+        self,
+        function: Callable[..., Any],
+        arguments: Mapping[str, object],
+        is_async: bool,
+        timeout: float | None,
+        heartbeat: float | None,
+        attempt: int,
+    ) -> Any:
+        """Calls a function of the user's, with its timeouts."""
+        token = running_step.set(self._context(timeout, attempt))
+        try:
+            if heartbeat is not None:
+                return await self._call_watched(function, arguments, is_async, timeout, heartbeat)
+            if timeout is None:
+                return await self._home.call(function, arguments, is_async=is_async)
+            with anyio.move_on_after(timeout) as scope:
+                return await self._home.call(function, arguments, is_async=is_async)
+            if scope.cancelled_caught:
+                raise TimeoutError(f"no result within {timeout:g} s")
+        finally:
+            running_step.reset(token)
+
+    async def _call_watched(
+        self,
+        function: Callable[..., Any],
+        arguments: Mapping[str, object],
+        is_async: bool,
+        timeout: float | None,
+        heartbeat: float,
+    ) -> Any:
+        """Calls a function that has to give signs of life."""
+        self._pulse.at = time.monotonic()
+        result: list[Any] = []
+        silent = False
+
+        async def watch(scope: anyio.CancelScope) -> None:
+            nonlocal silent
+            while (left := self._pulse.at + heartbeat - time.monotonic()) > 0:
+                await anyio.sleep(left)
+            silent = True
+            scope.cancel()
+
+        with anyio.move_on_after(timeout) as scope:
+            try:
+                async with anyio.create_task_group() as group:
+                    group.start_soon(watch, group.cancel_scope)
+                    result.append(await self._home.call(function, arguments, is_async=is_async))
+                    group.cancel_scope.cancel()
+            except BaseExceptionGroup as several:
+                raise several.exceptions[0] from None
+        if result:
+            return result[0]
+        if silent:
+            raise TimeoutError(f"no heartbeat within {heartbeat:g} s")
+        assert scope.cancelled_caught
+        raise TimeoutError(f"no result within {timeout:g} s")
+
+
+def _not_mine(error: BaseException) -> bool:
+    """Says whether a cancellation is one that a user's own code let out, as asyncio allows."""
+    return not anyio.get_current_task().has_pending_cancellation()
+
+
+def _mark(span: Span | None, error: BaseException) -> None:
+    """Shows a failure in a span."""
+    if span is not None and span.is_recording():
+        from opentelemetry.trace import Status, StatusCode  # noqa: PLC0415 - only where spans are
+
+        span.record_exception(error)
+        span.set_status(Status(StatusCode.ERROR, f"{type(error).__name__}: {error}"))

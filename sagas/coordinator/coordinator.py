@@ -1,0 +1,375 @@
+"""The coordinator: runs sagas, durably."""
+
+from __future__ import annotations
+
+import builtins
+import hashlib
+import logging
+import secrets
+import socket
+from contextlib import AsyncExitStack
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import anyio
+from pydantic_core import PydanticSerializationError, to_json
+
+from sagas.coordinator.clock import Clock, SystemClock
+from sagas.coordinator.engine import Engine
+from sagas.coordinator.handles import Handle, outcome
+from sagas.coordinator.loading import read_history
+from sagas.coordinator.orders import Orders, check_order, encode_order
+from sagas.coordinator.sweeper import Sweeper
+from sagas.coordinator.views import SagaSummary, SagaView, summary_of, view_of
+from sagas.core.operations import SagaCall
+from sagas.core.registry import Registry
+from sagas.errors import (
+    CoordinatorClosed,
+    IdempotencyConflict,
+    PayloadError,
+    RequestError,
+    SagaNotFound,
+    SagaNotRegistered,
+)
+from sagas.stores import store_for
+from sagas.telemetry import find_tracing
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+    from types import TracebackType
+    from typing import Self
+
+    from opentelemetry.trace import TracerProvider
+
+    from sagas.coordinator.runtime import Runtime
+    from sagas.core.definitions import Saga, Step
+    from sagas.stores import Codec, Store
+
+__all__ = ["Coordinator"]
+
+logger = logging.getLogger("sagas.coordinator")
+
+R = TypeVar("R")
+
+_LONGEST_ID = 200
+
+
+class Coordinator:
+    """Runs sagas: ``async with Coordinator("sqlite:///orders.db", sagas=[place_order]) as coordinator: …``.
+
+    On entering, it goes on with every saga in its store that nobody else drives. On leaving, it starts nothing
+    new, lets running steps end within ``shutdown_timeout``, and leaves the rest to the next coordinator.
+
+    Works under asyncio, uvloop and trio.
+
+    Args:
+        store: A URL (``sqlite:///orders.db``, ``memory:``), or a store.
+        sagas: The sagas it may run; the steps around them are found.
+        steps: Steps that are not found, such as those of bodies that are gone.
+        name: What it is called for people; the host's name by default.
+        migrate: Whether to create or update the tables.
+        codec: Turns what is stored into other bytes, to encrypt it, say.
+        tracer_provider: Of the OpenTelemetry SDK; the global one by default.
+        clock: Time and chance.
+        threads: How many ``def`` steps may run side by side.
+        keep_waiting: How many sagas that only wait for a timer or a signal stay in memory.
+        lease: Seconds after which others take over the sagas of a coordinator that fell silent.
+        poll: Seconds between two looks for what other processes wrote.
+        shutdown_timeout: Seconds that running steps have to end when it is left.
+
+    Raises:
+        DeclarationError: Something in ``sagas`` or ``steps`` is none, or two have the same name.
+        StoreError: On entering: the store cannot be opened, or its tables do not fit.
+    """
+
+    def __init__(
+        self,
+        store: str | Store,
+        *,
+        sagas: Iterable[Saga[..., Any]] = (),
+        steps: Iterable[Step[..., Any]] = (),
+        name: str | None = None,
+        migrate: bool = True,
+        codec: Codec | None = None,
+        tracer_provider: TracerProvider | None = None,
+        clock: Clock | None = None,
+        threads: int = 40,
+        keep_waiting: int = 10_000,
+        lease: float = 30.0,
+        poll: float = 0.2,
+        shutdown_timeout: float = 10.0,
+    ) -> None:
+        self._store = store_for(store) if isinstance(store, str) else store
+        self._registry = Registry(sagas, steps)
+        self._name = name or socket.gethostname()
+        self._migrate = migrate
+        self._codec = codec
+        self._provider = tracer_provider
+        self._clock = clock or SystemClock()
+        self._threads = threads
+        self._keep_waiting = keep_waiting
+        self._lease = lease
+        self._poll = poll
+        self._shutdown_timeout = shutdown_timeout
+        self._engine: Engine | None = None
+        self._orders: Orders | None = None
+        self._stack: AsyncExitStack | None = None
+
+    async def __aenter__(self) -> Self:
+        if self._engine is not None:
+            raise RequestError("this coordinator is running already; make another one")
+        engine = Engine(
+            self._store,
+            self._registry,
+            self._clock,
+            codec=self._codec,
+            tracing=find_tracing(self._provider),
+            threads=self._threads,
+            keep_waiting=self._keep_waiting,
+        )
+        orders = Orders(engine)
+        sweeper = Sweeper(engine, orders, name=self._name, lease=self._lease, poll=self._poll)
+        engine.wake_sweeper = sweeper.wake
+        await engine.in_thread(lambda: self._store.open(migrate=self._migrate))
+        async with AsyncExitStack() as stack:
+            stack.push_async_callback(self._close_store, engine)
+            await sweeper.renew()
+            group = await stack.enter_async_context(anyio.create_task_group())
+            stack.push_async_exit(self._shut_down)
+            self._group = group
+            for task in (engine.journal.run, engine.pool.run, engine.timers.run, sweeper.run):
+                group.start_soon(task)
+            self._engine, self._orders = engine, orders
+            self._stack = stack.pop_all()
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> bool | None:
+        assert self._stack is not None, "it was entered"
+        stack, self._stack = self._stack, None
+        return await stack.__aexit__(kind, error, trace)
+
+    async def _shut_down(
+        self, _: type[BaseException] | None, __: BaseException | None, ___: TracebackType | None
+    ) -> None:
+        """Lets running steps end, writes what they did, and stops."""
+        engine = self._running()
+        with anyio.CancelScope(shield=True):
+            engine.closing = engine.attempting.closing = True
+            engine.pool.close()
+            with anyio.move_on_after(self._shutdown_timeout):
+                await engine.pool.settled()
+                await engine.journal.flushed()
+            self._group.cancel_scope.cancel()
+
+    async def _close_store(self, engine: Engine) -> None:
+        """Gives the lease back and lets go of everything."""
+        engine.closing = True
+        for runtime in list(engine.sagas.values()):
+            runtime.discard()
+        with anyio.CancelScope(shield=True):
+            try:
+                await engine.in_thread(self._store.release, engine.owner)
+            except Exception as error:  # noqa: BLE001 - the lease runs out by itself
+                logger.warning("the lease could not be given back: %s", error)
+            await engine.in_thread(self._store.close)
+        self._engine = None
+
+    def _running(self) -> Engine:
+        """Gives the engine.
+
+        Raises:
+            CoordinatorClosed: The coordinator is not entered, or being left.
+        """
+        if self._engine is None:
+            raise CoordinatorClosed("the coordinator is not running; use it inside `async with Coordinator(…)`")
+        return self._engine
+
+    def _accepting(self) -> Engine:
+        """Gives the engine, if it takes new work; raises as ``_running``."""
+        engine = self._running()
+        if engine.closing:
+            raise CoordinatorClosed("the coordinator is shutting down and takes nothing new")
+        return engine
+
+    # --- running sagas ------------------------------------------------------------------------------------------
+
+    async def run(self, call: SagaCall[R], *, id: str | None = None) -> R:  # noqa: A002 - the field's word
+        """Starts a saga and waits for its end; the arguments and errors of ``start`` and ``Handle.result``."""
+        engine = self._accepting()
+        saga_id, runtime = await self._start(engine, call, id, wait=False)
+        result: Any = await outcome(engine, call.saga, saga_id, runtime)
+        return result  # type: ignore[no-any-return]  # decoded by the saga's own annotation
+
+    async def start(self, call: SagaCall[R], *, id: str | None = None) -> Handle[R]:  # noqa: A002 - the field's word
+        """Starts a saga, durably.
+
+        Args:
+            call: ``place_order(order)``.
+            id: Names the saga; the same id with the same input is the same saga. Made up by default.
+
+        Returns:
+            A handle to wait with.
+
+        Raises:
+            IdempotencyConflict: The id is taken by a saga with another input.
+            PayloadError: The input does not fit the saga's parameters.
+            SagaNotRegistered: The coordinator was not given this saga.
+            CoordinatorClosed: It is not running.
+        """
+        engine = self._accepting()
+        saga_id, runtime = await self._start(engine, call, id, wait=True)
+        return Handle(engine, call.saga, saga_id, runtime)
+
+    async def _start(
+        self, engine: Engine, call: SagaCall[Any], wanted: str | None, *, wait: bool
+    ) -> tuple[str, Runtime | None]:
+        """Starts a saga, or finds it."""
+        if not isinstance(call, SagaCall):
+            raise TypeError(f"start and run take the call of a saga, such as place_order(order), not {call!r}")
+        saga = call.saga
+        if saga not in self._registry:
+            raise SagaNotRegistered(
+                f"{saga.where} version {saga.version} is not among this coordinator's sagas; pass it in "
+                "Coordinator(…, sagas=[…])"
+            )
+        saga_id = _new_id(engine.clock.now()) if wanted is None else _check_id(wanted)
+        arguments = saga.arguments_schema.encode(call.arguments)
+        fingerprint = hashlib.blake2b(saga.name.encode() + b"|" + arguments, digest_size=16).digest()
+        existing = engine.sagas.get(saga_id)
+        if existing is None:
+            runtime, write = engine.begin(call, saga_id, arguments, fingerprint)
+            if not wait and wanted is None:
+                return saga_id, runtime  # nobody else can have made up this id, so its end is all there is to wait for
+            await write.durable()
+            if not (write.taken or write.fenced):
+                return saga_id, runtime
+        else:
+            await engine.journal.flushed()  # whoever began it a moment ago may not be durable yet
+        row = await engine.in_thread(engine.store.get, saga_id)
+        if row is None:
+            raise CoordinatorClosed(f"saga {saga_id} could not be started; try again")
+        if bytes(row.fingerprint) != fingerprint:
+            raise IdempotencyConflict(
+                f"saga {saga_id!r} exists already, as {row.name} with another input. Use another id, or the same input"
+            )
+        return saga_id, engine.sagas.get(saga_id)
+
+    # --- asking for things --------------------------------------------------------------------------------------
+
+    async def signal(self, saga_id: str, name: str, payload: object = None) -> None:
+        """Sends a signal to a saga, durably. It is kept until the body receives it.
+
+        Args:
+            saga_id: To whom.
+            name: As in ``receive(name, …)``.
+            payload: Anything pydantic can serialize.
+
+        Raises:
+            SagaNotFound: There is no such saga.
+            NotApplicable: It has ended.
+            PayloadError: The payload cannot be encoded, or does not fit the ``receive`` that waits for it.
+        """
+        if not isinstance(name, str) or not name or len(name) > _LONGEST_ID:
+            raise PayloadError(f"{name!r} cannot name a signal: use 1 to {_LONGEST_ID} characters")
+        try:
+            encoded = to_json(payload, bytes_mode="base64", inf_nan_mode="strings")
+        except (PydanticSerializationError, ValueError) as error:
+            raise PayloadError(f"the payload of the signal {name!r} cannot be encoded: {error}") from error
+        await self._order(saga_id, "signal", name=name, payload=encoded)
+
+    async def cancel(self, saga_id: str, *, reason: str, by: str = "") -> None:
+        """Cancels a saga: it is undone. One that is undoing already is left as it is.
+
+        Raises:
+            SagaNotFound: There is no such saga.
+            NotApplicable: It has ended, or has passed its pivot.
+        """
+        await self._order(saga_id, "cancel", reason=reason, by=by)
+
+    async def retry(self, saga_id: str, *, path: str | None = None, by: str = "") -> None:
+        """Tries again what halts a stuck saga, with a new budget of attempts.
+
+        Args:
+            saga_id: Which saga.
+            path: Which step; all that halt it by default.
+            by: Who asks, for the journal.
+
+        Raises:
+            SagaNotFound: There is no such saga.
+            NotApplicable: It is not stuck, or not there.
+        """
+        await self._order(saga_id, "retry", path=path, by=by)
+
+    async def skip(self, saga_id: str, *, reason: str, path: str | None = None, by: str = "") -> None:
+        """Goes on without what halts a stuck saga: the operator vouches that nothing is left to undo there.
+
+        A forward step that is skipped counts as rejected. Arguments and errors as for ``retry``.
+        """
+        if not reason.strip():
+            raise RequestError("a skip needs a reason, for whoever reads the journal later")
+        await self._order(saga_id, "skip", reason=reason, path=path, by=by)
+
+    async def resume(self, saga_id: str, *, by: str = "") -> None:
+        """Lets a parked saga go on with the code at hand.
+
+        Raises:
+            SagaNotFound: There is no such saga.
+            NotApplicable: It is not stuck, or the code at hand does not fit its journal either.
+        """
+        await self._order(saga_id, "resume", by=by)
+
+    async def _order(self, saga_id: str, kind: str, **fields: object) -> None:
+        """Gives an order."""
+        engine = self._accepting()
+        assert self._orders is not None, "it is running"
+        if saga_id not in engine.sagas:
+            check_order(await engine.in_thread(engine.store.get, saga_id), saga_id, kind)
+        await self._orders.give(saga_id, kind, encode_order(**fields))
+
+    # --- looking ------------------------------------------------------------------------------------------------
+
+    async def get(self, saga_id: str) -> SagaView:
+        """Reads everything about a saga, as far as it is durable.
+
+        Raises:
+            SagaNotFound: There is no such saga.
+            JournalCorrupted: Its journal is not what was written.
+        """
+        engine = self._running()
+        row = await engine.in_thread(engine.store.get, saga_id)
+        if row is None:
+            raise SagaNotFound(f"there is no saga {saga_id!r}")
+        journals = await engine.in_thread(engine.store.load, [saga_id])
+        return view_of(row, read_history(saga_id, journals.get(saga_id, []), self._codec))
+
+    async def list(
+        self, *, status: str | None = None, name: str | None = None, limit: int = 100, before: str | None = None
+    ) -> builtins.list[SagaSummary]:
+        """Reads sagas, newest first.
+
+        Args:
+            status: Only these: ``running``, ``compensating``, ``stuck``, ``completed`` or ``compensated``.
+            name: Only this saga.
+            limit: At most so many.
+            before: Go on after the saga with this id.
+        """
+        engine = self._running()
+        rows = await engine.in_thread(lambda: engine.store.select(status=status, name=name, limit=limit, before=before))
+        return [summary_of(row) for row in rows]
+
+
+def _new_id(now: float) -> str:
+    """Makes up an id that sorts by time, so that a database appends it where it appended the last."""
+    return f"{int(now * 1000):012x}-{secrets.token_hex(8)}"
+
+
+def _check_id(saga_id: object) -> str:
+    """Refuses ids that journals, URLs or terminals would stumble over.
+
+    Raises:
+        RequestError: The id is empty, too long or not printable.
+    """
+    if not isinstance(saga_id, str) or not saga_id or len(saga_id) > _LONGEST_ID or not saga_id.isprintable():
+        raise RequestError(f"{saga_id!r} cannot name a saga: use 1 to {_LONGEST_ID} printable characters")
+    return saga_id

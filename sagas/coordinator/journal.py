@@ -1,0 +1,260 @@
+"""Group commit: the records of all running sagas become durable together, in the order in which they came.
+
+This is the only place that writes journals. What a record leads to is handed out by ``on_durable``, after the
+commit; while the database cannot be written, the same batch is tried again and everything behind it waits.
+"""
+
+from __future__ import annotations
+
+import logging
+from typing import TYPE_CHECKING, Protocol
+
+import anyio
+import anyio.lowlevel
+from anyio import CapacityLimiter, from_thread, to_thread
+
+from sagas.errors import StoreUnavailable
+from sagas.stores.port import Batch
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from sqlmodel import Session
+
+    from sagas.coordinator.clock import Clock
+    from sagas.core.commands import Command
+    from sagas.stores.port import Change, Committed, JournalRow, NewSaga, Store
+
+__all__ = ["Journal", "Transaction", "Write"]
+
+logger = logging.getLogger("sagas.journal")
+
+_FIRST_PAUSE, _LONGEST_PAUSE = 0.05, 5.0
+
+
+class Writer(Protocol):
+    """Whose records are written."""
+
+    id: str
+    discarded: bool
+
+    def durable(self, write: Write) -> None:
+        """Called after the commit."""
+        ...
+
+    def lost(self, write: Write, *, taken: bool) -> None:
+        """Called instead, when the saga belongs to somebody else, or (``taken``) its id does."""
+        ...
+
+
+class Write:
+    """One record on its way to the disk.
+
+    Attributes:
+        writer: Whose.
+        rows: The record (or none, for a change alone).
+        dispatch: What is to be carried out once it is durable.
+        taken: Afterwards, whether its saga's id was somebody else's.
+        fenced: Afterwards, whether its saga was somebody else's by then.
+    """
+
+    __slots__ = ("change", "dispatch", "done", "fenced", "new", "read", "rows", "taken", "writer")
+
+    def __init__(
+        self,
+        writer: Writer,
+        rows: tuple[JournalRow, ...],
+        *,
+        change: Change | None = None,
+        new: NewSaga | None = None,
+        read: tuple[int, ...] = (),
+        dispatch: Sequence[Command] = (),
+    ) -> None:
+        self.writer = writer
+        self.rows = rows
+        self.change = change
+        self.new = new
+        self.read = read
+        self.dispatch = dispatch
+        self.done: anyio.Event | None = None
+        self.taken = False
+        self.fenced = False
+
+    async def durable(self) -> None:
+        """Waits until it is on disk, or lost."""
+        self.done = self.done or anyio.Event()
+        await self.done.wait()
+
+
+class Transaction(Protocol):
+    """A transactional step that waits for its turn."""
+
+    writer: Writer
+
+    def run(self, session: Session) -> None:
+        """Runs the step's function; called in the writer thread. Keeps its exception to itself."""
+        ...
+
+    def feed(self) -> None:
+        """Tells the saga how it went; called in the event loop, before the commit."""
+        ...
+
+    def failed(self) -> None:
+        """Called when the commit failed, so that nothing of it happened."""
+        ...
+
+
+class Journal:
+    """Writes records in groups.
+
+    Args:
+        store: Where to.
+        clock: For pauses while the store cannot be written.
+    """
+
+    def __init__(self, store: Store, clock: Clock) -> None:
+        self._store = store
+        self._clock = clock
+        self._pending: list[Write] = []
+        self._transactions: list[Transaction] = []
+        self._wake: anyio.Event | None = None
+        self._idle: anyio.Event | None = None
+        self._thread = CapacityLimiter(1)
+        self._taken_out: list[Write] = []
+        self.stalled: StoreUnavailable | None = None
+
+    def append(self, write: Write) -> None:
+        """Queues a record; ``writer.durable`` follows when it is on disk."""
+        self._pending.append(write)
+        if self._wake is not None:
+            self._wake.set()
+
+    def transact(self, transaction: Transaction) -> None:
+        """Queues a transactional step."""
+        self._transactions.append(transaction)
+        if self._wake is not None:
+            self._wake.set()
+
+    async def flushed(self) -> None:
+        """Waits until nothing is queued or being written."""
+        while self._pending or self._transactions or self._wake is None:
+            self._idle = anyio.Event()
+            await self._idle.wait()
+
+    async def run(self) -> None:
+        """Writes, for ever."""
+        while True:
+            if self._pending:
+                await self._commit(self._take())
+            elif self._transactions:
+                transactions, self._transactions = self._transactions, []
+                await self._transact(transactions)
+            else:
+                self._wake = anyio.Event()
+                if self._idle is not None:
+                    self._idle.set()
+                await self._wake.wait()
+                self._wake = None
+
+    def _take(self) -> list[Write]:
+        """Takes what is queued, but for sagas that are no longer driven here."""
+        writes, self._pending = self._pending, []
+        for write in writes:
+            if write.writer.discarded:
+                write.writer.lost(write, taken=False)
+        return [write for write in writes if not write.writer.discarded]
+
+    async def _commit(self, writes: list[Write]) -> None:
+        """Commits a batch, however long it takes, and hands out what it leads to."""
+        batch = _batch(writes)
+        pause = _FIRST_PAUSE
+        while True:
+            try:
+                done = await self._call(batch)
+                break
+            except StoreUnavailable as error:
+                self._note_stall(error)
+                await anyio.sleep(pause)
+                pause = min(pause * 2, _LONGEST_PAUSE)
+        self._note_progress()
+        for write in writes:
+            saga_id = write.writer.id
+            if saga_id in done.taken or saga_id in done.fenced:
+                write.writer.lost(write, taken=saga_id in done.taken)
+            else:
+                write.writer.durable(write)
+
+    async def _call(self, batch: Batch) -> Committed:
+        """Commits in the writer thread; a store without I/O needs none."""
+        if self._store.in_memory:
+            await anyio.lowlevel.checkpoint()
+            return self._store.commit(batch)
+        with anyio.CancelScope(shield=True):
+            return await to_thread.run_sync(self._store.commit, batch, limiter=self._thread)
+
+    async def _transact(self, transactions: list[Transaction]) -> None:
+        """Runs transactional steps and commits their writes with their records.
+
+        If the commit fails, the bodies have already run on from records that never became durable. So those sagas
+        are dropped and come back from what is durable, and only the records of others are written again.
+        """
+        live = [x for x in transactions if not x.writer.discarded]
+        functions = [x.run for x in live]
+        self._taken_out = []
+        try:
+            if self._store.in_memory:
+                self._store.transact(functions, lambda: self._finish(live))
+            else:
+                with anyio.CancelScope(shield=True):
+                    await to_thread.run_sync(
+                        self._store.transact, functions, lambda: from_thread.run_sync(self._finish, live),
+                        limiter=self._thread,
+                    )  # fmt: skip
+        except Exception as error:  # noqa: BLE001 - whatever went wrong, nothing was committed
+            if isinstance(error, StoreUnavailable):
+                self._note_stall(error)
+            else:
+                logger.exception("a transaction of %d steps failed; their sagas are read again", len(live))
+            for transaction in live:
+                transaction.failed()
+            self._pending = self._taken_out + self._pending
+            await anyio.sleep(_FIRST_PAUSE)
+            return
+        self._note_progress()
+        for write in self._taken_out:
+            write.writer.durable(write)
+
+    def _finish(self, transactions: list[Transaction]) -> Batch:
+        """Feeds the outcomes to the sagas, and takes every record that is queued by then."""
+        for transaction in transactions:
+            if not transaction.writer.discarded:
+                transaction.feed()
+        self._taken_out = self._take()
+        return _batch(self._taken_out)
+
+    def _note_stall(self, error: StoreUnavailable) -> None:
+        """Says once that nothing can be written."""
+        if self.stalled is None:
+            logger.error("sagas are stalled, and go on by themselves when it can be written again: %s", error)
+        self.stalled = error
+
+    def _note_progress(self) -> None:
+        """Says once that it can be written again."""
+        if self.stalled is not None:
+            logger.warning("the journal can be written again; sagas go on")
+        self.stalled = None
+
+
+def _batch(writes: Sequence[Write]) -> Batch:
+    """Puts records together."""
+    batch = Batch()
+    rows, changes = batch.rows, batch.changes
+    for write in writes:
+        rows.extend(write.rows)
+        if write.change is not None:
+            changes[write.change.id] = write.change
+        if write.new is not None:
+            batch.new.append(write.new)
+        if write.read:
+            batch.read.extend(write.read)
+    return batch

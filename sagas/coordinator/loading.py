@@ -1,0 +1,69 @@
+"""Reads a saga back from its rows: checks the chain, decodes, replays."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from sagas.core import events as e
+from sagas.core import records
+from sagas.core.records import Record
+from sagas.errors import JournalCorrupted, PayloadError
+from sagas.stores.port import PayloadContext
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from sagas.stores.port import Codec, JournalRow
+
+__all__ = ["History", "read_history"]
+
+
+@dataclass(frozen=True, slots=True)
+class History:
+    """A whole journal, checked.
+
+    Attributes:
+        saga_id: Whose.
+        records: In order.
+        digest: Of the last one.
+        start: Its first event.
+    """
+
+    saga_id: str
+    records: tuple[Record, ...]
+    digest: bytes
+    start: e.SagaStarted
+
+
+def read_history(saga_id: str, rows: Sequence[JournalRow], codec: Codec | None) -> History:
+    """Checks and decodes a journal.
+
+    Raises:
+        JournalCorrupted: A record is missing, out of order, altered or unreadable.
+    """
+    digest = saga_id.encode()
+    found: list[Record] = []
+    for position, row in enumerate(rows):
+        if row.seq != position:
+            raise JournalCorrupted(f"saga {saga_id}: record {position} is missing from its journal")
+        digest = records.chain(digest, row.seq, row.at, row.kind, row.path, bytes(row.data))
+        if digest != bytes(row.digest):
+            raise JournalCorrupted(
+                f"saga {saga_id}: record {row.seq} ({row.kind}) is not what was written, or one before it was removed. "
+                "Restore the journal from a backup"
+            )
+        data = bytes(row.data)
+        try:
+            if codec is not None:
+                data = codec.decode(data, PayloadContext(saga_id, row.path, row.kind))
+            found.append(records.decode(row.seq, row.at, row.kind, row.path, data))
+        except PayloadError as error:
+            raise JournalCorrupted(f"saga {saga_id}: {error}") from error
+        except Exception as error:
+            raise JournalCorrupted(
+                f"saga {saga_id}: the codec cannot decode record {row.seq}: {type(error).__name__}: {error}"
+            ) from error
+    if not found or not isinstance(found[0].event, e.SagaStarted):
+        raise JournalCorrupted(f"saga {saga_id}: its journal has no beginning")
+    return History(saga_id, tuple(found), digest, found[0].event)

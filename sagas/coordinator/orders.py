@@ -1,0 +1,172 @@
+"""What people and other processes ask of a saga: signals, cancels, and an operator's orders."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import orjson
+from pydantic_core import from_json, to_json
+
+from sagas.core import events as e
+from sagas.core.transitions import SagaState, StepState
+from sagas.errors import NotApplicable, PayloadError, SagaNotFound
+
+if TYPE_CHECKING:
+    from sagas.coordinator.engine import Engine
+    from sagas.coordinator.journal import Write
+    from sagas.coordinator.runtime import Runtime
+    from sagas.stores.port import SagaRow
+
+__all__ = ["KINDS", "Orders", "check_order", "encode_order"]
+
+KINDS = ("signal", "cancel", "retry", "skip", "resume")
+
+
+def encode_order(**fields: object) -> bytes:
+    """Writes the body of mail; ``payload`` is JSON already."""
+    return orjson.dumps({k: orjson.Fragment(v) if isinstance(v, bytes) else v for k, v in fields.items()})
+
+
+def check_order(row: SagaRow | None, saga_id: str, kind: str) -> SagaRow:
+    """Refuses orders that no state of the saga could grant.
+
+    Raises:
+        SagaNotFound: There is no such saga.
+        NotApplicable: It has ended, or needs no operator.
+    """
+    if row is None:
+        raise SagaNotFound(f"there is no saga {saga_id!r}")
+    if row.ended_at is not None:
+        raise NotApplicable(f"saga {saga_id} has ended ({row.status}), so a {kind} can no longer change it")
+    if kind in ("retry", "skip", "resume") and row.status != "stuck":
+        raise NotApplicable(f"saga {saga_id} is {row.status}, not stuck, so there is nothing to {kind}")
+    return row
+
+
+class Orders:
+    """Carries out orders on the sagas of an engine."""
+
+    def __init__(self, engine: Engine) -> None:
+        self._engine = engine
+
+    async def give(self, saga_id: str, kind: str, body: bytes, *, mail: int | None = None) -> bool:
+        """Carries out an order, durably; one for a saga that lives elsewhere is posted.
+
+        Args:
+            saga_id: For whom.
+            kind: One of ``KINDS``.
+            body: As ``encode_order`` writes it.
+            mail: Its id, if it was posted.
+
+        Returns:
+            Whether anything was done. Mail that was not is to be kept.
+
+        Raises:
+            SagaNotFound: There is no such saga.
+            NotApplicable: The saga's state does not allow it.
+            PayloadError: A signal does not fit its receiver.
+        """
+        engine = self._engine
+        read = () if mail is None else (mail,)
+        fields: dict[str, Any] = from_json(body)
+        for _ in range(10):  # each time the saga may have moved to another coordinator meanwhile
+            runtime = await engine.ensure(saga_id)
+            if runtime is not None and not (kind == "resume" and "" in runtime.execution.halted):
+                write = self._apply(runtime, kind, body, fields, read)
+            else:
+                row = check_order(await engine.in_thread(engine.store.get, saga_id), saga_id, kind)
+                if not await engine.may_drive(row):
+                    return await self._post(saga_id, kind, body, mail)
+                if row.status != "stuck":
+                    continue
+                if runtime is not None:
+                    engine.lost(runtime)
+                write_or_none = await self._wake_parked(row, kind, fields, read)
+                if write_or_none is None:
+                    return await self._post(saga_id, kind, body, mail)
+                write = write_or_none
+            if write is None:
+                if mail is not None:
+                    await engine.in_thread(engine.store.discard, [mail])
+                return True
+            await write.durable()
+            if not (write.fenced or write.taken):
+                return True
+        raise NotApplicable(f"saga {saga_id} keeps changing hands; try again")
+
+    async def _post(self, saga_id: str, kind: str, body: bytes, mail: int | None) -> bool:
+        """Leaves an order for whoever drives the saga."""
+        if mail is None:
+            await self._engine.in_thread(self._engine.store.post, saga_id, self._engine.clock.now(), kind, body)
+            return True
+        return False
+
+    async def _wake_parked(
+        self, row: SagaRow, kind: str, fields: dict[str, Any], read: tuple[int, ...]
+    ) -> Write | None:
+        """Orders about a saga that the code at hand cannot drive; signals wait until it can."""
+        if kind in ("resume", "retry"):
+            return await self._engine.unpark(row, e.SagaResumed(fields.get("by", "")), read)
+        if kind == "cancel":
+            return await self._engine.unpark(row, e.CancelRequested(fields["reason"], fields.get("by", "")), read)
+        if kind == "skip":
+            raise NotApplicable(f"saga {row.id} is parked ({row.error}); resume or cancel it")
+        return None
+
+    def _apply(
+        self, runtime: Runtime, kind: str, body: bytes, fields: dict[str, Any], read: tuple[int, ...]
+    ) -> Write | None:
+        """Feeds an order to a saga; ``None`` if it changes nothing."""
+        by = fields.get("by", "")
+        if kind == "signal":
+            payload = _payload(body)
+            runtime.execution.check_signal(fields["name"], payload)
+            self._refuse_ended(runtime, kind)
+            return runtime.feed(e.SignalReceived(fields["name"], payload), read=read)
+        if kind == "cancel":
+            return self._cancel(runtime, e.CancelRequested(fields["reason"], by), read)
+        return self._mend(runtime, kind, fields, by, read)
+
+    def _refuse_ended(self, runtime: Runtime, kind: str) -> None:
+        """Refuses orders to a saga that has ended a moment ago."""
+        if runtime.execution.state.ended:
+            raise NotApplicable(f"saga {runtime.id} has ended, so a {kind} can no longer change it")
+
+    def _cancel(self, runtime: Runtime, event: e.CancelRequested, read: tuple[int, ...]) -> Write | None:
+        """Cancels; one that is undoing already is left alone."""
+        execution = runtime.execution
+        self._refuse_ended(runtime, "cancel")
+        if execution.state in (SagaState.PIVOTED, SagaState.PIVOTED_STUCK):
+            raise NotApplicable(f"saga {runtime.id} has passed its pivot, so it can only go forward")
+        if not execution.can_cancel():
+            return None
+        runtime.note("cancelled", execution.at, reason=event.reason)
+        return runtime.feed(event, read=read)
+
+    def _mend(
+        self, runtime: Runtime, kind: str, fields: dict[str, Any], by: str, read: tuple[int, ...]
+    ) -> Write | None:
+        """Retries or skips what halts a saga."""
+        execution = runtime.execution
+        paths = [path for path in execution.halted if path and fields.get("path") in (None, path)]
+        if not paths:
+            at = f" at {fields['path']}" if fields.get("path") else ""
+            raise NotApplicable(f"saga {runtime.id}: nothing{at} waits for a {kind}")
+        write: Write | None = None
+        for path in paths:
+            undoing = execution.steps[path].state is StepState.UNDO_FAILED
+            if kind == "skip":
+                reason = fields["reason"]
+                event: e.Event = e.UndoSkipped(path, reason, by) if undoing else e.StepSkipped(path, reason, by)
+            else:
+                event = e.UndoRetried(path, by) if undoing else e.StepRetried(path, by)
+            write = runtime.feed(event, read=read)
+        return write
+
+
+def _payload(body: bytes) -> bytes:
+    """Takes the payload out of a signal, as the JSON it is."""
+    try:
+        return to_json(from_json(body)["payload"])
+    except (ValueError, KeyError) as error:
+        raise PayloadError(f"the signal carries no JSON: {error}") from error

@@ -1,0 +1,225 @@
+"""A saga in memory: its execution, and where its journal stands."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Protocol
+
+import anyio
+
+from sagas.core import commands as c
+from sagas.core import events as e
+from sagas.core import records
+from sagas.core.failures import one_line
+from sagas.coordinator.journal import Write
+from sagas.stores.port import Change, JournalRow, PayloadContext
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from sagas.coordinator.clock import Clock
+    from sagas.coordinator.journal import Journal
+    from sagas.core.execution import Execution
+    from sagas.stores.port import Codec, NewSaga
+    from sagas.telemetry import Moment
+
+__all__ = ["Hub", "Runtime"]
+
+
+class Hub(Protocol):
+    """What a saga needs of its coordinator."""
+
+    owner: str
+    clock: Clock
+    journal: Journal
+    codec: Codec | None
+
+    def dispatch(self, runtime: Runtime, command: c.Command) -> None:
+        """Carries out a command whose cause is durable."""
+        ...
+
+    def settled(self, runtime: Runtime) -> None:
+        """Called when everything of a saga is durable, so that it may have ended or only wait."""
+        ...
+
+    def lost(self, runtime: Runtime) -> None:
+        """Called when the saga belongs to somebody else."""
+        ...
+
+    def rewind(self, runtime: Runtime) -> None:
+        """Called when its last events did not become durable, so that it has to be read again."""
+        ...
+
+
+class Runtime:
+    """One saga that this coordinator drives.
+
+    Attributes:
+        id: Of the saga.
+        execution: Its state.
+        seq: Number of its next record.
+        digest: Of its last record.
+        discarded: Whether it is no longer driven here; whatever still refers to it must leave it alone.
+        unwritten: How many of its records are not durable yet.
+        trace: ``traceparent`` of its root span; empty when it is not traced.
+        parent: ``traceparent`` of its caller.
+        started_at: POSIX time of its first event.
+        moments: Events for its root span.
+        changed: Set at every durable change of status, if somebody waits.
+        reported: Its status as far as it is durable.
+    """
+
+    __slots__ = (
+        "_hub", "_saved", "changed", "digest", "discarded", "execution", "fingerprint", "id", "moments", "parent",
+        "reported", "seq", "started_at", "trace", "unwritten",
+    )  # fmt: skip
+
+    def __init__(self, hub: Hub, saga_id: str, execution: Execution, *, fingerprint: bytes = b"") -> None:
+        self._hub = hub
+        self.id = saga_id
+        self.execution = execution
+        self.seq = 0
+        self.digest = saga_id.encode()
+        self.discarded = False
+        self.unwritten = 0
+        self.trace = ""
+        self.parent = ""
+        self.started_at = 0.0
+        self.moments: list[Moment] | None = None
+        self.fingerprint = fingerprint
+        self.changed: anyio.Event | None = None
+        self.reported = "running"
+        self._saved: tuple[str, bool, float | None] = ("running", True, None)
+
+    def feed(
+        self,
+        event: e.Event,
+        *,
+        new: NewSaga | None = None,
+        read: tuple[int, ...] = (),
+        noted: Sequence[c.Command] = (),
+        dispatch: Sequence[c.Command] = (),
+    ) -> Write:
+        """Takes a fact: the body runs on at once, and what it wants is carried out when the fact is durable.
+
+        Args:
+            event: What happened.
+            new: The saga's row, with its first event.
+            read: Mail that this event takes into account.
+            noted: Commands to note in addition, which an earlier event led to.
+            dispatch: Commands to carry out in addition.
+
+        Returns:
+            The record on its way to the disk.
+
+        Raises:
+            IllegalTransition: The state does not allow it; nothing was changed.
+        """
+        execution = self.execution
+        at = self._hub.clock.now()
+        if at < execution.at:
+            at = execution.at
+        given = execution.apply(event, at)
+        row = self._row(event, at, [*noted, *given] if noted else given)
+        write = Write(
+            self,
+            (row,),
+            change=self._change(at),
+            new=new,
+            read=read,
+            dispatch=[*dispatch, *given] if dispatch else given,
+        )
+        self.unwritten += 1
+        self._hub.journal.append(write)
+        return write
+
+    def _row(self, event: e.Event, at: float, commands: Sequence[c.Command]) -> JournalRow:
+        """Writes the next record."""
+        kind, path, data = records.encode(event, commands)
+        codec = self._hub.codec
+        if codec is not None:
+            data = codec.encode(data, PayloadContext(self.id, path, kind))
+        seq = self.seq
+        digest = self.digest = records.chain(self.digest, seq, at, kind, path, data)
+        self.seq = seq + 1
+        return JournalRow(self.id, seq, at, kind, path, data, digest)
+
+    def _change(self, at: float) -> Change | None:
+        """Says what has changed about the saga as a whole, if anything has."""
+        execution = self.execution
+        state = execution.state
+        active = not state.ended and bool(execution.open)
+        wake_at = min(execution.timers.values()) if execution.timers and not active else None
+        now = (state.status, active, wake_at)
+        if now == self._saved:
+            return None
+        self._saved = now
+        error: str | None = None
+        if state.stuck:
+            path, why = next(iter(execution.halted.items()))
+            error = f"{path}: {one_line(why)}" if path else one_line(why)
+        elif execution.cause is not None:
+            error = one_line(execution.cause)
+        return Change(self.id, state.status, active, wake_at, at if state.ended else None, error, self._hub.owner)
+
+    def restored(self, seq: int, digest: bytes, *, taken_over: bool) -> None:
+        """Notes where a journal stands that was read from the store."""
+        self.seq = seq
+        self.digest = digest
+        execution = self.execution
+        active = not execution.state.ended and bool(execution.open)
+        wake_at = min(execution.timers.values()) if execution.timers and not active else None
+        # After a takeover the row has to say who owns it now, whatever else is the same.
+        self.reported = execution.state.status
+        self._saved = ("", False, None) if taken_over else (execution.state.status, active, wake_at)
+
+    def durable(self, write: Write) -> None:
+        """See ``journal.Writer``."""
+        self.unwritten -= 1
+        if write.done is not None:
+            write.done.set()
+        if self.discarded:
+            return
+        hub = self._hub
+        for command in write.dispatch:
+            hub.dispatch(self, command)
+        if write.change is not None:
+            self.reported = write.change.status
+            if self.changed is not None:
+                changed, self.changed = self.changed, None
+                changed.set()
+        if not self.unwritten and (not self.execution.open or self.execution.state.ended):
+            hub.settled(self)
+
+    def lost(self, write: Write, *, taken: bool) -> None:
+        """See ``journal.Writer``."""
+        self.unwritten -= 1
+        write.taken, write.fenced = taken, not taken
+        if write.done is not None:
+            write.done.set()
+        if not self.discarded:
+            self._hub.lost(self)
+
+    def rewind(self) -> None:
+        """Gives it up, to be read again from what is durable."""
+        self._hub.rewind(self)
+
+    def discard(self) -> None:
+        """Stops driving it here."""
+        self.discarded = True
+        self.execution.close()
+        if self.changed is not None:
+            self.changed.set()
+            self.changed = None
+
+    async def change(self) -> None:
+        """Waits for the next durable change of its status, or until it is no longer driven here."""
+        if self.changed is None:
+            self.changed = anyio.Event()
+        await self.changed.wait()
+
+    def note(self, moment: str, at: float, **attributes: str) -> None:
+        """Keeps an event for the root span."""
+        if self.trace:
+            if self.moments is None:
+                self.moments = []
+            self.moments.append((moment, at, attributes))

@@ -1,0 +1,125 @@
+"""Looks after what does not come by itself: leases, sagas without a coordinator, and mail from other processes."""
+
+from __future__ import annotations
+
+import logging
+from typing import TYPE_CHECKING
+
+import anyio
+
+from sagas.errors import RequestError, SagaError, StoreUnavailable
+from sagas.stores.port import Lease
+
+if TYPE_CHECKING:
+    from sagas.coordinator.engine import Engine
+    from sagas.coordinator.orders import Orders
+
+__all__ = ["Sweeper"]
+
+logger = logging.getLogger("sagas.coordinator")
+
+_AT_ONCE = 500
+# Even if nothing seems to have changed, a lease may have run out.
+_LONGEST = 1.0
+
+
+class Sweeper:
+    """See the module.
+
+    Args:
+        engine: Whose sagas.
+        orders: For mail.
+        name: What this coordinator is called for people.
+        lease: Seconds that its word holds.
+        poll: Seconds between two looks.
+    """
+
+    def __init__(self, engine: Engine, orders: Orders, *, name: str, lease: float, poll: float) -> None:
+        self._engine = engine
+        self._orders = orders
+        self._name = name
+        self._lease = lease
+        self._poll = poll
+        self._renew_at = 0.0
+        self._look_at = 0.0
+        self._wake: anyio.Event | None = None
+        self._kept: set[int] = set()
+
+    def wake(self) -> None:
+        """Looks at once."""
+        if self._wake is not None:
+            self._wake.set()
+
+    async def run(self) -> None:
+        """Looks, for ever; a database that is away is waited for."""
+        while True:
+            try:
+                await self.sweep()
+            except StoreUnavailable as error:
+                logger.warning("%s; trying again", error)
+            self._wake = anyio.Event()
+            if not self._engine.wanted:
+                with anyio.move_on_after(self._poll):
+                    await self._wake.wait()
+            else:
+                await anyio.sleep(self._poll)
+            self._wake = None
+
+    async def renew(self) -> None:
+        """Says that this coordinator is alive."""
+        now = self._engine.clock.now()
+        if now >= self._renew_at:
+            lease = Lease(self._engine.owner, self._name, now + self._lease)
+            await self._engine.in_thread(self._engine.store.renew, lease)
+            self._renew_at = now + self._lease / 3
+
+    async def sweep(self) -> None:
+        """Looks once."""
+        engine = self._engine
+        await self.renew()
+        for saga_id in list(engine.wanted):
+            await engine.ensure(saga_id)
+            engine.wanted.discard(saga_id)
+        now = engine.clock.now()
+        if await engine.in_thread(engine.store.changed) or now >= self._look_at:
+            await self._claim()
+            await self._deliver()
+            next_wake = await engine.in_thread(engine.store.next_wake)
+            self._look_at = now + _LONGEST
+            if next_wake is not None and now < next_wake < self._look_at:
+                self._look_at = next_wake
+
+    async def _claim(self) -> None:
+        """Takes over sagas that nobody drives."""
+        engine = self._engine
+        seen: set[str] = set()
+        while not engine.closing:
+            rows = await engine.in_thread(engine.store.claimable, engine.owner, engine.clock.now(), _AT_ONCE)
+            fresh = [row for row in rows if row.id not in seen]
+            if not fresh:
+                return
+            seen |= {row.id for row in fresh}
+            await engine.bring_back(fresh)
+            if len(rows) < _AT_ONCE:
+                return
+            await engine.journal.flushed()
+
+    async def _deliver(self) -> None:
+        """Carries out orders from other processes."""
+        engine = self._engine
+        mail = await engine.in_thread(engine.store.mail, engine.owner, engine.clock.now(), _AT_ONCE)
+        for item in mail:
+            if item.id in self._kept:
+                continue
+            try:
+                done = await self._orders.give(item.saga_id, item.kind, item.body, mail=item.id)
+            except StoreUnavailable:
+                raise
+            except (RequestError, SagaError, ValueError, KeyError) as error:
+                logger.warning("a %s for saga %s is dropped: %s", item.kind, item.saga_id, error)
+                await engine.in_thread(engine.store.discard, [item.id])
+            else:
+                if not done:
+                    self._kept.add(item.id)
+                elif item.kind in ("resume", "cancel", "retry"):
+                    self._kept.clear()

@@ -1,0 +1,53 @@
+"""Wakes sagas in time."""
+
+from __future__ import annotations
+
+import heapq
+from itertools import count
+from typing import TYPE_CHECKING
+
+import anyio
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from sagas.coordinator.clock import Clock
+
+__all__ = ["Timers"]
+
+
+class Timers:
+    """Fires each timer once its time has come.
+
+    Args:
+        clock: Whose time.
+        fire: Called with the saga's id and the path; it checks whether the timer still matters.
+    """
+
+    def __init__(self, clock: Clock, fire: Callable[[str, str], None]) -> None:
+        self._clock = clock
+        self._fire = fire
+        self._heap: list[tuple[float, int, str, str]] = []
+        self._numbers = count()
+        self._wake: anyio.Event | None = None
+
+    def add(self, until: float, saga_id: str, path: str) -> None:
+        """Sets a timer, at a POSIX time."""
+        heapq.heappush(self._heap, (until, next(self._numbers), saga_id, path))
+        if self._wake is not None and self._heap[0][0] >= until:
+            self._wake.set()
+
+    async def run(self) -> None:
+        """Fires timers, for ever."""
+        while True:
+            now = self._clock.now()
+            while self._heap and self._heap[0][0] <= now:
+                _, _, saga_id, path = heapq.heappop(self._heap)
+                self._fire(saga_id, path)
+            self._wake = anyio.Event()
+            if self._heap:
+                with anyio.move_on_after(self._heap[0][0] - self._clock.now()):
+                    await self._wake.wait()
+            else:
+                await self._wake.wait()
+            self._wake = None

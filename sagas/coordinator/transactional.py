@@ -1,0 +1,106 @@
+"""An attempt of a transactional step: its writes and its record become durable together, or neither does."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import anyio
+
+from sagas.context import running_step
+from sagas.core import events as e
+from sagas.core.attempts import Act, Done
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+
+    from sqlmodel import Session
+
+    from sagas.context import StepContext
+    from sagas.coordinator.clock import Clock
+    from sagas.coordinator.runtime import Runtime
+    from sagas.core.attempts import Next, StepAttempts
+    from sagas.core.definitions import Step
+
+__all__ = ["TransactionalAttempt"]
+
+
+class TransactionalAttempt:
+    """See ``journal.Transaction``.
+
+    Attributes:
+        fed: Whether the saga was told the outcome.
+        error: What the function raised.
+        span: Span id of the attempt.
+    """
+
+    def __init__(
+        self,
+        runtime: Runtime,
+        step: Step[..., Any],
+        arguments: Mapping[str, object],
+        attempts: StepAttempts,
+        clock: Clock,
+        context: StepContext,
+        *,
+        stop: Callable[[], bool],
+    ) -> None:
+        self.writer = runtime
+        self.fed = False
+        self.error: Exception | None = None
+        self.span = ""
+        self._step = step
+        self._arguments = arguments
+        self._attempts = attempts
+        self._clock = clock
+        self._context = context
+        self._stop = stop
+        self._payload = b""
+        self._started = 0.0
+        self._action: Next | None = None
+        self._ended = anyio.Event()
+
+    def run(self, session: Session) -> None:
+        """Runs the function; what it wrote is rolled back to the savepoint if it raises."""
+        self.error = None
+        self._started = self._clock.now()
+        token = running_step.set(self._context)
+        try:
+            result = self._step.function(session, **self._arguments)
+            self._payload = self._step.result_schema.encode(result)
+            session.commit()
+        except Exception as error:  # noqa: BLE001 - whatever it raises, it is the step's failure
+            session.rollback()
+            self.error = error
+        finally:
+            running_step.reset(token)
+
+    def feed(self) -> None:
+        """Tells the saga, within the transaction, so that the record commits with the writes."""
+        now = self._clock.now()
+        if self.error is None:
+            self._action = self._attempts.succeeded(
+                self._payload, e.Attempt(self._started, now - self._started, None, self.span)
+            )
+        else:
+            self._action = self._attempts.failed(
+                self.error, self._started, now, self._clock.chance(), stop=self._stop(), span=self.span
+            )
+        if isinstance(self._action, Done):
+            self.writer.feed(self._action.event)
+            self.fed = True
+        self._ended.set()
+
+    def failed(self) -> None:
+        """Lets go of a saga that ran on from a record which never became durable."""
+        if self.fed:
+            self.writer.rewind()
+        self._ended.set()
+
+    async def outcome(self) -> Next:
+        """Waits for its turn, and says what comes next."""
+        await self._ended.wait()
+        if self._action is None:
+            # The transaction could not even begin; the saga has heard nothing, so it is tried again.
+            self._ended = anyio.Event()
+            return Act()
+        return self._action

@@ -1,0 +1,367 @@
+"""Steps, compensators, probes and sagas, as their decorators leave them."""
+
+from __future__ import annotations
+
+import inspect
+import types
+import typing
+from dataclasses import dataclass
+from functools import cached_property, update_wrapper
+from typing import TYPE_CHECKING, Any, Generic, ParamSpec, TypeVar, Union, overload
+
+from sagas.core.operations import SagaCall, StepCall
+from sagas.core.retry import NO_RETRY, UNDO_RETRY, Retry
+from sagas.core.schema import ArgumentsSchema, ValueSchema
+from sagas.core.signatures import Parameters
+from sagas.errors import DeclarationError, Rejected
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Coroutine, Mapping
+
+__all__ = ["Compensator", "NotApplied", "Probe", "Saga", "Step", "StepOptions"]
+
+P = ParamSpec("P")
+R = TypeVar("R")
+F = TypeVar("F", bound="Callable[..., object]")
+
+
+@dataclass(frozen=True, slots=True)
+class NotApplied:
+    """What a probe returns to say: the attempt with this key took no effect."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StepOptions:
+    """How a step is attempted, and what its outcomes mean. See ``sagas.step`` for each field."""
+
+    retry: Retry = NO_RETRY
+    timeout: float | None = None
+    total_timeout: float | None = None
+    heartbeat: float | None = None
+    rejects: tuple[type[Exception], ...] = ()
+    pivot: bool = False
+    atomic: bool = False
+    transactional: bool = False
+    limit: int | None = None
+
+    def check(self, where: str) -> None:
+        """Refuses options that make no sense, alone or together.
+
+        Raises:
+            DeclarationError: See its text.
+        """
+        for name in ("timeout", "total_timeout", "heartbeat"):
+            _check_seconds(getattr(self, name), f"{where}: {name}")
+        for kind in self.rejects:
+            if not (isinstance(kind, type) and issubclass(kind, Exception)):
+                raise DeclarationError(f"{where}: rejects={kind!r} is not an exception type")
+        if self.limit is not None and self.limit < 1:
+            raise DeclarationError(f"{where}: limit={self.limit} would never let it run; use 1 or more")
+        if self.transactional and (self.heartbeat or self.timeout):
+            raise DeclarationError(
+                f"{where}: a transactional step runs inside the journal's own transaction, where it cannot be "
+                "interrupted; it takes neither timeout= nor heartbeat="
+            )
+
+
+def _check_seconds(value: object, what: str) -> None:
+    """Refuses what is no positive number of seconds.
+
+    Raises:
+        DeclarationError: The value is something else.
+    """
+    if value is not None and not (isinstance(value, (int, float)) and value > 0):
+        raise DeclarationError(f"{what}={value!r} is not a positive number of seconds")
+
+
+class _Attached:
+    """A function that belongs to a step and takes some of its parameters, by name."""
+
+    __slots__ = ("function", "is_async", "parameters", "step_name", "wants")
+
+    def __init__(self, step: Step[..., Any], function: Callable[..., object], role: str, extra: frozenset[str]) -> None:
+        if not inspect.isroutine(function):
+            raise DeclarationError(f"the {role} of {step.where} must be a function, not {function!r}")
+        where = f"{role} {function.__name__} of {step.where}"
+        self.function = function
+        self.is_async = inspect.iscoroutinefunction(function)
+        self.step_name = step.name
+        self.parameters = Parameters(function, where, scope=step.scope)
+        self.wants = frozenset(self.parameters.names)
+        unknown = self.wants - set(step.parameters.names) - extra - set(self.parameters.defaults)
+        if unknown:
+            known = ", ".join([*step.parameters.names, *sorted(extra)]) or "none"
+            raise DeclarationError(
+                f"{where}: the step has no parameter {', '.join(sorted(unknown))}. A {role} takes by name any of "
+                f"the step's own parameters; here: {known}."
+            )
+        self._check_types(step)
+
+    def _check_types(self, step: Step[..., Any]) -> None:
+        """Refuses a parameter whose annotation differs from the step's own.
+
+        Raises:
+            DeclarationError: The two annotations differ.
+        """
+        if not (self.parameters.resolved and step.parameters.resolved):
+            return
+        own, theirs = self.parameters.hints(), step.parameters.hints()
+        for name in self.wants & set(step.parameters.names):
+            if name in own and name in theirs and own[name] != theirs[name]:
+                raise DeclarationError(
+                    f"{self.parameters.where}: {name} is annotated {own[name]!r}, but the step takes {theirs[name]!r}"
+                )
+
+    def select(self, arguments: Mapping[str, object]) -> dict[str, object]:
+        """Picks from the step's arguments those that this function takes."""
+        return {name: value for name, value in arguments.items() if name in self.wants}
+
+
+class Compensator(_Attached):
+    """Undoes a step.
+
+    Attributes:
+        retry: Its own budget of attempts; used up, the saga is stuck.
+        timeout: Seconds for one attempt.
+    """
+
+    __slots__ = ("retry", "timeout", "wants_result")
+
+    def __init__(
+        self, step: Step[..., Any], function: Callable[..., object], *, retry: Retry, timeout: float | None
+    ) -> None:
+        super().__init__(step, function, "compensator", frozenset({"result"}))
+        _check_seconds(timeout, f"{self.parameters.where}: timeout")
+        self.retry = retry
+        self.timeout = timeout
+        self.wants_result = "result" in self.wants and "result" not in step.parameters.names
+        if self.wants_result and self.parameters.resolved and not step.options.transactional:
+            self._check_optional_result()
+
+    def _check_optional_result(self) -> None:
+        """Makes sure that a step in doubt, which has no result, can be undone.
+
+        Raises:
+            DeclarationError: ``result`` is annotated with a type that leaves out ``None``.
+        """
+        hint = self.parameters.hints().get("result", Any)
+        if not _allows_none(hint):
+            raise DeclarationError(
+                f"{self.parameters.where}: `result: {_show(hint)}` cannot be None, but the step can fail in doubt (a "
+                "timeout, a crash), and then it is undone without a result. "
+                f"Annotate `result: {_show(hint)} | None` and handle None."
+            )
+
+
+class Probe(_Attached):
+    """Finds out whether an attempt took effect."""
+
+    __slots__ = ()
+
+    def __init__(self, step: Step[..., Any], function: Callable[..., object]) -> None:
+        super().__init__(step, function, "probe", frozenset())
+
+
+def _allows_none(hint: object) -> bool:
+    """Says whether an annotation admits ``None``."""
+    if hint in (None, type(None), Any, object):
+        return True
+    if typing.get_origin(hint) in (Union, types.UnionType):
+        return any(_allows_none(item) for item in typing.get_args(hint))
+    return False
+
+
+def _show(hint: object) -> str:
+    """Writes an annotation as its author would."""
+    return hint.__name__ if isinstance(hint, type) else str(hint)
+
+
+class Step(Generic[P, R]):
+    """A business function as a step of sagas. Calling it builds a call; nothing runs yet.
+
+    Made by ``sagas.step``.
+
+    Attributes:
+        name: What journals and traces call it.
+        function: The plain function.
+        options: How it is attempted.
+        compensator_of: The compensator, if there is one.
+    """
+
+    __name__: str
+
+    def __init__(
+        self,
+        function: Callable[..., object],
+        *,
+        name: str | None,
+        options: StepOptions,
+        scope: Mapping[str, object] | None,
+    ) -> None:
+        if not inspect.isroutine(function) or inspect.isasyncgenfunction(function):
+            raise DeclarationError(f"@step decorates a function (def or async def), not {function!r}")
+        self.function = function
+        self.name = _check_name(name if name is not None else function.__name__, "step")
+        self.where = f"step {self.name}"
+        self.options = options
+        self.is_async = inspect.iscoroutinefunction(function)
+        self.scope = scope
+        options.check(self.where)
+        if options.transactional and self.is_async:
+            raise DeclarationError(
+                f"{self.where}: a transactional step runs in the journal's writer thread, so it must be `def`"
+            )
+        self.parameters = Parameters(function, self.where, skip=1 if options.transactional else 0, scope=scope)
+        if options.transactional and not self.parameters.skipped:
+            raise DeclarationError(f"{self.where}: the first parameter of a transactional step is the Session")
+        self.undo: Compensator | None = None
+        self.query: Probe | None = None
+        self.raises = (Rejected, *options.rejects)
+        update_wrapper(self, function)
+        if self.parameters.resolved:
+            self.resolve()
+
+    def __call__(self, *args: P.args, **kwargs: P.kwargs) -> StepCall[R]:
+        """Builds a call of this step: ``await`` it in a saga body."""
+        return StepCall(self, self.parameters.bind(args, kwargs))
+
+    def __repr__(self) -> str:
+        return f"<step {self.name}>"
+
+    @cached_property
+    def arguments_schema(self) -> ArgumentsSchema:
+        """How the arguments are written."""
+        return ArgumentsSchema(self.parameters.annotations(), f"the arguments of {self.where}")
+
+    @cached_property
+    def result_schema(self) -> ValueSchema[R]:
+        """How the result is written."""
+        return ValueSchema(self.parameters.returns(), f"the result of {self.where}")
+
+    def resolve(self) -> None:
+        """Builds both schemas, so that a type that cannot be written shows now.
+
+        Raises:
+            DeclarationError: An annotation cannot be resolved or written.
+        """
+        _ = self.arguments_schema, self.result_schema
+
+    @overload
+    def compensator(self, function: F, /) -> F: ...
+    @overload
+    def compensator(self, /, *, retry: Retry = UNDO_RETRY, timeout: float | None = None) -> Callable[[F], F]: ...
+    def compensator(
+        self, function: F | None = None, /, *, retry: Retry = UNDO_RETRY, timeout: float | None = None
+    ) -> F | Callable[[F], F]:
+        """Declares the function that undoes this step.
+
+        It takes by name any of the step's parameters, and ``result``: what the step returned, or ``None`` if it
+        is in doubt. It must do no harm when there is nothing to undo, and when it runs twice.
+
+        Args:
+            function: ``async def`` or ``def``; returned as it is.
+            retry: Its own budget; when it is used up, the saga is stuck and waits for an operator.
+            timeout: Seconds for one attempt.
+
+        Raises:
+            DeclarationError: It wants something that the step does not have, or there is one already.
+        """
+
+        def declare(function: F) -> F:
+            if self.undo is not None:
+                raise DeclarationError(f"{self.where} has a compensator already: {self.undo.function.__name__}")
+            self.undo = Compensator(self, function, retry=retry, timeout=timeout)
+            return function
+
+        return declare if function is None else declare(function)
+
+    def probe(self, function: F, /) -> F:
+        """Declares the function that finds out whether an attempt took effect.
+
+        It takes by name any of the step's parameters, reads ``current_step().idempotency_key``, and returns the
+        step's result, or ``NotApplied()``. It is asked before anything is tried again, and must only read.
+
+        Raises:
+            DeclarationError: It wants something that the step does not have, or there is one already.
+        """
+        if self.query is not None:
+            raise DeclarationError(f"{self.where} has a probe already: {self.query.function.__name__}")
+        if self.options.transactional:
+            raise DeclarationError(f"{self.where} is transactional, so it is never in doubt and needs no probe")
+        self.query = Probe(self, function)
+        return function
+
+
+class Saga(Generic[P, R]):
+    """A saga body. Calling it builds a call; a coordinator runs it. Made by ``sagas.saga``.
+
+    Attributes:
+        name: What journals and traces call it.
+        version: Which version of the body this is.
+        function: The plain ``async def``.
+        timeout: Seconds from its start after which it is undone.
+    """
+
+    __name__: str
+
+    def __init__(
+        self,
+        function: Callable[..., Coroutine[Any, Any, object]],
+        *,
+        name: str | None,
+        version: str,
+        timeout: float | None,
+        scope: Mapping[str, object] | None,
+    ) -> None:
+        if not inspect.iscoroutinefunction(function):
+            raise DeclarationError(
+                f"@saga decorates an `async def`, and {getattr(function, '__name__', function)!r} is none: a body "
+                "waits for its steps with await"
+            )
+        self.function = function
+        self.name = _check_name(name if name is not None else function.__name__, "saga")
+        self.where = f"saga {self.name}"
+        self.version = _check_name(version, f"version of {self.where}")
+        _check_seconds(timeout, f"{self.where}: timeout")
+        self.timeout = timeout
+        self.scope = scope
+        self.parameters = Parameters(function, self.where, scope=scope)
+        update_wrapper(self, function)
+        if self.parameters.resolved:
+            self.resolve()
+
+    def __call__(self, *args: P.args, **kwargs: P.kwargs) -> SagaCall[R]:
+        """Builds a call of this saga, for ``coordinator.start`` or, in another body, ``await``."""
+        return SagaCall(self, self.parameters.bind(args, kwargs))
+
+    def __repr__(self) -> str:
+        return f"<saga {self.name} version {self.version}>"
+
+    @cached_property
+    def arguments_schema(self) -> ArgumentsSchema:
+        """How the input is written."""
+        return ArgumentsSchema(self.parameters.annotations(), f"the input of {self.where}")
+
+    @cached_property
+    def result_schema(self) -> ValueSchema[R]:
+        """How the result is written."""
+        return ValueSchema(self.parameters.returns(), f"the result of {self.where}")
+
+    def resolve(self) -> None:
+        """Builds both schemas, so that a type that cannot be written shows now.
+
+        Raises:
+            DeclarationError: An annotation cannot be resolved or written.
+        """
+        _ = self.arguments_schema, self.result_schema
+
+
+def _check_name(name: object, what: str) -> str:
+    """Refuses names that journals, URLs or terminals would stumble over.
+
+    Raises:
+        DeclarationError: The name is empty, too long or not printable.
+    """
+    if not isinstance(name, str) or not name or len(name) > 200 or not name.isprintable() or " " in name:  # noqa: PLR2004 - the column's width
+        raise DeclarationError(f"{name!r} cannot name a {what}: use 1 to 200 printable characters without spaces")
+    return name

@@ -1,0 +1,398 @@
+"""Runs a saga body by hand: its strands, what they wait for, and how they end.
+
+``coro.send`` and ``coro.throw`` take the place of an event loop, so that the same events always lead to the same
+commands.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from abc import ABC, abstractmethod
+from collections import deque
+from collections.abc import Callable
+from functools import lru_cache
+from typing import TYPE_CHECKING, Any
+
+from sagas.core import commands as c
+from sagas.core import operations as o
+from sagas.core.fibers import Entry, Fiber, Group, Unwinding, Wait
+from sagas.core.operations import Driving, driving
+from sagas.core.schema import ValueSchema
+from sagas.errors import DeterminismError, PayloadError
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable
+    from datetime import datetime
+
+    from sagas.core.definitions import Step
+    from sagas.core.recording import Recording
+
+__all__ = ["Driver"]
+
+_BLOCKED = object()
+
+
+@lru_cache(maxsize=512)
+def _schema(kind: object, where: str) -> ValueSchema[object]:
+    """Builds the schema of a signal or a local value, once."""
+    return ValueSchema(kind, where)
+
+
+class Driver(ABC):
+    """The strands of one body.
+
+    Attributes:
+        at: POSIX time of the last event.
+        key: What idempotency keys and random values are derived from.
+        open: Commands that no event has answered yet, by path.
+        timers: POSIX times to be woken at, by path.
+        recording: While replaying, what the journal says was asked for.
+    """
+
+    __slots__ = ("_changes", "_draft", "_ready", "_signals", "_waits", "at", "key", "open", "recording", "timers")
+
+    def __init__(self) -> None:
+        self.at = 0.0
+        self.key = ""
+        self.open: dict[str, c.RunStep | c.RunUndo | c.RunLocal] = {}
+        self.timers: dict[str, float] = {}
+        self.recording: Recording | None = None
+        self._draft: list[c.Command] = []
+        self._ready: list[tuple[Fiber, object, Exception | None]] = []
+        self._waits: dict[str, Wait] = {}
+        self._signals: dict[str, deque[bytes]] | None = None
+        self._changes: dict[str, bool] | None = None
+
+    # --- what steps and rollbacks need from whoever keeps them ------------------------------------------------
+
+    @abstractmethod
+    def _call_step(self, fiber: Fiber, path: str, step: Step[..., Any], arguments: bytes) -> None: ...
+
+    @abstractmethod
+    def _stop_step(self, entry: Entry) -> None: ...
+
+    @abstractmethod
+    def _unwind(
+        self, place: str, fiber: Fiber | None, *, value: object = None, error: Exception | None = None
+    ) -> bool: ...
+
+    @abstractmethod
+    def _unwind_losers(self, group: Group, value: object, error: Exception | None) -> bool: ...
+
+    @abstractmethod
+    def _root_ended(self, value: object, error: Exception | None, *, stopped: bool) -> None: ...
+
+    # --- driving ------------------------------------------------------------------------------------------------
+
+    def _run(self) -> None:
+        """Runs every strand that can go on, in the order in which they were woken."""
+        ready = self._ready
+        position = 0
+        while position < len(ready):
+            fiber, value, error = ready[position]
+            position += 1
+            self._drive(fiber, value, error)
+        ready.clear()
+
+    def _wake(self, fiber: Fiber, value: object = None, error: Exception | None = None) -> None:
+        """Lets a fiber go on, after those that were woken before."""
+        fiber.waits_for = None
+        self._ready.append((fiber, value, error))
+
+    def _deliver(self, fiber: Fiber, schema: ValueSchema[Any] | None, payload: bytes) -> None:
+        """Lets a fiber go on with a value from the journal."""
+        if fiber.stopped or schema is None:
+            self._wake(fiber)
+            return
+        try:
+            value = schema.decode(payload)
+        except PayloadError as error:
+            self._wake(fiber, error=error)
+        else:
+            self._wake(fiber, value)
+
+    def _drive(self, fiber: Fiber, value: object, error: Exception | None) -> None:
+        """Runs a fiber to its next operation that takes time."""
+        if fiber.stopped:
+            self._settle(fiber, None, None)
+            return
+        routine = fiber.routine
+        assert routine is not None, "only a stopped fiber has no routine"
+        token = driving.set(Driving.RUNNING)
+        try:
+            while value is not _BLOCKED:
+                try:
+                    operation = routine.send(value) if error is None else routine.throw(error)
+                except StopIteration as stop:
+                    fiber.routine = None
+                    self._settle(fiber, stop.value, None)
+                    return
+                except Exception as failure:  # noqa: BLE001 - whatever a body raises fails its fiber
+                    fiber.routine = None
+                    self._settle(fiber, None, failure)
+                    return
+                begin = _BEGINNINGS.get(type(operation))
+                if begin is None:
+                    value, error = None, _foreign(operation, routine)
+                    continue
+                try:
+                    value, error = begin(self, fiber, operation), None
+                except PayloadError as unencodable:
+                    value, error = None, unencodable
+        finally:
+            driving.reset(token)
+
+    # --- how strands end ----------------------------------------------------------------------------------------
+
+    def _settle(self, fiber: Fiber, value: object, error: Exception | None) -> None:
+        """Notes that a fiber has ended, and what that means for those around it."""
+        group = fiber.group
+        if group is None:
+            self._root_ended(value, error, stopped=fiber.stopped)
+            return
+        group.left -= 1
+        if not fiber.stopped:
+            self._count(group, fiber, value, error)
+        if group.left == 0:
+            self._group_ended(group)
+
+    def _count(self, group: Group, fiber: Fiber, value: object, error: Exception | None) -> None:
+        """Takes the outcome of a branch into account."""
+        if group.decided:
+            return
+        group.results[fiber.index] = value
+        group.error = error
+        if error is not None or group.kind == "race":
+            group.winner = fiber.index
+            self._decide(group)
+        elif group.more:
+            self._start_branch(group)
+
+    def _decide(self, group: Group) -> None:
+        """Stops every branch that is still under way."""
+        group.decided = True
+        group.more = []
+        for fiber in group.fibers.values():
+            if fiber.routine is not None and not fiber.stopped:
+                self._stop(fiber)
+
+    def _group_ended(self, group: Group) -> None:
+        """Lets the owner go on, once what has to be undone is undone."""
+        owner, error = group.owner, group.error
+        self._forget(group.path)
+        if group.kind == "race":
+            value = None if group.winner < 0 else group.results[group.winner]
+            if not self._unwind_losers(group, value, error):
+                self._wake(owner, value, error)
+        elif group.kind == "child":
+            if error is None or not self._unwind(group.path, owner, error=error):
+                self._wake(owner, group.results[0], error)
+        else:
+            results = group.results
+            self._wake(owner, results if group.make is not None else tuple(results), error)
+
+    def _stop(self, fiber: Fiber) -> None:
+        """Lets a fiber start nothing new; it settles when what it has in flight has ended."""
+        fiber.stopped = True
+        fiber.close()
+        holdup = fiber.waits_for
+        if isinstance(holdup, Entry):
+            self._stop_step(holdup)
+        elif isinstance(holdup, Group):
+            self._forget(holdup.path)
+            self._decide(holdup)
+        elif isinstance(holdup, Wait) and holdup.kind != "local":
+            self._forget(holdup.path)
+            self._wake(fiber)
+
+    def _close(self, fiber: Fiber) -> None:
+        """Closes a fiber and those below it, for good."""
+        fiber.stopped = True
+        fiber.close()
+        if isinstance(fiber.waits_for, Group):
+            for below in fiber.waits_for.fibers.values():
+                self._close(below)
+
+    # --- waiting ------------------------------------------------------------------------------------------------
+
+    def _start_timer(self, path: str, until: float) -> None:
+        """Asks to be woken."""
+        self.timers[path] = until
+        self._draft.append(c.StartTimer(path, until))
+
+    def _begin_wait(self, wait: Wait, until: float | None) -> object:
+        """Holds a fiber up."""
+        self._waits[wait.path] = wait
+        wait.fiber.waits_for = wait
+        if until is not None:
+            self._start_timer(wait.path, until)
+        return _BLOCKED
+
+    def _forget(self, path: str) -> None:
+        """Forgets what was waited for at a path."""
+        self._waits.pop(path, None)
+        self.timers.pop(path, None)
+
+    def _waiter(self, signal: str) -> Wait | None:
+        """Finds whoever has waited longest for a signal."""
+        for wait in self._waits.values():
+            if wait.kind == "receive" and wait.signal == signal:
+                return wait
+        return None
+
+    # --- beginning operations -----------------------------------------------------------------------------------
+
+    def _begin_step(self, fiber: Fiber, call: o.StepCall[object]) -> object:
+        """Calls a step."""
+        path, step = fiber.next_path(), call.step
+        if self.recording is None:
+            arguments = step.arguments_schema.encode(call.arguments)
+        else:
+            arguments = self.recording.arguments(path, step, call.arguments)
+        self._call_step(fiber, path, step, arguments)
+        return _BLOCKED
+
+    def _begin_child(self, fiber: Fiber, call: o.SagaCall[object]) -> object:
+        """Runs the body of a child saga, on its own copy of the input."""
+        saga = call.saga
+        path = fiber.next_path()
+        schema = saga.arguments_schema
+        arguments = schema.decode(schema.encode(call.arguments))
+        group = Group("child", path, fiber)
+        child = Fiber(saga.function(**arguments), path, group=group)
+        group.fibers[0] = child
+        group.results = [None]
+        group.left = 1
+        fiber.waits_for = group
+        if saga.timeout is not None:
+            self._waits[path] = Wait("child", path, child)
+            self._start_timer(path, self.at + saga.timeout)
+        self._wake(child)
+        return _BLOCKED
+
+    def _begin_branches(self, fiber: Fiber, operation: o.Gather[object] | o.Race[object]) -> object:
+        """Starts branches side by side."""
+        path = fiber.next_path()
+        if not operation.branches:
+            return ()
+        group = Group("race" if isinstance(operation, o.Race) else "gather", path, fiber)
+        group.results = [None] * len(operation.branches)
+        fiber.waits_for = group
+        for index, awaitable in enumerate(operation.branches):
+            self._wake(group.branch(awaitable, index, operation=isinstance(awaitable, o.Operation)))
+        group.left = len(operation.branches)
+        return _BLOCKED
+
+    def _begin_map(self, fiber: Fiber, operation: o.MapEach[object]) -> object:
+        """Starts a branch an item, as many as may run side by side."""
+        path = fiber.next_path()
+        if not operation.items:
+            return []
+        group = Group("gather", path, fiber)
+        group.make = operation.make
+        group.results = [None] * len(operation.items)
+        group.more = list(enumerate(operation.items))[::-1]
+        fiber.waits_for = group
+        for _ in range(operation.limit or len(operation.items)):
+            self._start_branch(group)
+        return _BLOCKED
+
+    def _start_branch(self, group: Group) -> None:
+        """Starts the branch of the next item."""
+        if not group.more:
+            return
+        assert group.make is not None, "only map_each starts its branches one by one"
+        index, item = group.more.pop()
+        group.left += 1
+        awaitable = _lazily(group.make, item)
+        self._wake(group.branch(awaitable, index, operation=False))
+
+    def _begin_sleep(self, fiber: Fiber, operation: o.Sleep) -> object:
+        """Pauses."""
+        until = operation.until if operation.until is not None else self.at + (operation.seconds or 0.0)
+        return self._begin_wait(Wait("sleep", fiber.next_path(), fiber), until)
+
+    def _begin_receive(self, fiber: Fiber, operation: o.Receive[object]) -> object:
+        """Takes a signal that was kept, or waits for the next."""
+        path = fiber.next_path()
+        schema = _schema(operation.kind, f"the signal {operation.name!r}")
+        queue = self._signals.get(operation.name) if self._signals else None
+        if queue:
+            return schema.decode(queue.popleft())
+        until = None if operation.timeout is None else self.at + operation.timeout
+        return self._begin_wait(Wait("receive", path, fiber, signal=operation.name, schema=schema), until)
+
+    def _begin_record(self, fiber: Fiber, operation: o.RecordValue[object]) -> object:
+        """Asks for a local value."""
+        wait = Wait("local", fiber.next_path(), fiber, schema=_schema(operation.kind, "a recorded value"))
+        assert wait.schema is not None
+        command = c.RunLocal(wait.path, operation.make, wait.schema)
+        self.open[wait.path] = command
+        self._draft.append(command)
+        return self._begin_wait(wait, None)
+
+    def _begin_scope(self, fiber: Fiber, _: o.EnterScope) -> object:
+        """Enters a scope."""
+        fiber.enter_scope()
+        return None
+
+    def _end_scope(self, fiber: Fiber, operation: o.LeaveScope) -> object:
+        """Leaves a scope, undoing it if it failed."""
+        place = fiber.leave_scope()
+        if operation.failed and self._unwind(place, fiber):
+            return _BLOCKED
+        return None
+
+    def _now(self, _: Fiber, __: o.Now) -> datetime:
+        """Tells the time of the event at hand."""
+        return o.utc(self.at)
+
+    def _entropy(self, fiber: Fiber, _: o.Entropy) -> bytes:
+        """Derives bytes from the saga's key and the place."""
+        return hashlib.blake2b(f"{self.key}/{fiber.next_draw()}".encode(), digest_size=16).digest()
+
+    def _version(self, _: Fiber, operation: o.Version) -> bool:
+        """Decides once whether a change applies."""
+        if self._changes is None:
+            self._changes = {}
+        change = operation.change_id
+        decided = self._changes.get(change)
+        if decided is None:
+            decided = self.recording is None or self.recording.has_change(change)
+            self._changes[change] = decided
+            if decided:
+                self._draft.append(c.MarkVersion(change))
+        return decided
+
+
+async def _lazily(make: Callable[[Any], Awaitable[object]], item: object) -> object:
+    """Calls for an item within its branch, so that what the call raises fails the branch."""
+    return await make(item)
+
+
+def _foreign(awaited: object, routine: object) -> DeterminismError:
+    """Explains that a body awaited something that is no operation, and where."""
+    frame = getattr(routine, "cr_frame", None)
+    where = f" at {frame.f_code.co_filename}:{frame.f_lineno}" if frame is not None else ""
+    return DeterminismError(
+        f"the saga body awaited {type(awaited).__module__}.{type(awaited).__qualname__}{where}. A body is replayed "
+        "after a crash, so it can only await steps, sagas and the operations of this library (sleep, receive, "
+        "gather, …). Do I/O in a step, and pause with sagas.sleep."
+    )
+
+
+_BEGINNINGS: dict[type, Callable[[Driver, Fiber, Any], object]] = {
+    o.StepCall: Driver._begin_step,
+    o.SagaCall: Driver._begin_child,
+    o.Gather: Driver._begin_branches,
+    o.Race: Driver._begin_branches,
+    o.MapEach: Driver._begin_map,
+    o.Sleep: Driver._begin_sleep,
+    o.Receive: Driver._begin_receive,
+    o.RecordValue: Driver._begin_record,
+    o.EnterScope: Driver._begin_scope,
+    o.LeaveScope: Driver._end_scope,
+    o.Now: Driver._now,
+    o.Entropy: Driver._entropy,
+    o.Version: Driver._version,
+}

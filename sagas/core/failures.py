@@ -1,0 +1,137 @@
+"""Exceptions as data: how the journal keeps them, and how they are raised again."""
+
+from __future__ import annotations
+
+import inspect
+import traceback
+import typing
+from functools import lru_cache
+from typing import TYPE_CHECKING
+
+import orjson
+from pydantic_core import to_json
+
+from sagas.core.events import ErrorInfo
+from sagas.core.schema import ValueSchema
+from sagas.errors import DeclarationError, PayloadError, Rejected, SagaError, StepFailed, StepInDoubt
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator
+
+__all__ = ["describe", "describe_rejection", "is_rejection", "one_line", "revive", "type_name"]
+
+_TRACEBACK_LIMIT = 8
+_TEXT_LIMIT = 4000
+
+
+def type_name(kind: type[BaseException]) -> str:
+    """Names an exception type so that it can be found again: ``module:qualname``."""
+    return f"{kind.__module__}:{kind.__qualname__}"
+
+
+def _text(error: BaseException) -> str:
+    """Gives an exception's text, however its author wrote ``__str__``."""
+    try:
+        return str(error)[:_TEXT_LIMIT]
+    except Exception as broken:  # noqa: BLE001 - the author's __str__ may raise anything
+        return f"<its __str__ raised {type(broken).__name__}>"
+
+
+def one_line(error: BaseException | ErrorInfo) -> str:
+    """Writes an exception on one line, for timelines."""
+    kind = error.type.rpartition(":")[2] if isinstance(error, ErrorInfo) else type(error).__qualname__
+    text = error.message if isinstance(error, ErrorInfo) else _text(error)
+    first = text.strip().split("\n", 1)[0]
+    return f"{kind}: {first}" if first else kind
+
+
+def describe(error: BaseException) -> ErrorInfo:
+    """Turns an exception into data."""
+    lines = traceback.format_exception(error, limit=-_TRACEBACK_LIMIT)
+    return ErrorInfo(type_name(type(error)), _text(error), None, "".join(lines)[-_TEXT_LIMIT:])
+
+
+def describe_rejection(error: BaseException) -> ErrorInfo:
+    """Turns a declared rejection into data, with its arguments and attributes."""
+    fields = {"args": error.args, "attributes": vars(error)}
+    return ErrorInfo(
+        type_name(type(error)),
+        _text(error),
+        to_json(fields, bytes_mode="base64", inf_nan_mode="strings", fallback=repr),
+    )
+
+
+def revive(info: ErrorInfo, declared: Iterable[type[BaseException]], *, step: str, path: str, doubt: bool) -> Exception:
+    """Makes the exception that a saga body sees, the same one live and on replay.
+
+    Args:
+        info: What the journal holds.
+        declared: Types that the step may raise to the body; subclasses are found too.
+        step: Name of the step.
+        path: Its place.
+        doubt: Whether it may have acted.
+
+    Returns:
+        The declared exception with its arguments and attributes; else ``StepFailed`` or ``StepInDoubt``.
+    """
+    if info.fields is not None:
+        for kind in _family(declared):
+            if type_name(kind) == info.type:
+                return _rebuild(kind, info.fields)
+    flavour = StepInDoubt if doubt else StepFailed
+    return flavour(step, path, info.type, info.message)
+
+
+def _family(kinds: Iterable[type[BaseException]]) -> Iterator[type[Exception]]:
+    """Walks types and all their subclasses."""
+    for kind in kinds:
+        if issubclass(kind, Exception):
+            yield kind
+        yield from _family(kind.__subclasses__())
+
+
+@lru_cache(maxsize=256)
+def _hints(kind: type[Exception]) -> tuple[dict[str, object], tuple[object, ...]]:
+    """Collects the annotations of an exception's attributes and of its constructor's positional parameters."""
+    by_name: dict[str, object] = {}
+    positional: list[object] = []
+    try:
+        constructor = typing.get_type_hints(kind.__init__)
+        for parameter in list(inspect.signature(kind.__init__).parameters.values())[1:]:
+            hint = constructor.get(parameter.name, typing.Any)
+            by_name[parameter.name] = hint
+            if parameter.kind in (parameter.POSITIONAL_ONLY, parameter.POSITIONAL_OR_KEYWORD):
+                positional.append(hint)
+        by_name |= typing.get_type_hints(kind)
+    except (NameError, TypeError, ValueError):
+        pass  # what cannot be resolved comes back as JSON's own types
+    return by_name, tuple(positional)
+
+
+def _typed(value: object, hint: object) -> object:
+    """Gives a JSON value the annotated type, if it has that form."""
+    if hint is typing.Any or value is None:
+        return value
+    try:
+        return ValueSchema[object](hint, "an attribute").decode(orjson.dumps(value))
+    except (PayloadError, DeclarationError, TypeError):
+        return value  # a constructor that passes other arguments to its base class than it takes
+
+
+def _rebuild(kind: type[Exception], fields: bytes) -> Exception:
+    """Makes an exception without calling its constructor, whose parameters the journal does not know."""
+    data = orjson.loads(fields)
+    by_name, positional = _hints(kind)
+    padded = (*positional, *(typing.Any for _ in data["args"]))
+    error = kind.__new__(kind)
+    error.args = tuple(_typed(value, hint) for value, hint in zip(data["args"], padded, strict=False))
+    for name, value in data["attributes"].items():
+        setattr(error, name, _typed(value, by_name.get(name, typing.Any)))
+    return error
+
+
+def is_rejection(error: BaseException, declared: tuple[type[Exception], ...]) -> bool:
+    """Says whether an exception means: definitely nothing happened."""
+    return isinstance(error, (Rejected, *declared)) and not (
+        isinstance(error, SagaError) and not isinstance(error, Rejected)
+    )

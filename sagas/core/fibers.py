@@ -1,0 +1,236 @@
+"""The parts of a running body: branches, what they wait for, and the steps they called."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from sagas.core.operations import Driving, driving
+from sagas.core.transitions import StepState, StepTrigger, next_step
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable, Coroutine, Generator
+
+    from sagas.core.definitions import Step
+    from sagas.core.operations import Operation
+    from sagas.core.rollback import UndoOrder
+    from sagas.core.schema import ValueSchema
+
+__all__ = ["Entry", "Fiber", "Group", "Unwinding", "Wait"]
+
+
+def _only(operation: Operation[object]) -> Generator[object, object, object]:
+    """Makes a branch out of a single operation."""
+    return (yield operation)
+
+
+async def _await(awaitable: Awaitable[object]) -> object:
+    """Makes a branch out of any other awaitable."""
+    return await awaitable
+
+
+class Fiber:
+    """One strand of a body: the body itself, a branch, or a child saga.
+
+    Attributes:
+        routine: The coroutine; ``None`` once it has ended.
+        place: Path of the branch, ``""`` for the body.
+        waits_for: What holds it up; ``None`` while it runs or is about to.
+        stopped: Whether it must not start anything any more.
+    """
+
+    __slots__ = (
+        "_count",
+        "_draws",
+        "_prefix",
+        "_scopes",
+        "_single",
+        "group",
+        "index",
+        "place",
+        "routine",
+        "stopped",
+        "waits_for",
+    )
+
+    def __init__(
+        self,
+        routine: Coroutine[object, object, object] | Generator[object, object, object],
+        place: str,
+        *,
+        group: Group | None = None,
+        index: int = 0,
+        single: bool = False,
+    ) -> None:
+        self.routine: Coroutine[object, object, object] | Generator[object, object, object] | None = routine
+        self.place = place
+        self.group = group
+        self.index = index
+        self.stopped = False
+        self.waits_for: Entry | Wait | Group | Unwinding | None = None
+        self._single = single
+        self._prefix = f"{place}." if place else ""
+        self._count = 0
+        self._draws = 0
+        self._scopes: list[tuple[str, int]] | None = None
+
+    def next_path(self) -> str:
+        """Numbers the next operation."""
+        if self._single:
+            return self.place
+        self._count += 1
+        return f"{self._prefix}{self._count}"
+
+    def next_draw(self) -> str:
+        """Numbers the next random value."""
+        self._draws += 1
+        return f"{self.place}?{self._draws}"
+
+    def enter_scope(self) -> None:
+        """Numbers what follows below a path of its own."""
+        place = self.next_path()
+        if self._scopes is None:
+            self._scopes = []
+        self._scopes.append((self._prefix, self._count))
+        self._prefix, self._count = f"{place}.", 0
+
+    def leave_scope(self) -> str:
+        """Goes back to the numbers around the scope, and gives the scope's path."""
+        place = self._prefix[:-1]
+        assert self._scopes is not None, "a scope is left only after it was entered"
+        self._prefix, self._count = self._scopes.pop()
+        return place
+
+    def close(self) -> None:
+        """Ends the coroutine without letting it start anything."""
+        routine, self.routine = self.routine, None
+        if routine is None:
+            return
+        token = driving.set(Driving.CLOSING)
+        try:
+            routine.close()
+        except Exception:  # noqa: BLE001, S110 - its cleanup failed; it was told to end and nobody waits for it
+            pass
+        finally:
+            driving.reset(token)
+
+
+class Group:
+    """Branches side by side, or a child saga as the only branch.
+
+    Attributes:
+        kind: ``gather``, ``race`` or ``child``.
+        path: Where it stands.
+        owner: Who waits for it.
+        results: By branch.
+        left: How many branches have not ended.
+        decided: Whether its outcome is known, so that nothing new starts in it.
+    """
+
+    __slots__ = ("decided", "error", "fibers", "kind", "left", "make", "more", "owner", "path", "results", "winner")
+
+    def __init__(self, kind: str, path: str, owner: Fiber) -> None:
+        self.kind = kind
+        self.path = path
+        self.owner = owner
+        self.results: list[object] = []
+        self.fibers: dict[int, Fiber] = {}
+        self.left = 0
+        self.decided = False
+        self.error: Exception | None = None
+        self.winner = -1
+        self.more: list[object] = []
+        self.make: Callable[[object], Awaitable[object]] | None = None
+
+    def branch(self, awaitable: Awaitable[object], index: int, *, operation: bool) -> Fiber:
+        """Makes the fiber of a branch."""
+        routine = _only(awaitable) if operation else awaitable  # type: ignore[arg-type]  # the flag says so
+        if not operation and not hasattr(awaitable, "send"):
+            routine = _await(awaitable)
+        fiber = Fiber(
+            routine,  # type: ignore[arg-type]  # an awaitable with `send` is a coroutine
+            f"{self.path}:{index}",
+            group=self,
+            index=index,
+            single=operation,
+        )
+        self.fibers[index] = fiber
+        return fiber
+
+
+class Wait:
+    """Something that is neither a step nor a group: a pause, a signal, a local value, a child's timeout."""
+
+    __slots__ = ("fiber", "kind", "path", "schema", "signal")
+
+    def __init__(
+        self, kind: str, path: str, fiber: Fiber, *, signal: str = "", schema: ValueSchema[object] | None = None
+    ) -> None:
+        self.kind = kind
+        self.path = path
+        self.fiber = fiber
+        self.signal = signal
+        self.schema = schema
+
+
+class Unwinding:
+    """A rollback on its way, of the saga or of a part of it."""
+
+    __slots__ = ("error", "fiber", "order", "value")
+
+    def __init__(self, order: UndoOrder, fiber: Fiber | None, value: object, error: Exception | None) -> None:
+        self.order = order
+        self.fiber = fiber
+        self.value = value
+        self.error = error
+
+
+class Entry:
+    """A step that was called.
+
+    Attributes:
+        final: Whether a pivot has made it impossible to undo.
+        doubt: Whether an attempt may have acted.
+    """
+
+    __slots__ = (
+        "arguments", "doubt", "fiber", "final", "name", "path", "pivot", "result", "scheduled_at", "span", "state",
+        "step", "tried", "unwinding",
+    )  # fmt: skip
+
+    def __init__(self, path: str, name: str, step: Step[..., object] | None, arguments: bytes, at: float) -> None:
+        self.path = path
+        self.name = name
+        self.step = step
+        self.arguments = arguments
+        self.scheduled_at = at
+        self.state = StepState.SCHEDULED
+        self.result: bytes | None = None
+        self.fiber: Fiber | None = None
+        self.unwinding: Unwinding | None = None
+        self.pivot = step is not None and step.options.pivot
+        self.final = False
+        self.doubt = False
+        self.tried = 0
+        self.span = ""
+
+    def move(self, trigger: StepTrigger) -> None:
+        """Goes to the next state.
+
+        Raises:
+            IllegalTransition: The table has none.
+        """
+        self.state = next_step(self.state, trigger, self.path)
+
+    @property
+    def undoable(self) -> bool:
+        """Whether a rollback has to undo it."""
+        return (
+            self.state in (StepState.SUCCEEDED, StepState.IN_DOUBT)
+            and not self.final
+            and (self.step is None or self.step.undo is not None)
+        )
+
+    @property
+    def irrevocable(self) -> bool:
+        """Whether it is a pivot that no compensator could take back."""
+        return self.pivot and (self.step is None or self.step.undo is None)

@@ -1,0 +1,236 @@
+"""A journal record: an event, the commands it led to, and a digest that chains it to the record before."""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import orjson
+from pydantic_core import from_json, to_json
+
+from sagas.core import commands as c
+from sagas.core import events as e
+from sagas.errors import PayloadError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+__all__ = ["Record", "chain", "decode", "encode"]
+
+_DIGEST_BYTES = 16
+
+
+@dataclass(frozen=True, slots=True)
+class Record:
+    """One record of a journal.
+
+    Attributes:
+        seq: Its number in the saga, from 0, without gaps.
+        at: POSIX time of the event.
+        event: What happened.
+        commands: What it led to, as far as the journal notes it. Steps carry no definitions here.
+    """
+
+    seq: int
+    at: float
+    event: e.Event
+    commands: tuple[c.Command, ...]
+
+
+def chain(previous: bytes, seq: int, at: float, kind: str, path: str, data: bytes) -> bytes:
+    """Computes the digest of a record, so that an altered, dropped or reordered one shows.
+
+    Args:
+        previous: Digest of the record before; for the first, the saga's id.
+        seq: Its number.
+        at: POSIX time of its event.
+        kind: Name of its event.
+        path: The operation it is about.
+        data: The rest, as stored.
+
+    Returns:
+        16 bytes of BLAKE2b (RFC 7693).
+    """
+    head = b"%d|%r|%s|%s|" % (seq, at, kind.encode(), path.encode())
+    return hashlib.blake2b(previous + head + data, digest_size=_DIGEST_BYTES).digest()
+
+
+def encode(event: e.Event, commands: Sequence[c.Command]) -> tuple[str, str, bytes]:
+    """Writes a record.
+
+    Returns:
+        The name of the event, the path it is about (or ``""``), and the rest as JSON.
+    """
+    kind = type(event)
+    fields = _WRITERS[kind](event)
+    if commands:
+        then = [noted for noted in map(_note, commands) if noted is not None]
+        if then:
+            fields["then"] = then
+    return kind.__name__, getattr(event, "path", ""), orjson.dumps(fields)
+
+
+def decode(seq: int, at: float, kind: str, path: str, data: bytes) -> Record:
+    """Reads a record.
+
+    Raises:
+        PayloadError: It is no record of this library's format.
+    """
+    try:
+        # pydantic's parser, because orjson's reads integers beyond 64 bits as floats.
+        fields: dict[str, Any] = from_json(data)
+        commands = tuple(_unnote(noted) for noted in fields.pop("then", ()))
+        return Record(seq, at, _READERS[kind](path, fields), commands)
+    except (ValueError, KeyError, TypeError, IndexError, AttributeError) as error:
+        raise PayloadError(f"record {seq} ({kind}) cannot be read: {type(error).__name__}: {error}") from error
+
+
+def _attempts(attempts: Sequence[e.Attempt]) -> list[list[object]]:
+    """Writes attempts; orjson knows no named tuples."""
+    return [list(attempt) if attempt.span else list(attempt[:3]) for attempt in attempts]
+
+
+def _error(error: e.ErrorInfo) -> list[Any]:
+    """Writes an exception."""
+    fields = None if error.fields is None else orjson.Fragment(error.fields)
+    return [error.type, error.message, fields, error.traceback]
+
+
+def _read_error(data: list[Any]) -> e.ErrorInfo:
+    """Reads an exception."""
+    return e.ErrorInfo(data[0], data[1], None if data[2] is None else to_json(data[2]), data[3])
+
+
+def _note(command: c.Command) -> tuple[Any, ...] | None:
+    """Writes a command, if the journal notes its kind."""
+    match command:
+        case c.RunStep():
+            return ("step", command.path, command.name, orjson.Fragment(command.arguments), command.pivot)
+        case c.RunUndo():
+            return ("undo", command.path, command.name)
+        case c.StartTimer():
+            return ("timer", command.path, command.until)
+        case c.Complete(result=None):
+            return ("compensated", None if command.cause is None else _error(command.cause))
+        case c.Complete():
+            return ("completed", orjson.Fragment(command.result or b"null"))
+        case c.Halt():
+            return ("halt", command.path, _error(command.error))
+        case c.MarkVersion():
+            return ("change", command.change_id)
+        case c.RunLocal():
+            return None
+
+
+def _unnote(noted: list[Any]) -> c.Command:
+    """Reads a command."""
+    match noted:
+        case ["step", path, name, arguments, pivot]:
+            return c.RunStep(path, name, None, to_json(arguments), 0.0, pivot=pivot)
+        case ["undo", path, name]:
+            return c.RunUndo(path, name, None, b"", None)
+        case ["timer", path, until]:
+            return c.StartTimer(path, until)
+        case ["completed", result]:
+            return c.Complete(to_json(result))
+        case ["compensated", cause]:
+            return c.Complete(None, None if cause is None else _read_error(cause))
+        case ["halt", path, error]:
+            return c.Halt(path, _read_error(error))
+        case ["change", change]:
+            return c.MarkVersion(change)
+        case _:
+            raise ValueError(f"unknown command {noted!r}")
+
+
+def _write_started(event: e.SagaStarted) -> dict[str, Any]:
+    """Writes the first event of a saga."""
+    fields: dict[str, Any] = {
+        "name": event.name, "version": event.version, "input": orjson.Fragment(event.input), "key": event.key
+    }  # fmt: skip
+    if event.trace:
+        fields |= {"trace": event.trace, "parent": event.parent}
+    return fields
+
+
+def _write_failed(event: e.StepRejected | e.StepInDoubt | e.UndoFailed) -> dict[str, Any]:
+    """Writes how a step or a compensator failed."""
+    return {"error": _error(event.error), "attempts": _attempts(event.attempts)}
+
+
+def _write_backed_off(event: e.StepBackedOff | e.UndoBackedOff) -> dict[str, Any]:
+    """Writes a long pause."""
+    fields = _write_failed_like(event)
+    if isinstance(event, e.StepBackedOff):
+        fields["doubt"] = event.doubt
+    return fields
+
+
+def _write_failed_like(event: e.StepBackedOff | e.UndoBackedOff) -> dict[str, Any]:
+    """Writes what both long pauses have in common."""
+    return {
+        "tried": event.tried, "until": event.until, "error": _error(event.error), "attempts": _attempts(event.attempts)
+    }  # fmt: skip
+
+
+_WRITERS: dict[type[e.Event], Callable[[Any], dict[str, Any]]] = {
+    e.SagaStarted: _write_started,
+    e.StepSucceeded: lambda x: {"result": orjson.Fragment(x.result), "attempts": _attempts(x.attempts)},
+    e.StepRejected: _write_failed,
+    e.StepInDoubt: _write_failed,
+    e.StepBackedOff: _write_backed_off,
+    e.StepRetried: lambda x: {"by": x.by},
+    e.StepSkipped: lambda x: {"reason": x.reason, "by": x.by},
+    e.Recorded: lambda x: {"result": orjson.Fragment(x.result)},
+    e.TimerFired: lambda _: {},
+    e.SignalReceived: lambda x: {"name": x.name, "payload": orjson.Fragment(x.payload)},
+    e.CancelRequested: lambda x: {"reason": x.reason, "by": x.by},
+    e.UndoSucceeded: lambda x: {"attempts": _attempts(x.attempts)},
+    e.UndoBackedOff: _write_backed_off,
+    e.UndoFailed: _write_failed,
+    e.UndoRetried: lambda x: {"by": x.by},
+    e.UndoSkipped: lambda x: {"reason": x.reason, "by": x.by},
+    e.SagaTakenOver: lambda x: {"owner": x.owner},
+    e.SagaParked: lambda x: {"error": _error(x.error)},
+    e.SagaResumed: lambda x: {"by": x.by},
+}
+
+
+def _read_attempts(fields: dict[str, Any]) -> tuple[e.Attempt, ...]:
+    """Reads attempts."""
+    return tuple(e.Attempt(*attempt) for attempt in fields["attempts"])
+
+
+def _failed(kind: Callable[[str, e.ErrorInfo, tuple[e.Attempt, ...]], e.Event]) -> Callable[[str, Any], e.Event]:
+    """Makes a reader for one kind of failure."""
+    return lambda path, f: kind(path, _read_error(f["error"]), _read_attempts(f))
+
+
+_READERS: dict[str, Callable[[str, Any], e.Event]] = {
+    "SagaStarted": lambda _, f: e.SagaStarted(
+        f["name"], f["version"], to_json(f["input"]), f["key"], f.get("trace", ""), f.get("parent", "")
+    ),
+    "StepSucceeded": lambda path, f: e.StepSucceeded(path, to_json(f["result"]), _read_attempts(f)),
+    "StepRejected": _failed(e.StepRejected),
+    "StepInDoubt": _failed(e.StepInDoubt),
+    "StepBackedOff": lambda path, f: e.StepBackedOff(
+        path, f["tried"], f["until"], f["doubt"], _read_error(f["error"]), _read_attempts(f)
+    ),
+    "StepRetried": lambda path, f: e.StepRetried(path, f["by"]),
+    "StepSkipped": lambda path, f: e.StepSkipped(path, f["reason"], f["by"]),
+    "Recorded": lambda path, f: e.Recorded(path, to_json(f["result"])),
+    "TimerFired": lambda path, _: e.TimerFired(path),
+    "SignalReceived": lambda _, f: e.SignalReceived(f["name"], to_json(f["payload"])),
+    "CancelRequested": lambda _, f: e.CancelRequested(f["reason"], f["by"]),
+    "UndoSucceeded": lambda path, f: e.UndoSucceeded(path, _read_attempts(f)),
+    "UndoBackedOff": lambda path, f: e.UndoBackedOff(
+        path, f["tried"], f["until"], _read_error(f["error"]), _read_attempts(f)
+    ),
+    "UndoFailed": _failed(e.UndoFailed),
+    "UndoRetried": lambda path, f: e.UndoRetried(path, f["by"]),
+    "UndoSkipped": lambda path, f: e.UndoSkipped(path, f["reason"], f["by"]),
+    "SagaTakenOver": lambda _, f: e.SagaTakenOver(f["owner"]),
+    "SagaParked": lambda _, f: e.SagaParked(_read_error(f["error"])),
+    "SagaResumed": lambda _, f: e.SagaResumed(f["by"]),
+}

@@ -1,0 +1,89 @@
+"""Finds the steps and child sagas that belong to some sagas."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from sagas.core.definitions import Saga, Step
+from sagas.errors import DeclarationError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator
+
+__all__ = ["Registry"]
+
+
+class Registry:
+    """The definitions that a process has.
+
+    Steps are found in the modules and the enclosing functions of the given sagas, so that a rollback finds a
+    compensator even when the body no longer calls its step.
+
+    Args:
+        sagas: To run.
+        steps: To know in addition; they win over steps found under the same name.
+
+    Raises:
+        DeclarationError: Two different sagas have the same name and version, or something is no saga or step.
+    """
+
+    def __init__(self, sagas: Iterable[Saga[..., Any]], steps: Iterable[Step[..., Any]] = ()) -> None:
+        self.steps: dict[str, Step[..., Any]] = {}
+        self._sagas: dict[tuple[str, str], Saga[..., Any]] = {}
+        self._newest: dict[str, Saga[..., Any]] = {}
+        for saga in sagas:
+            self.add(saga)
+        for step in steps:
+            if not isinstance(step, Step):
+                raise DeclarationError(f"steps=[{step!r}]: that is no step; decorate it with @step")
+            self.steps[step.name] = step
+
+    def add(self, saga: Saga[..., Any]) -> None:
+        """Adds a saga and what belongs to it.
+
+        Raises:
+            DeclarationError: Another one has its name and version.
+        """
+        if not isinstance(saga, Saga):
+            raise DeclarationError(f"sagas=[{saga!r}]: that is no saga; decorate it with @saga")
+        saga.resolve()
+        key = (saga.name, saga.version)
+        if self._sagas.setdefault(key, saga) is not saga:
+            raise DeclarationError(
+                f"two sagas are named {saga.name!r} version {saga.version!r}; give one another name= or version="
+            )
+        self._newest[saga.name] = saga
+        for step in _steps_around(saga):
+            self.steps.setdefault(step.name, step)
+
+    def find(self, name: str, version: str) -> Saga[..., Any] | None:
+        """Gives the definition of a saga: of this version if there is one, else the one added last."""
+        return self._sagas.get((name, version)) or self._newest.get(name)
+
+    def __contains__(self, saga: Saga[..., Any]) -> bool:
+        """Says whether this very saga was added."""
+        return self._sagas.get((saga.name, saga.version)) is saga
+
+
+def _steps_around(saga: Saga[..., Any], seen: set[int] | None = None) -> Iterator[Step[..., Any]]:
+    """Walks the names that a body can see: its closure first, then its module."""
+    seen = seen if seen is not None else set()
+    if id(saga) in seen:
+        return
+    seen.add(id(saga))
+    cells = [cell for cell in saga.function.__closure__ or () if _filled(cell)]
+    visible = [cell.cell_contents for cell in cells] + list(saga.function.__globals__.values())
+    for value in visible:
+        if isinstance(value, Step):
+            yield value
+        elif isinstance(value, Saga):
+            yield from _steps_around(value, seen)
+
+
+def _filled(cell: Any) -> bool:
+    """Says whether a closure's variable has a value yet."""
+    try:
+        _ = cell.cell_contents
+    except ValueError:
+        return False
+    return True

@@ -1,0 +1,179 @@
+"""Brings a saga back from its journal: feeds the records to a fresh execution, and checks that they fit."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from sagas.core import commands as c
+from sagas.core import events as e
+from sagas.core.execution import Execution
+from sagas.core.fibers import Entry
+from sagas.core.recording import Recording
+from sagas.core.transitions import SagaState, StepState
+from sagas.errors import IllegalTransition, PayloadError, ReplayDiverged
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from sagas.core.definitions import Saga, Step
+    from sagas.core.records import Record
+
+__all__ = ["abandon", "abandoned_at", "parked_by", "replay"]
+
+
+def replay(
+    saga: Saga[..., Any] | None,
+    saga_id: str,
+    steps: Mapping[str, Step[..., Any]],
+    records: Sequence[Record],
+    *,
+    strict: bool = False,
+) -> Execution:
+    """Rebuilds a saga.
+
+    Args:
+        saga: Its definition. Not needed for a saga that was cancelled while parked.
+        saga_id: Its id.
+        steps: Step definitions by name, for undoing what the body no longer calls.
+        records: The whole journal, in order.
+        strict: Whether the arguments of steps must be the recorded ones too.
+
+    Returns:
+        The execution as it was after its last record; ``outstanding()`` gives what is left to do.
+
+    Raises:
+        ReplayDiverged: The body does not do what the journal says.
+        PayloadError: The recorded input does not fit the body.
+    """
+    abandoned = abandoned_at(records)
+    if abandoned is None:
+        if saga is None:
+            raise ReplayDiverged(f"saga {saga_id}: this process has no definition of it")
+        execution = Execution(saga, saga_id, steps)
+        rest = records
+        execution.recording = Recording(records, strict=strict)
+    else:
+        execution = abandon(saga_id, steps, records[:abandoned])
+        rest = records[abandoned:]
+    for record in rest:
+        _feed(execution, record)
+    execution.recording = None
+    return execution
+
+
+def parked_by(records: Sequence[Record]) -> e.SagaParked | None:
+    """Gives the event that parked a saga, if it is parked now."""
+    parked: e.SagaParked | None = None
+    for record in records:
+        if isinstance(record.event, e.SagaParked):
+            parked = record.event
+        elif isinstance(record.event, (e.SagaResumed, e.CancelRequested)):
+            parked = None
+    return parked
+
+
+def abandoned_at(records: Sequence[Record]) -> int | None:
+    """Finds where a parked saga was cancelled: from there on its body is not run any more."""
+    parked = False
+    for position, record in enumerate(records):
+        if isinstance(record.event, e.SagaParked):
+            parked = True
+        elif isinstance(record.event, e.SagaResumed):
+            parked = False
+        elif isinstance(record.event, e.CancelRequested) and parked:
+            return position
+    return None
+
+
+def _feed(execution: Execution, record: Record) -> None:
+    """Applies one record, and holds what it leads to against what it led to."""
+    recording = execution.recording
+    if recording is not None and any(isinstance(x, c.Halt) and x.path == "" for x in record.commands):
+        recording.free = True
+    try:
+        given = execution.apply(record.event, record.at)
+    except (IllegalTransition, PayloadError) as error:
+        raise ReplayDiverged(
+            f"record {record.seq} ({type(record.event).__name__}): the code at hand does not allow it: {error}"
+        ) from error
+    if recording is not None and recording.free:
+        if isinstance(record.event, e.SagaResumed):
+            given = [*execution.unnoted, *given]
+            execution.unnoted = []
+            recording.free = False
+        else:
+            execution.unnoted += [x for x in given if not recording.knows(x)]
+            return
+    _check(execution, record, given)
+
+
+def _check(execution: Execution, record: Record, given: Sequence[c.Command]) -> None:
+    """Makes sure that everything the record notes was asked for again.
+
+    Raises:
+        ReplayDiverged: Something was not.
+    """
+    for noted in record.commands:
+        if isinstance(noted, c.RunStep) and noted.path not in execution.steps:
+            raise ReplayDiverged(
+                f"operation {noted.path}: the journal says step {noted.name}, the body no longer calls it"
+            )
+    ended = any(isinstance(x, c.Complete) for x in record.commands)
+    ends = any(isinstance(x, c.Complete) for x in given)
+    if ended is not ends:
+        what = "no longer ends" if ended else "ends"
+        raise ReplayDiverged(f"record {record.seq}: the body now {what} here, after {type(record.event).__name__}")
+
+
+_OUTCOMES: dict[type[e.Event], StepState] = {
+    e.StepSucceeded: StepState.SUCCEEDED,
+    e.StepRejected: StepState.REJECTED,
+    e.StepInDoubt: StepState.IN_DOUBT,
+    e.StepSkipped: StepState.REJECTED,
+    e.UndoSucceeded: StepState.UNDONE,
+    e.UndoSkipped: StepState.UNDO_SKIPPED,
+}
+
+
+def abandon(saga_id: str, steps: Mapping[str, Step[..., Any]], records: Sequence[Record]) -> Execution:
+    """Rebuilds only what a rollback needs: the steps that may have acted, with their arguments and results.
+
+    A step without an outcome may have acted, so it counts as in doubt. Apply ``CancelRequested`` to start the
+    rollback.
+    """
+    execution = Execution(None, saga_id, steps)
+    for record in records:
+        event = record.event
+        execution.at = record.at
+        if isinstance(event, e.SagaStarted):
+            execution.key = event.key
+        entry = execution.steps.get(getattr(event, "path", ""))
+        state = _OUTCOMES.get(type(event))
+        if entry is not None and state is not None:
+            entry.state = state
+            if isinstance(event, e.StepSucceeded):
+                entry.result = event.result
+                entry.span = event.attempts[-1].span if event.attempts else ""
+                if entry.pivot:
+                    _make_final(execution)
+        for noted in record.commands:
+            if isinstance(noted, c.RunStep) and noted.path not in execution.steps:
+                execution.steps[noted.path] = _entry(noted, steps, record.at)
+    for entry in execution.steps.values():
+        if entry.state is StepState.SCHEDULED:
+            entry.state = StepState.IN_DOUBT
+    return execution
+
+
+def _entry(noted: c.RunStep, steps: Mapping[str, Step[..., Any]], at: float) -> Entry:
+    """Rebuilds a step from the note of its call."""
+    entry = Entry(noted.path, noted.name, steps.get(noted.name), noted.arguments, at)
+    entry.pivot = noted.pivot
+    return entry
+
+
+def _make_final(execution: Execution) -> None:
+    """Notes that a pivot succeeded."""
+    execution.state = SagaState.PIVOTED
+    for entry in execution.steps.values():
+        entry.final = True

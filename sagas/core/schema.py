@@ -1,0 +1,100 @@
+"""What may be an argument or a result: anything pydantic can serialize, as JSON text in UTF-8.
+
+The records that hold these values are encoded by orjson, which embeds them as they are.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Generic, TypeVar, cast
+
+from pydantic import ConfigDict, TypeAdapter
+from pydantic.errors import PydanticUserError
+from pydantic_core import PydanticSerializationError, ValidationError
+from typing_extensions import TypedDict
+
+from sagas.errors import DeclarationError, PayloadError
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+__all__ = ["ArgumentsSchema", "ValueSchema"]
+
+T = TypeVar("T")
+
+# JSON has neither bytes nor NaN; these say how the journal writes them.
+_CONFIG = ConfigDict(ser_json_bytes="base64", val_json_bytes="base64", ser_json_inf_nan="strings")
+
+
+def _explain(error: ValidationError) -> str:
+    """Puts pydantic's findings on one line."""
+    return "; ".join(
+        f"{'.'.join(str(part) for part in item['loc'][1:]) or 'value'}: {item['msg']}" for item in error.errors()
+    )
+
+
+class ValueSchema(Generic[T]):
+    """Encodes and decodes values of one annotation.
+
+    Args:
+        annotation: The type, as annotated.
+        where: What the value is, for messages: ``"the result of step charge_card"``.
+
+    Raises:
+        DeclarationError: pydantic cannot serialize this type.
+    """
+
+    __slots__ = ("_dump", "_load", "where")
+
+    def __init__(self, annotation: object, where: str) -> None:
+        # Within a one-element tuple, because pydantic lets no configuration be given for a bare dataclass or
+        # TypedDict, but hands the tuple's down to it.
+        wrapped = tuple[annotation]  # type: ignore[valid-type]  # a type only known when the program runs
+        try:
+            adapter: TypeAdapter[tuple[T]] = TypeAdapter(wrapped, config=_CONFIG)
+        except PydanticUserError as error:
+            reason = str(error).split("\n", 1)[0]
+            raise DeclarationError(
+                f"{where} has the type {annotation!r}, which cannot be written to the journal: {reason} "
+                "Use a type that pydantic can serialize (a dataclass, a model, Decimal, datetime, …)."
+            ) from error
+        self._dump = adapter.serializer.to_json
+        self._load = adapter.validator.validate_json
+        self.where = where
+
+    def encode(self, value: T) -> bytes:
+        """Encodes a value as JSON.
+
+        Raises:
+            PayloadError: The value is not of the annotated type, or holds something JSON cannot.
+        """
+        try:
+            return self._dump((value,), warnings="error")[1:-1]
+        except (PydanticSerializationError, ValueError, TypeError, RecursionError) as error:
+            reason = str(error).replace("\n", " ")
+            raise PayloadError(f"{self.where} cannot be encoded: {reason}") from error
+
+    def decode(self, payload: bytes) -> T:
+        """Decodes what ``encode`` wrote.
+
+        Raises:
+            PayloadError: The JSON does not fit the annotation.
+        """
+        try:
+            return cast("T", self._load(b"[" + payload + b"]")[0])
+        except ValidationError as error:
+            raise PayloadError(f"{self.where} does not fit its type: {_explain(error)}") from error
+
+
+class ArgumentsSchema(ValueSchema["Mapping[str, object]"]):
+    """Encodes and decodes the arguments of a call, by name, as one JSON object.
+
+    Args:
+        annotations: Annotation by parameter name.
+        where: Whose arguments, for messages: ``"the arguments of step charge_card"``.
+    """
+
+    __slots__ = ()
+
+    def __init__(self, annotations: Mapping[str, object], where: str) -> None:
+        fields = TypedDict("Arguments", dict(annotations))  # type: ignore[misc]  # fields known at run time only
+        super().__init__(fields, where)

@@ -1,0 +1,8 @@
+"""Where journals are kept."""
+
+from __future__ import annotations
+
+from sagas.stores.opening import store_for
+from sagas.stores.port import Codec, PayloadContext, Store
+
+__all__ = ["Codec", "PayloadContext", "Store", "store_for"]

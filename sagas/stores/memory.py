@@ -1,0 +1,152 @@
+"""A store without a disk: for tests and for trying things out. Nothing survives the process."""
+
+from __future__ import annotations
+
+import threading
+from itertools import count
+from typing import TYPE_CHECKING
+
+from sagas.errors import StoreError
+from sagas.stores.port import Batch, Committed, Lease, Mail, SagaRow
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping, Sequence
+
+    from sqlmodel import Session
+
+    from sagas.stores.port import JournalRow
+
+__all__ = ["MemoryStore"]
+
+
+class MemoryStore:
+    """Keeps journals in dictionaries, with the same rules as a database."""
+
+    in_memory = True
+
+    def __init__(self, url: str = "memory:") -> None:
+        self.url = url
+        self._lock = threading.Lock()
+        self._sagas: dict[str, SagaRow] = {}
+        self._journals: dict[str, list[JournalRow]] = {}
+        self._mail: dict[int, Mail] = {}
+        self._leases: dict[str, Lease] = {}
+        self._mail_ids = count(1)
+
+    def open(self, *, migrate: bool) -> None:
+        """Needs nothing."""
+
+    def close(self) -> None:
+        """Keeps everything, so that a second coordinator in the process can take over."""
+
+    def commit(self, batch: Batch) -> Committed:
+        """See ``Store.commit``."""
+        with self._lock:
+            return self._commit(batch)
+
+    def _commit(self, batch: Batch) -> Committed:
+        """Applies a batch."""
+        first = {row.saga_id: row.digest for row in batch.rows if row.seq == 0}
+        taken = frozenset(
+            new.id
+            for new in batch.new
+            if new.id in self._sagas and self._journals[new.id][0].digest != first.get(new.id)
+        )
+        fenced: set[str] = set()
+        for row in batch.rows:
+            journal = self._journals.get(row.saga_id, [])
+            if row.saga_id not in taken and row.seq < len(journal) and journal[row.seq].digest != row.digest:
+                fenced.add(row.saga_id)
+        left_out = taken | fenced
+        for new in batch.new:
+            if new.id not in left_out and new.id not in self._sagas:
+                self._sagas[new.id] = SagaRow(*new, "running", True, None, None, None)
+                self._journals[new.id] = []
+        for row in batch.rows:
+            if row.saga_id not in left_out and row.seq == len(self._journals[row.saga_id]):
+                self._journals[row.saga_id].append(row)
+        for change in batch.changes.values():
+            if change.id not in left_out:
+                self._sagas[change.id] = self._sagas[change.id]._replace(
+                    status=change.status, active=change.active, wake_at=change.wake_at,
+                    ended_at=change.ended_at, error=change.error, owner=change.owner,
+                )  # fmt: skip
+        for mail_id in batch.read:
+            self._mail.pop(mail_id, None)
+        return Committed(taken, frozenset(fenced))
+
+    def transact(self, work: Sequence[Callable[[Session], None]], finish: Callable[[], Batch]) -> None:
+        """Cannot give a session.
+
+        Raises:
+            StoreError: Always.
+        """
+        raise StoreError("transactional steps need a database for the journal; memory: has none. Use sqlite:///…")
+
+    def load(self, saga_ids: Sequence[str]) -> Mapping[str, list[JournalRow]]:
+        """See ``Store.load``."""
+        return {saga_id: list(self._journals[saga_id]) for saga_id in saga_ids if saga_id in self._journals}
+
+    def get(self, saga_id: str) -> SagaRow | None:
+        """See ``Store.get``."""
+        return self._sagas.get(saga_id)
+
+    def select(self, *, status: str | None, name: str | None, limit: int, before: str | None) -> Sequence[SagaRow]:
+        """See ``Store.select``."""
+        rows = list(reversed(list(self._sagas.values())))
+        if before is not None:
+            rows = rows[next((i + 1 for i, row in enumerate(rows) if row.id == before), len(rows)) :]
+        kept = (row for row in rows if status in (None, row.status) and name in (None, row.name))
+        return [row for row, _ in zip(kept, range(limit), strict=False)]
+
+    def claimable(self, owner: str, now: float, limit: int) -> Sequence[SagaRow]:
+        """See ``Store.claimable``."""
+        return [
+            row
+            for row in list(self._sagas.values())
+            if row.ended_at is None
+            and (row.active or (row.wake_at is not None and row.wake_at <= now))
+            and row.owner != owner
+            and not self.alive(row.owner, now)
+        ][:limit]
+
+    def next_wake(self) -> float | None:
+        """See ``Store.next_wake``."""
+        times = [x.wake_at for x in list(self._sagas.values()) if x.wake_at is not None and not x.active]
+        return min(times, default=None)
+
+    def post(self, saga_id: str, at: float, kind: str, body: bytes) -> int:
+        """See ``Store.post``."""
+        mail_id = next(self._mail_ids)
+        self._mail[mail_id] = Mail(mail_id, saga_id, at, kind, body)
+        return mail_id
+
+    def mail(self, owner: str, now: float, limit: int) -> Sequence[Mail]:
+        """See ``Store.mail``."""
+        return [
+            mail
+            for mail in list(self._mail.values())
+            if (saga := self._sagas.get(mail.saga_id)) is None or saga.owner == owner or not self.alive(saga.owner, now)
+        ][:limit]
+
+    def discard(self, mail_ids: Sequence[int]) -> None:
+        """See ``Store.discard``."""
+        for mail_id in mail_ids:
+            self._mail.pop(mail_id, None)
+
+    def changed(self) -> bool:
+        """See ``Store.changed``."""
+        return True
+
+    def renew(self, lease: Lease) -> None:
+        """See ``Store.renew``."""
+        self._leases[lease.id] = lease
+
+    def release(self, owner: str) -> None:
+        """See ``Store.release``."""
+        self._leases.pop(owner, None)
+
+    def alive(self, owner: str, now: float) -> bool:
+        """See ``Store.alive``."""
+        lease = self._leases.get(owner)
+        return lease is not None and lease.expires_at > now

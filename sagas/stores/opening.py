@@ -1,0 +1,32 @@
+"""Finds the store that a URL means."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from sagas.errors import StoreError
+
+if TYPE_CHECKING:
+    from sagas.stores.port import Store
+
+__all__ = ["store_for"]
+
+
+def store_for(url: str) -> Store:
+    """Makes the store for a URL; it is not opened yet.
+
+    Args:
+        url: ``sqlite:///orders.db``, or ``memory:`` for nothing that lasts.
+
+    Raises:
+        StoreError: No store goes by this URL.
+    """
+    if url in ("memory:", "memory://"):
+        from sagas.stores.memory import MemoryStore  # noqa: PLC0415 - each store imports only what it needs
+
+        return MemoryStore(url)
+    if url.startswith(("sqlite:", "sqlite+pysqlite:")):
+        from sagas.stores.sqlite import SqliteStore  # noqa: PLC0415
+
+        return SqliteStore(url)
+    raise StoreError(f"no store goes by {url!r}; use 'sqlite:///orders.db' or 'memory:'")

@@ -1,0 +1,275 @@
+"""What a journal's store has to do.
+
+A store is synchronous: a coordinator calls it in worker threads, a simulator directly. ``commit`` and
+``transact`` are called by one thread at a time; the reading methods may be called by any.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, NamedTuple, Protocol, runtime_checkable
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping, Sequence
+
+    from sqlmodel import Session
+
+__all__ = [
+    "Batch",
+    "Change",
+    "Codec",
+    "Committed",
+    "JournalRow",
+    "Lease",
+    "Mail",
+    "NewSaga",
+    "PayloadContext",
+    "SagaRow",
+    "Store",
+]
+
+
+class JournalRow(NamedTuple):
+    """One record of a journal, as stored.
+
+    Attributes:
+        saga_id: Whose.
+        seq: From 0, without gaps; unique in the saga, which is what fences a coordinator that was replaced.
+        at: POSIX time of the event.
+        kind: Name of the event.
+        path: The operation it is about, or ``""``.
+        data: The rest, as the codec wrote it.
+        digest: 16 bytes that chain it to the row before.
+    """
+
+    saga_id: str
+    seq: int
+    at: float
+    kind: str
+    path: str
+    data: bytes
+    digest: bytes
+
+
+class NewSaga(NamedTuple):
+    """A saga to be created.
+
+    Attributes:
+        id: Unique among all sagas.
+        name: Of its definition.
+        version: Of its definition.
+        fingerprint: 16 bytes over name and input; another one under the same id is a conflict.
+        created_at: POSIX time.
+        owner: The coordinator that runs it.
+    """
+
+    id: str
+    name: str
+    version: str
+    fingerprint: bytes
+    created_at: float
+    owner: str
+
+
+class Change(NamedTuple):
+    """What has changed about a saga as a whole.
+
+    Attributes:
+        id: The saga.
+        status: ``running``, ``compensating``, ``stuck``, ``completed`` or ``compensated``.
+        active: Whether a coordinator has something to do for it now.
+        wake_at: POSIX time of its next timer.
+        ended_at: POSIX time of its end.
+        error: Why it did not complete, or is stuck; one line.
+        owner: The coordinator that runs it.
+    """
+
+    id: str
+    status: str
+    active: bool
+    wake_at: float | None
+    ended_at: float | None
+    error: str | None
+    owner: str
+
+
+@dataclass(slots=True)
+class Batch:
+    """Writes that become durable together, or not at all.
+
+    Attributes:
+        new: Sagas to create. One whose id is taken is left out, with its rows and changes.
+        rows: Journal records to append. One whose place is taken fences its saga: all its writes are left out.
+        changes: At most one for a saga.
+        read: Ids of mail that these records take into account.
+    """
+
+    new: list[NewSaga] = field(default_factory=list)
+    rows: list[JournalRow] = field(default_factory=list)
+    changes: dict[str, Change] = field(default_factory=dict)
+    read: list[int] = field(default_factory=list)
+
+
+class Committed(NamedTuple):
+    """What became of a batch.
+
+    Attributes:
+        taken: Ids of new sagas that existed already.
+        fenced: Ids of sagas that another coordinator has taken over.
+    """
+
+    taken: frozenset[str]
+    fenced: frozenset[str]
+
+
+class SagaRow(NamedTuple):
+    """A saga as a whole; fields as in ``NewSaga`` and ``Change``."""
+
+    id: str
+    name: str
+    version: str
+    fingerprint: bytes
+    created_at: float
+    owner: str
+    status: str
+    active: bool
+    wake_at: float | None
+    ended_at: float | None
+    error: str | None
+
+
+class Mail(NamedTuple):
+    """Something for a saga from outside its coordinator.
+
+    Attributes:
+        id: Increasing.
+        saga_id: For whom.
+        at: POSIX time.
+        kind: ``signal``, ``cancel``, ``retry``, ``skip`` or ``resume``.
+        body: As JSON.
+    """
+
+    id: int
+    saga_id: str
+    at: float
+    kind: str
+    body: bytes
+
+
+class Lease(NamedTuple):
+    """A coordinator's word that it is alive until a time.
+
+    Attributes:
+        id: Of the coordinator.
+        name: For people.
+        expires_at: POSIX time; renewed long before.
+    """
+
+    id: str
+    name: str
+    expires_at: float
+
+
+class PayloadContext(NamedTuple):
+    """Where a payload stands, so that a codec can bind it to its place."""
+
+    saga_id: str
+    path: str
+    kind: str
+
+
+@runtime_checkable
+class Codec(Protocol):
+    """Turns what is stored into other bytes, and back: encryption, compression."""
+
+    def encode(self, value: bytes, context: PayloadContext) -> bytes:
+        """Called with JSON, before it is stored."""
+        ...
+
+    def decode(self, value: bytes, context: PayloadContext) -> bytes:
+        """Called with what ``encode`` gave."""
+        ...
+
+
+class Store(Protocol):
+    """Keeps journals.
+
+    Every method raises ``StoreUnavailable`` when it may work later, and ``StoreError`` when it will not.
+    """
+
+    url: str
+    in_memory: bool
+
+    def open(self, *, migrate: bool) -> None:
+        """Connects; creates or migrates the tables if asked to, else makes sure that they fit."""
+        ...
+
+    def close(self) -> None:
+        """Lets go of every connection."""
+        ...
+
+    def commit(self, batch: Batch) -> Committed:
+        """Makes a batch durable. Appending the very same row twice is the same as once."""
+        ...
+
+    def transact(self, work: Sequence[Callable[[Session], None]], finish: Callable[[], Batch]) -> None:
+        """Runs functions on a session, asks what to journal, and commits both together.
+
+        Each function runs in a savepoint of its own; it handles its own exceptions. If anything after ``finish``
+        fails, nothing is written and the error is raised.
+        """
+        ...
+
+    def load(self, saga_ids: Sequence[str]) -> Mapping[str, list[JournalRow]]:
+        """Reads whole journals, in order."""
+        ...
+
+    def get(self, saga_id: str) -> SagaRow | None:
+        """Reads one saga."""
+        ...
+
+    def select(self, *, status: str | None, name: str | None, limit: int, before: str | None) -> Sequence[SagaRow]:
+        """Reads sagas, newest first, from before the one with the id ``before``."""
+        ...
+
+    def claimable(self, owner: str, now: float, limit: int) -> Sequence[SagaRow]:
+        """Reads sagas that need a coordinator now and have none that is alive: active ones, and due timers.
+
+        Args:
+            owner: The coordinator that asks; its own active sagas are left out.
+            now: POSIX time.
+            limit: At most so many.
+        """
+        ...
+
+    def next_wake(self) -> float | None:
+        """Reads the earliest timer of all sagas that only wait."""
+        ...
+
+    def post(self, saga_id: str, at: float, kind: str, body: bytes) -> int:
+        """Writes mail, durably."""
+        ...
+
+    def mail(self, owner: str, now: float, limit: int) -> Sequence[Mail]:
+        """Reads mail for sagas of this coordinator, or of none that is alive, oldest first."""
+        ...
+
+    def discard(self, mail_ids: Sequence[int]) -> None:
+        """Deletes mail that cannot be delivered."""
+        ...
+
+    def changed(self) -> bool:
+        """Says whether another process may have written since the last call."""
+        ...
+
+    def renew(self, lease: Lease) -> None:
+        """Takes or extends a lease."""
+        ...
+
+    def release(self, owner: str) -> None:
+        """Gives a lease back, so that others take over at once."""
+        ...
+
+    def alive(self, owner: str, now: float) -> bool:
+        """Says whether a coordinator holds a lease."""
+        ...

@@ -1,0 +1,348 @@
+"""The journal in a SQL database, through synchronous SQLAlchemy. What differs between databases is in subclasses.
+
+The statements of the hot path are compiled once for a number of rows and executed as they are: a commit is a
+handful of calls into the driver, whatever the number of sagas, so that it also competes little for the GIL.
+"""
+
+from __future__ import annotations
+
+import threading
+from abc import ABC, abstractmethod
+from contextlib import contextmanager
+from functools import cache
+from typing import TYPE_CHECKING, Any
+
+from sqlalchemy import CursorResult, and_, delete, func, insert, or_, select, update
+from sqlalchemy.exc import DatabaseError, IntegrityError, InterfaceError, SQLAlchemyError
+from sqlmodel import Session
+
+from sagas.errors import StoreUnavailable
+from sagas.stores import schema
+from sagas.stores.port import Batch, Committed, JournalRow, Lease, Mail, NewSaga, SagaRow
+from sagas.stores.tables import JournalTable, LeaseTable, MailTable, SagaTable
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Mapping, Sequence
+
+    from sqlalchemy import Connection, Engine, Table
+
+__all__ = ["SqlStore", "chunks"]
+
+_saga: Table = SagaTable.__table__  # type: ignore[attr-defined]  # SQLModel adds it at run time
+_journal: Table = JournalTable.__table__  # type: ignore[attr-defined]
+_mail: Table = MailTable.__table__  # type: ignore[attr-defined]
+_lease: Table = LeaseTable.__table__  # type: ignore[attr-defined]
+
+_SAGA_COLUMNS = tuple(_saga.c[name] for name in SagaRow._fields)
+_JOURNAL_COLUMNS = tuple(_journal.c[name] for name in JournalRow._fields)
+_MAIL_COLUMNS = tuple(_mail.c[name] for name in Mail._fields)
+_SIZES = sorted({1 << n for n in range(12)} | {3 << n for n in range(10)}, reverse=True)
+_READ_MANY = 500
+
+
+def chunks(count: int) -> list[int]:
+    """Splits a number of rows into few sizes, of which there are not many, so that statements can be cached."""
+    sizes: list[int] = []
+    for size in _SIZES:
+        while count >= size:
+            sizes.append(size)
+            count -= size
+    return sizes
+
+
+class SqlStore(ABC):
+    """A store in a SQL database.
+
+    Args:
+        url: SQLAlchemy's URL.
+    """
+
+    in_memory = False
+
+    def __init__(self, url: str) -> None:
+        self.url = url
+        self._writing = threading.Lock()
+        self._engine: Engine | None = None
+        self._writer: Connection | None = None
+
+    # --- what differs -------------------------------------------------------------------------------------------
+
+    @abstractmethod
+    def _connect(self) -> Engine:
+        """Makes the engine."""
+
+    @abstractmethod
+    def _values(self, rows: int, columns: int) -> str:
+        """Writes placeholders for a number of rows."""
+
+    @abstractmethod
+    def _update_text(self, rows: int) -> str:
+        """Writes the statement that applies a number of changes."""
+
+    @abstractmethod
+    def _proven_dead(self, owner: str) -> bool:
+        """Says whether a coordinator is dead for sure, whatever its lease says."""
+
+    @abstractmethod
+    def changed(self) -> bool:
+        """See ``Store.changed``."""
+
+    # --- connections --------------------------------------------------------------------------------------------
+
+    def open(self, *, migrate: bool) -> None:
+        """See ``Store.open``."""
+        if self._engine is None:
+            self._engine = self._connect()
+        with self._errors(), self._writing, self._writer_connection().begin():
+            schema.ensure(self._writer_connection(), migrate=migrate)
+
+    def close(self) -> None:
+        """See ``Store.close``."""
+        with self._writing:
+            self._drop_writer()
+            if self._engine is not None:
+                self._engine.dispose()
+                self._engine = None
+
+    def _writer_connection(self) -> Connection:
+        """Gives the one connection that writes, opened anew after an error."""
+        if self._writer is None:
+            assert self._engine is not None, "the store is open"
+            self._writer = self._engine.connect().execution_options(sagas_writes=True)
+        return self._writer
+
+    def _drop_writer(self) -> None:
+        """Lets go of the connection that writes."""
+        writer, self._writer = self._writer, None
+        if writer is not None:
+            try:
+                writer.close()
+            except SQLAlchemyError:
+                writer.invalidate()
+
+    @contextmanager
+    def _errors(self) -> Iterator[None]:
+        """Turns the driver's errors into this library's."""
+        try:
+            yield
+        except IntegrityError:
+            raise
+        except (DatabaseError, InterfaceError) as error:
+            raise StoreUnavailable(self._explain(error)) from error
+
+    def _explain(self, error: SQLAlchemyError) -> str:
+        """Says what a driver's error means for this database."""
+        reason = str(getattr(error, "orig", error)).strip().replace("\n", " ")
+        return f"the journal's database {self.url} cannot be used now: {reason}"
+
+    @contextmanager
+    def _write(self) -> Iterator[Connection]:
+        """Gives the connection that writes, in a transaction that ends with the block."""
+        with self._writing:
+            try:
+                with self._errors():
+                    connection = self._writer_connection()
+                    with connection.begin():
+                        yield connection
+            except StoreUnavailable:
+                self._drop_writer()
+                raise
+
+    def _read(self, statement: Any) -> CursorResult[Any]:
+        """Runs a query on a connection of its own and fetches everything."""
+        assert self._engine is not None, "the store is open"
+        with self._errors(), self._engine.connect() as connection:
+            return connection.execute(statement).freeze()()  # type: ignore[return-value]  # a frozen result reads the same
+
+    # --- writing ------------------------------------------------------------------------------------------------
+
+    def commit(self, batch: Batch) -> Committed:
+        """See ``Store.commit``."""
+        try:
+            with self._write() as connection:
+                self._write_batch(connection, batch)
+        except IntegrityError:
+            return self._commit_what_fits(batch)
+        return Committed(frozenset(), frozenset())
+
+    def _commit_what_fits(self, batch: Batch) -> Committed:
+        """Commits a batch some of whose rows are there already."""
+        with self._write() as connection:
+            taken, fenced, present = self._conflicts(connection, batch)
+            out = taken | fenced
+            rest = Batch(
+                new=[new for new in batch.new if new.id not in out and (new.id, 0) not in present],
+                rows=[row for row in batch.rows if row.saga_id not in out and (row.saga_id, row.seq) not in present],
+                changes={key: change for key, change in batch.changes.items() if key not in out},
+                read=batch.read,
+            )
+            self._write_batch(connection, rest)
+        return Committed(frozenset(taken), frozenset(fenced))
+
+    def _conflicts(self, connection: Connection, batch: Batch) -> tuple[set[str], set[str], set[tuple[str, int]]]:
+        """Tells rows that others wrote from those that this very batch wrote before, without hearing of it.
+
+        Returns:
+            New sagas whose ids are taken, sagas that are fenced, and places that hold what they should already.
+        """
+        digests = {(row.saga_id, row.seq): row.digest for row in batch.rows}
+        ids = list({row.saga_id for row in batch.rows} | {new.id for new in batch.new})
+        new_ids = {new.id for new in batch.new}
+        taken: set[str] = set()
+        fenced: set[str] = set()
+        present: set[tuple[str, int]] = set()
+        for start in range(0, len(ids), _READ_MANY):
+            some = ids[start : start + _READ_MANY]
+            query = select(_journal.c.saga_id, _journal.c.seq, _journal.c.digest).where(_journal.c.saga_id.in_(some))
+            for saga_id, seq, digest in connection.execute(query):
+                mine = digests.get((saga_id, seq))
+                if mine == digest:
+                    present.add((saga_id, seq))
+                elif mine is not None:
+                    (taken if saga_id in new_ids else fenced).add(saga_id)
+        return taken, fenced, present
+
+    def _write_batch(self, connection: Connection, batch: Batch) -> None:
+        """Writes a batch within a transaction."""
+        if batch.new:
+            self._insert(connection, self._insert_saga_text, [(*new, "running", True) for new in batch.new], 8)
+        if batch.rows:
+            self._insert(connection, self._insert_row_text, batch.rows, 7)
+        if batch.changes:
+            self._insert(connection, self._update_text, list(batch.changes.values()), 7)
+        if batch.read:
+            connection.execute(delete(_mail).where(_mail.c.id.in_(batch.read)))
+
+    def _insert(
+        self, connection: Connection, text: Callable[[int], str], rows: Sequence[tuple[Any, ...]], columns: int
+    ) -> None:
+        """Writes rows with as few statements as possible."""
+        position = 0
+        for size in chunks(len(rows)):
+            some = rows[position : position + size]
+            position += size
+            connection.exec_driver_sql(text(size), tuple([value for row in some for value in row]))
+            assert len(some[0]) == columns
+
+    @cache  # noqa: B019 - a store lives as long as its coordinator
+    def _insert_saga_text(self, rows: int) -> str:
+        """Writes the statement that creates a number of sagas."""
+        names = ", ".join((*NewSaga._fields, "status", "active"))
+        return f"INSERT INTO saga ({names}) VALUES {self._values(rows, 8)}"
+
+    @cache  # noqa: B019 - a store lives as long as its coordinator
+    def _insert_row_text(self, rows: int) -> str:
+        """Writes the statement that appends a number of records."""
+        return f"INSERT INTO saga_journal ({', '.join(JournalRow._fields)}) VALUES {self._values(rows, 7)}"
+
+    def transact(self, work: Sequence[Callable[[Session], None]], finish: Callable[[], Batch]) -> None:
+        """See ``Store.transact``."""
+        with self._write() as connection:
+            for function in work:
+                with Session(bind=connection, join_transaction_mode="create_savepoint") as session:
+                    function(session)
+            self._write_batch(connection, finish())
+
+    # --- reading ------------------------------------------------------------------------------------------------
+
+    def load(self, saga_ids: Sequence[str]) -> Mapping[str, list[JournalRow]]:
+        """See ``Store.load``."""
+        journals: dict[str, list[JournalRow]] = {}
+        for start in range(0, len(saga_ids), _READ_MANY):
+            some = saga_ids[start : start + _READ_MANY]
+            query = (
+                select(*_JOURNAL_COLUMNS)
+                .where(_journal.c.saga_id.in_(some))
+                .order_by(_journal.c.saga_id, _journal.c.seq)
+            )
+            for row in self._read(query):
+                journals.setdefault(row[0], []).append(JournalRow(*row))
+        return journals
+
+    def get(self, saga_id: str) -> SagaRow | None:
+        """See ``Store.get``."""
+        row = self._read(select(*_SAGA_COLUMNS).where(_saga.c.id == saga_id)).first()
+        return None if row is None else SagaRow(*row)
+
+    def select(self, *, status: str | None, name: str | None, limit: int, before: str | None) -> Sequence[SagaRow]:
+        """See ``Store.select``."""
+        query = select(*_SAGA_COLUMNS).order_by(_saga.c.key.desc()).limit(limit)
+        if status is not None:
+            query = query.where(_saga.c.status == status)
+        if name is not None:
+            query = query.where(_saga.c.name == name)
+        if before is not None:
+            query = query.where(_saga.c.key < select(_saga.c.key).where(_saga.c.id == before).scalar_subquery())
+        return [SagaRow(*row) for row in self._read(query)]
+
+    def claimable(self, owner: str, now: float, limit: int) -> Sequence[SagaRow]:
+        """See ``Store.claimable``."""
+        query = (
+            select(*_SAGA_COLUMNS)
+            .where(
+                _saga.c.ended_at.is_(None),
+                or_(_saga.c.active, _saga.c.wake_at <= now),
+                _saga.c.owner.not_in([owner, *self._live(now)]),
+            )
+            .order_by(_saga.c.key)
+            .limit(limit)
+        )
+        return [SagaRow(*row) for row in self._read(query)]
+
+    def next_wake(self) -> float | None:
+        """See ``Store.next_wake``."""
+        query = select(func.min(_saga.c.wake_at)).where(_saga.c.ended_at.is_(None), _saga.c.active.is_(False))
+        value = self._read(query).scalar()
+        return None if value is None else float(value)
+
+    # --- mail ---------------------------------------------------------------------------------------------------
+
+    def post(self, saga_id: str, at: float, kind: str, body: bytes) -> int:
+        """See ``Store.post``."""
+        with self._write() as connection:
+            done = connection.execute(insert(_mail).values(saga_id=saga_id, at=at, kind=kind, body=body))
+            key = done.inserted_primary_key
+            assert key is not None, "an insert of one row gives its key"
+            return int(key[0])
+
+    def mail(self, owner: str, now: float, limit: int) -> Sequence[Mail]:
+        """See ``Store.mail``."""
+        others = [other for other in self._live(now) if other != owner]
+        query = (
+            select(*_MAIL_COLUMNS)
+            .join_from(_mail, _saga, _mail.c.saga_id == _saga.c.id, isouter=True)
+            .where(or_(_saga.c.owner.is_(None), and_(_saga.c.owner.not_in(others))))
+            .order_by(_mail.c.id)
+            .limit(limit)
+        )
+        return [Mail(*row) for row in self._read(query)]
+
+    def discard(self, mail_ids: Sequence[int]) -> None:
+        """See ``Store.discard``."""
+        with self._write() as connection:
+            connection.execute(delete(_mail).where(_mail.c.id.in_(mail_ids)))
+
+    # --- leases -------------------------------------------------------------------------------------------------
+
+    def renew(self, lease: Lease) -> None:
+        """See ``Store.renew``."""
+        with self._write() as connection:
+            changed = connection.execute(
+                update(_lease).where(_lease.c.id == lease.id).values(expires_at=lease.expires_at)
+            )
+            if not changed.rowcount:
+                connection.execute(insert(_lease).values(**lease._asdict()))
+
+    def release(self, owner: str) -> None:
+        """See ``Store.release``."""
+        with self._write() as connection:
+            connection.execute(delete(_lease).where(_lease.c.id == owner))
+
+    def alive(self, owner: str, now: float) -> bool:
+        """See ``Store.alive``."""
+        return owner in self._live(now)
+
+    def _live(self, now: float) -> list[str]:
+        """Lists the coordinators that hold a lease and are not known to be dead."""
+        rows = self._read(select(_lease.c.id).where(_lease.c.expires_at > now))
+        return [row[0] for row in rows if not self._proven_dead(row[0])]

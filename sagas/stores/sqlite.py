@@ -1,0 +1,145 @@
+"""The journal in a SQLite file."""
+
+from __future__ import annotations
+
+import sqlite3
+from functools import cache
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from sqlalchemy import create_engine, event
+from sqlalchemy.engine import make_url
+from sqlalchemy.exc import ArgumentError
+
+from sagas.errors import StoreError, StoreUnavailable
+from sagas.stores.liveness import LifeLine, holder_is_dead
+from sagas.stores.port import Change
+from sagas.stores.sql import SqlStore
+
+if TYPE_CHECKING:
+    from sqlalchemy import Connection, Engine
+
+    from sagas.stores.port import Lease
+
+__all__ = ["SqliteStore"]
+
+_SYNCHRONOUS = ("OFF", "NORMAL", "FULL", "EXTRA")
+# Seconds that SQLite itself waits for another writer, before the coordinator stalls and retries.
+_BUSY_TIMEOUT = 2.0
+
+
+class SqliteStore(SqlStore):
+    """A store in one SQLite file, in WAL mode.
+
+    ``synchronous=FULL`` by default: a commit is on disk when it returns, also if the power fails (see SQLite's
+    documentation of ``PRAGMA synchronous``). Writing transactions begin with ``BEGIN IMMEDIATE``, since one that
+    begins by reading can lose what others wrote meanwhile.
+
+    Args:
+        url: ``sqlite:///relative.db`` or ``sqlite:////absolute.db``; ``?synchronous=NORMAL`` gives up the last
+            moments before a power failure for speed.
+
+    Raises:
+        StoreError: The URL names no file.
+    """
+
+    def __init__(self, url: str) -> None:
+        super().__init__(url)
+        try:
+            parsed = make_url(url)
+        except ArgumentError as error:
+            raise StoreError(f"{url!r} is not a URL of a database: {error}") from error
+        if not parsed.database or parsed.database == ":memory:":
+            raise StoreError(f"{url!r} names no file; use 'sqlite:///orders.db', or 'memory:' to keep nothing")
+        synchronous = str(parsed.query.get("synchronous", "FULL")).upper()
+        if synchronous not in _SYNCHRONOUS:
+            raise StoreError(f"synchronous={synchronous} is none of {', '.join(_SYNCHRONOUS)}")
+        self._synchronous = synchronous
+        self._url = parsed.difference_update_query(["synchronous"])
+        self._path = Path(parsed.database).resolve()
+        self._data_version = -1
+        self._lifelines: dict[str, LifeLine] = {}
+        self._dead: set[str] = set()
+
+    def _connect(self) -> Engine:
+        """Makes the engine."""
+        if not self._path.parent.is_dir():
+            raise StoreError(f"{self.url}: there is no directory {self._path.parent}")
+        engine = create_engine(self._url, connect_args={"check_same_thread": False, "timeout": _BUSY_TIMEOUT})
+        event.listen(engine, "connect", self._configure)
+        event.listen(engine, "begin", _begin)
+        return engine
+
+    def _configure(self, connection: Any, _: object) -> None:
+        """Sets up a new connection of the driver."""
+        connection.isolation_level = None
+        cursor = connection.cursor()
+        cursor.execute("PRAGMA journal_mode=WAL")
+        cursor.execute(f"PRAGMA synchronous={self._synchronous}")
+        cursor.close()
+
+    def _values(self, rows: int, columns: int) -> str:
+        """See ``SqlStore``."""
+        one = f"({','.join('?' * columns)})"
+        return ",".join([one] * rows)
+
+    @cache  # noqa: B019 - a store lives as long as its coordinator
+    def _update_text(self, rows: int) -> str:
+        """See ``SqlStore``."""
+        names = Change._fields[1:]
+        assignments = ", ".join(f"{name} = v.column{number}" for number, name in enumerate(names, 2))
+        return (
+            f"UPDATE saga SET {assignments} FROM (VALUES {self._values(rows, len(Change._fields))}) AS v "
+            "WHERE saga.id = v.column1"
+        )
+
+    def changed(self) -> bool:
+        """See ``Store.changed``: asks SQLite whether another connection has committed."""
+        with self._writing, self._errors():
+            # On the driver's own connection, since SQLAlchemy would begin a transaction, which locks.
+            driver = self._writer_connection().connection.driver_connection
+            assert driver is not None, "an open connection has a driver's one"
+            try:
+                version = driver.execute("PRAGMA data_version").fetchone()[0]
+            except sqlite3.Error as error:
+                raise StoreUnavailable(f"the journal's database {self.url} cannot be read now: {error}") from error
+        before, self._data_version = self._data_version, int(version)
+        return before != self._data_version
+
+    # --- who is alive -------------------------------------------------------------------------------------------
+
+    def renew(self, lease: Lease) -> None:
+        """See ``Store.renew``."""
+        if lease.id not in self._lifelines:
+            try:
+                self._lifelines[lease.id] = LifeLine(self._lifeline(lease.id))
+            except OSError as error:
+                raise StoreError(f"{self.url}: cannot write beside the database: {error}") from error
+        super().renew(lease)
+        for owner in list(self._dead):
+            super().release(owner)
+            self._lifeline(owner).unlink(missing_ok=True)
+            self._dead.discard(owner)
+
+    def release(self, owner: str) -> None:
+        """See ``Store.release``."""
+        super().release(owner)
+        lifeline = self._lifelines.pop(owner, None)
+        if lifeline is not None:
+            lifeline.let_go()
+
+    def _lifeline(self, owner: str) -> Path:
+        """Names the file that a coordinator keeps locked."""
+        return self._path.with_name(f"{self._path.name}-lease-{owner}")
+
+    def _proven_dead(self, owner: str) -> bool:
+        """See ``SqlStore``."""
+        if owner not in self._lifelines and owner not in self._dead and holder_is_dead(self._lifeline(owner)):
+            self._dead.add(owner)
+        return owner in self._dead
+
+
+def _begin(connection: Connection) -> None:
+    """Begins a transaction, and takes the lock at once if it is going to write."""
+    writes = connection.get_execution_options().get("sagas_writes", False)
+    connection.exec_driver_sql("BEGIN IMMEDIATE" if writes else "BEGIN")

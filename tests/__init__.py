@@ -1,0 +1,1 @@
+"""The tests: `pytest`, from the repository's root."""

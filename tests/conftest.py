@@ -1,0 +1,63 @@
+"""What every test may use: the event loops, hypothesis' profiles, and randomness that can be repeated."""
+
+from __future__ import annotations
+
+import os
+import random
+from typing import Any
+
+import pytest
+from hypothesis import HealthCheck, settings
+
+# A run may find what another missed: none is derandomized, and what fails prints how to repeat it.
+# No deadline: a test that waits for a disk or for another process is slow at times, and not wrong.
+settings.register_profile("dev", deadline=None, print_blob=True, derandomize=False, max_examples=100)
+settings.register_profile(
+    "ci",
+    settings.get_profile("dev"),
+    max_examples=300,
+    suppress_health_check=[HealthCheck.too_slow],  # two cores, shared with the other half of the tests
+)
+settings.register_profile("thorough", settings.get_profile("ci"), max_examples=10_000)
+settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "ci" if os.environ.get("CI") else "dev"))
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_configure(config: pytest.Config) -> None:
+    """Chooses the seed of the whole run, before hypothesis and the workers ask for it."""
+    if config.getoption("--hypothesis-seed") is None:
+        config.option.hypothesis_seed = str(random.SystemRandom().randrange(2**32))
+
+
+def pytest_report_header(config: pytest.Config) -> str:
+    return f"seed: repeat this run's random choices with --hypothesis-seed={_seed(config)}"
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, exitstatus: int) -> None:
+    # The header may be far away, or left out by -q.
+    if exitstatus == pytest.ExitCode.TESTS_FAILED:
+        terminalreporter.write_line(pytest_report_header(terminalreporter.config))
+
+
+def _seed(config: pytest.Config) -> str:
+    return str(config.getoption("--hypothesis-seed"))
+
+
+@pytest.fixture
+def rng(request: pytest.FixtureRequest) -> random.Random:
+    """Randomness of this test's own, the same whenever the run's seed is."""
+    return random.Random(f"{_seed(request.config)} {request.node.nodeid}")
+
+
+@pytest.fixture(
+    params=[
+        pytest.param(("asyncio", {"use_uvloop": False}), id="asyncio"),
+        pytest.param(("asyncio", {"use_uvloop": True}), id="uvloop"),
+        pytest.param(("trio", {}), id="trio"),
+    ],
+    scope="module",
+)
+def anyio_backend(request: pytest.FixtureRequest) -> tuple[str, dict[str, Any]]:
+    """Every test that is an ``async def`` runs under each of these."""
+    backend: tuple[str, dict[str, Any]] = request.param
+    return backend
