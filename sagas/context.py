@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
 from contextvars import ContextVar
 from dataclasses import dataclass, field
 
@@ -63,7 +64,10 @@ class StepContext:
         return self.pulse.details
 
 
-running_step: ContextVar[StepContext | None] = ContextVar("sagas_running_step", default=None)
+# What makes the context, rather than the context itself, where few steps ask for it.
+running_step: ContextVar[StepContext | Callable[[], StepContext] | None] = ContextVar(
+    "sagas_running_step", default=None
+)
 
 
 def current_step() -> StepContext:
@@ -78,4 +82,4 @@ def current_step() -> StepContext:
             "current_step() was called outside a running step. In a unit test, set "
             "sagas.context.running_step to a StepContext of your own"
         )
-    return context
+    return context if isinstance(context, StepContext) else context()

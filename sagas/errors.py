@@ -79,11 +79,11 @@ class DeterminismError(SagaError):
     """
 
 
-class OutsideSaga(SagaError):  # noqa: N818 - it names a place, and reads as one in an except clause
+class OutsideSaga(SagaError):
     """An operation was awaited outside a saga body."""
 
 
-class IllegalTransition(SagaError):  # noqa: N818 - the field's word for it
+class IllegalTransition(SagaError):
     """An event that the current state does not allow. The state is unchanged.
 
     Attributes:
@@ -99,7 +99,7 @@ class IllegalTransition(SagaError):  # noqa: N818 - the field's word for it
         self.subject = subject
 
 
-class ReplayDiverged(SagaError):  # noqa: N818 - the event it reports
+class ReplayDiverged(SagaError):
     """The code at hand does not do what the journal says was done.
 
     Deploy code that fits (see ``sagas.version``) and ``resume`` the saga, or ``cancel`` it: the rollback works
@@ -111,7 +111,7 @@ class PayloadError(SagaError):
     """A value could not be encoded for the journal, or decoded from it."""
 
 
-class Rejected(SagaError):  # noqa: N818 - the field's word for this outcome
+class Rejected(SagaError):
     """Raise it (or a subclass) in a step to say: definitely nothing happened.
 
     It is recorded with its type, arguments and attributes and re-raised in the body as the same type, live and
@@ -119,7 +119,7 @@ class Rejected(SagaError):  # noqa: N818 - the field's word for this outcome
     """
 
 
-class StepFailed(SagaError):  # noqa: N818 - past tense, as the event it reports
+class StepFailed(SagaError):
     """A step did not succeed, and did not act.
 
     Attributes:
@@ -147,15 +147,15 @@ class StepInDoubt(StepFailed):
         return f"step {self.step} ({self.path}) is in doubt: {self.error_type}: {self.error_message}"
 
 
-class ReceiveTimeout(SagaError, TimeoutError):  # noqa: N818 - names the event
+class ReceiveTimeout(SagaError, TimeoutError):
     """``receive`` waited for its whole timeout and no signal of that name came."""
 
 
-class SagaTimeout(SagaError, TimeoutError):  # noqa: N818 - names the event
+class SagaTimeout(SagaError, TimeoutError):
     """A child saga took longer than its ``timeout`` and was undone."""
 
 
-class SagaNotCompleted(SagaError):  # noqa: N818 - names the outcome
+class SagaNotCompleted(SagaError):
     """The saga did not complete; see the two subclasses for what it did instead.
 
     Attributes:
@@ -193,23 +193,23 @@ class RequestError(SagaError):
     """A coordinator cannot grant a request; nothing was changed."""
 
 
-class IdempotencyConflict(RequestError):  # noqa: N818 - the field's word (IETF Idempotency-Key draft)
+class IdempotencyConflict(RequestError):
     """A saga with this id exists, and was started with another input or as another saga."""
 
 
-class SagaNotFound(RequestError):  # noqa: N818 - as HTTP's Not Found
+class SagaNotFound(RequestError):
     """No saga has this id."""
 
 
-class SagaNotRegistered(RequestError):  # noqa: N818 - names the state
+class SagaNotRegistered(RequestError):
     """The coordinator was not given this saga: pass it in ``Coordinator(…, sagas=[…])``."""
 
 
-class NotApplicable(RequestError):  # noqa: N818 - names the state
+class NotApplicable(RequestError):
     """The saga's state does not allow the request."""
 
 
-class CoordinatorClosed(RequestError):  # noqa: N818 - names the state
+class CoordinatorClosed(RequestError):
     """The coordinator is not running. What it started is in the journal and goes on when one runs again."""
 
 
@@ -217,13 +217,13 @@ class StoreError(SagaError):
     """The journal's database refused something."""
 
 
-class StoreUnavailable(StoreError):  # noqa: N818 - names the state
+class StoreUnavailable(StoreError):
     """The database cannot be opened, reached or written at the moment."""
 
 
-class SchemaMismatch(StoreError):  # noqa: N818 - names the state
+class SchemaMismatch(StoreError):
     """The database's tables belong to another version of this library."""
 
 
-class JournalCorrupted(StoreError):  # noqa: N818 - names the state
+class JournalCorrupted(StoreError):
     """A journal record is not what was written: altered, dropped or reordered."""

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import time
-from contextlib import nullcontext
+from contextlib import asynccontextmanager, nullcontext
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 import anyio
 from anyio import CapacityLimiter, to_thread
+from opentelemetry.trace import Status, StatusCode
 
 from sagas.context import Pulse, StepContext, running_step
 from sagas.coordinator.transactional import TransactionalAttempt
@@ -19,7 +20,7 @@ from sagas.core.definitions import NotApplied
 from sagas.errors import PayloadError, SagaNotRegistered
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import AsyncGenerator, Callable, Mapping
     from contextlib import AbstractContextManager
 
     from opentelemetry.trace import Span
@@ -37,6 +38,15 @@ __all__ = ["Attempting", "Job"]
 Job = tuple["Runtime", RunStep | RunUndo]
 
 
+class _Callable(Protocol):
+    """A step, a compensator or a probe."""
+
+    @property
+    def function(self) -> Callable[..., Any]: ...
+    @property
+    def is_async(self) -> bool: ...
+
+
 class Attempting:
     """Runs the commands of sagas, one job a task.
 
@@ -48,8 +58,8 @@ class Attempting:
     """
 
     def __init__(self, clock: Clock, journal: Journal, tracing: Tracing | None, threads: int) -> None:
-        self._clock = clock
-        self._journal = journal
+        self.clock = clock
+        self.journal = journal
         self._tracing = tracing
         self._threads = CapacityLimiter(threads)
         self._limits: dict[str, CapacityLimiter] = {}
@@ -65,7 +75,7 @@ class Attempting:
         action = run.begin()
         while not isinstance(action, Done):
             if isinstance(action, Pause):
-                await self._clock.sleep(action.seconds)
+                await self.clock.sleep(action.seconds)
                 action = action.then
             if runtime.discarded or (self.closing and run.made):
                 return  # whoever goes on finds the command in the journal
@@ -73,11 +83,8 @@ class Attempting:
         if not runtime.discarded and not run.fed:
             runtime.feed(action.event)
 
-    def limit(self, step: Step[..., Any]) -> CapacityLimiter | AbstractContextManager[None]:
-        """Gives the limiter of a step, or something that limits nothing."""
-        number = step.options.limit
-        if number is None:
-            return nullcontext()
+    def limiter(self, step: Step[..., Any], number: int) -> CapacityLimiter:
+        """Gives the limiter that all attempts of a step share."""
         return self._limits.setdefault(step.name, CapacityLimiter(number))
 
     def span(
@@ -99,11 +106,12 @@ class Attempting:
             undoes = command.span
         return self._tracing.attempt(runtime.trace, name, attributes, undoes=undoes)
 
-    async def call(self, function: Callable[..., Any], arguments: Mapping[str, object], *, is_async: bool) -> Any:
+    async def call(self, target: _Callable, arguments: Mapping[str, object]) -> Any:
         """Calls a user's function, in a worker thread if it is not asynchronous."""
-        if is_async:
-            return await function(**arguments)
-        return await to_thread.run_sync(partial(function, **arguments), limiter=self._threads, abandon_on_cancel=True)
+        if target.is_async:
+            return await target.function(**arguments)
+        function = partial(target.function, **arguments)
+        return await to_thread.run_sync(function, limiter=self._threads, abandon_on_cancel=True)
 
 
 class _Run:
@@ -160,7 +168,9 @@ class _Run:
         assert step is not None, "begin has made sure"
         if step.options.limit is None:
             return await self._act_step_now(step, attempts)
-        async with self._home.limit(step):  # type: ignore[union-attr]  # a limiter, since there is a limit
+        # The limiter lets in borrowers, and a job in a reused task has to be one of its own.
+        limiter = self._home.limiter(step, step.options.limit)
+        async with _borrowing(limiter, self):
             return await self._act_step_now(step, attempts)
 
     async def _act_step_now(self, step: Step[..., Any], attempts: StepAttempts) -> Next:
@@ -168,22 +178,15 @@ class _Run:
         self.made = True
         if step.options.transactional:
             return await self._act_in_transaction(step, attempts)
-        home, clock = self._home, self._home._clock
+        home, clock = self._home, self._home.clock
         number = attempts.attempt
         started = clock.now()
         with home.span(self._runtime, f"step {step.name}", self._command, number) as span:
             span_id = f"{span.get_span_context().span_id:016x}" if span is not None else ""
             try:
-                result = await self._call(
-                    step.function,
-                    self._arguments,
-                    step.is_async,
-                    self._timeout(step, started),
-                    step.options.heartbeat,
-                    number,
-                )
+                within = self._timeout(step, started)
+                result = await self._call(step, self._arguments, number, within, step.options.heartbeat)
                 payload = step.result_schema.encode(result)
-                step.result_schema.decode(payload)
             except BaseException as error:
                 if not self._is_failure(error):
                     raise
@@ -196,11 +199,11 @@ class _Run:
         """Attempts a transactional step, in the journal's own transaction."""
         context = self._context(None, attempts.attempt)
         attempt = TransactionalAttempt(
-            self._runtime, step, self._arguments, attempts, self._home._clock, context, stop=self._stop
+            self._runtime, step, self._arguments, attempts, clock=self._home.clock, context=context, stop=self._stop
         )
         with self._home.span(self._runtime, f"step {step.name}", self._command, attempts.attempt) as span:
             attempt.span = f"{span.get_span_context().span_id:016x}" if span is not None else ""
-            self._home._journal.transact(attempt)
+            self._home.journal.transact(attempt)
             action = await attempt.outcome()
             if attempt.error is not None:
                 _mark(span, attempt.error)
@@ -214,7 +217,7 @@ class _Run:
         assert step.undo is not None, "begin has made sure"
         assert isinstance(self._command, RunUndo), "undo attempts belong to undo commands"
         self.made = True
-        undo, clock = step.undo, self._home._clock
+        undo, clock = step.undo, self._home.clock
         number = attempts.attempt
         started = clock.now()
         with self._home.span(self._runtime, f"compensate {step.name}", self._command, number) as span:
@@ -224,7 +227,7 @@ class _Run:
                 if undo.wants_result:
                     result = self._command.result
                     arguments["result"] = None if result is None else step.result_schema.decode(result)
-                await self._call(undo.function, arguments, undo.is_async, undo.timeout, None, number)
+                await self._call(undo, arguments, number, undo.timeout)
             except BaseException as error:
                 if not self._is_failure(error):
                     raise
@@ -234,7 +237,7 @@ class _Run:
 
     async def ask(self) -> Next:
         """Asks the probe."""
-        step, attempts, clock = self._step, self._attempts, self._home._clock
+        step, attempts, clock = self._step, self._attempts, self._home.clock
         assert step is not None, "only a step with a definition has a probe"
         assert step.query is not None, "attempts ask only where there is a probe"
         assert isinstance(attempts, StepAttempts), "only steps are probed"
@@ -243,9 +246,7 @@ class _Run:
         with self._home.span(self._runtime, f"probe {step.name}", self._command, attempts.attempt) as span:
             try:
                 arguments = probe.select(self._arguments)
-                found = await self._call(
-                    probe.function, arguments, probe.is_async, step.options.timeout, None, attempts.attempt
-                )
+                found = await self._call(probe, arguments, attempts.attempt, step.options.timeout)
                 applied = not (isinstance(found, NotApplied) or found is NotApplied)
                 payload = step.result_schema.encode(found) if applied else b""
             except BaseException as error:
@@ -265,7 +266,7 @@ class _Run:
         """Tells what a function raised from an order to this task to end."""
         if isinstance(error, (Exception, SystemExit)):
             return True
-        return isinstance(error, anyio.get_cancelled_exc_class()) and not self._home.closing and _not_mine(error)
+        return isinstance(error, anyio.get_cancelled_exc_class()) and not self._home.closing and _let_out()
 
     def _timeout(self, step: Step[..., Any], now: float) -> float | None:
         """Says how long this attempt may take."""
@@ -275,7 +276,7 @@ class _Run:
         left = max(0.0, self._command.scheduled_at + options.total_timeout - now)
         return left if options.timeout is None else min(left, options.timeout)
 
-    def _context(self, timeout: float | None, attempt: int) -> StepContext:
+    def _context(self, deadline: float | None, attempt: int) -> StepContext:
         """Makes what ``current_step()`` gives."""
         runtime, path = self._runtime, self._command.path
         key = f"{runtime.execution.key}:{path}"
@@ -287,40 +288,35 @@ class _Run:
             idempotency_key=f"{key}:undo" if undoing else key,
             undoes=key if undoing else None,
             attempt=attempt,
-            deadline=None if timeout is None else self._home._clock.now() + timeout,
+            deadline=deadline,
             pulse=self._pulse,
         )
 
     async def _call(
         self,
-        function: Callable[..., Any],
+        target: _Callable,
         arguments: Mapping[str, object],
-        is_async: bool,
-        timeout: float | None,
-        heartbeat: float | None,
         attempt: int,
+        within: float | None,
+        heartbeat: float | None = None,
     ) -> Any:
-        """Calls a function of the user's, with its timeouts."""
-        token = running_step.set(self._context(timeout, attempt))
+        """Calls a function of the user's, with its timeouts (in seconds)."""
+        deadline = None if within is None else self._home.clock.now() + within
+        token = running_step.set(partial(self._context, deadline, attempt))
         try:
             if heartbeat is not None:
-                return await self._call_watched(function, arguments, is_async, timeout, heartbeat)
-            if timeout is None:
-                return await self._home.call(function, arguments, is_async=is_async)
-            with anyio.move_on_after(timeout) as scope:
-                return await self._home.call(function, arguments, is_async=is_async)
+                return await self._call_watched(target, arguments, within, heartbeat)
+            if within is None:
+                return await self._home.call(target, arguments)
+            with anyio.move_on_after(within) as scope:
+                return await self._home.call(target, arguments)
             if scope.cancelled_caught:
-                raise TimeoutError(f"no result within {timeout:g} s")
+                raise TimeoutError(f"no result within {within:g} s")
         finally:
             running_step.reset(token)
 
     async def _call_watched(
-        self,
-        function: Callable[..., Any],
-        arguments: Mapping[str, object],
-        is_async: bool,
-        timeout: float | None,
-        heartbeat: float,
+        self, target: _Callable, arguments: Mapping[str, object], within: float | None, heartbeat: float
     ) -> Any:
         """Calls a function that has to give signs of life."""
         self._pulse.at = time.monotonic()
@@ -329,28 +325,35 @@ class _Run:
 
         async def watch(scope: anyio.CancelScope) -> None:
             nonlocal silent
-            while (left := self._pulse.at + heartbeat - time.monotonic()) > 0:
+            while (left := self._pulse.at + heartbeat - time.monotonic()) > 0:  # noqa: ASYNC110 - any thread may beat
                 await anyio.sleep(left)
             silent = True
             scope.cancel()
 
-        with anyio.move_on_after(timeout) as scope:
+        with anyio.move_on_after(within):
             try:
                 async with anyio.create_task_group() as group:
                     group.start_soon(watch, group.cancel_scope)
-                    result.append(await self._home.call(function, arguments, is_async=is_async))
+                    result.append(await self._home.call(target, arguments))
                     group.cancel_scope.cancel()
             except BaseExceptionGroup as several:
                 raise several.exceptions[0] from None
         if result:
             return result[0]
-        if silent:
-            raise TimeoutError(f"no heartbeat within {heartbeat:g} s")
-        assert scope.cancelled_caught
-        raise TimeoutError(f"no result within {timeout:g} s")
+        raise TimeoutError(f"no heartbeat within {heartbeat:g} s" if silent else f"no result within {within} s")
 
 
-def _not_mine(error: BaseException) -> bool:
+@asynccontextmanager
+async def _borrowing(limiter: CapacityLimiter, borrower: object) -> AsyncGenerator[None]:
+    """Holds one of a limiter's tokens."""
+    await limiter.acquire_on_behalf_of(borrower)
+    try:
+        yield
+    finally:
+        limiter.release_on_behalf_of(borrower)
+
+
+def _let_out() -> bool:
     """Says whether a cancellation is one that a user's own code let out, as asyncio allows."""
     return not anyio.get_current_task().has_pending_cancellation()
 
@@ -358,7 +361,5 @@ def _not_mine(error: BaseException) -> bool:
 def _mark(span: Span | None, error: BaseException) -> None:
     """Shows a failure in a span."""
     if span is not None and span.is_recording():
-        from opentelemetry.trace import Status, StatusCode  # noqa: PLC0415 - only where spans are
-
         span.record_exception(error)
         span.set_status(Status(StatusCode.ERROR, f"{type(error).__name__}: {error}"))

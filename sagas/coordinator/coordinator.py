@@ -170,7 +170,7 @@ class Coordinator:
         with anyio.CancelScope(shield=True):
             try:
                 await engine.in_thread(self._store.release, engine.owner)
-            except Exception as error:  # noqa: BLE001 - the lease runs out by itself
+            except Exception as error:
                 logger.warning("the lease could not be given back: %s", error)
             await engine.in_thread(self._store.close)
         self._engine = None

@@ -11,18 +11,18 @@ from typing import TYPE_CHECKING, Any
 import anyio
 from anyio import to_thread
 
-from sagas.core import commands as c
-from sagas.core import events as e
-from sagas.core import records
-from sagas.core.execution import Execution
-from sagas.core.failures import describe, one_line
-from sagas.core.replay import abandon, parked_by, replay
 from sagas.coordinator.attempting import Attempting, Job
 from sagas.coordinator.journal import Journal, Write
 from sagas.coordinator.loading import read_history
 from sagas.coordinator.pool import Pool
 from sagas.coordinator.runtime import Runtime
 from sagas.coordinator.timers import Timers
+from sagas.core import commands as c
+from sagas.core import events as e
+from sagas.core import records
+from sagas.core.execution import Execution
+from sagas.core.failures import describe, one_line
+from sagas.core.replay import abandon, parked_by, replay
 from sagas.errors import (
     IllegalTransition,
     JournalCorrupted,
@@ -31,7 +31,7 @@ from sagas.errors import (
     ReplayDiverged,
     SagaError,
 )
-from sagas.stores.port import Change, JournalRow, NewSaga
+from sagas.stores.port import Change, JournalRow, NewSaga, PayloadContext
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -145,7 +145,7 @@ class Engine:
         """Computes a local value at once."""
         try:
             event: e.Event = e.Recorded(command.path, command.schema.encode(command.make()))
-        except Exception as error:  # noqa: BLE001 - whatever it raises, the body sees it
+        except Exception as error:
             event = e.StepRejected(command.path, describe(error))
         runtime.feed(event)
 
@@ -288,7 +288,7 @@ class Engine:
         except SagaError as error:
             self.park(row, history, error)
             return
-        except Exception as error:  # noqa: BLE001 - a body may raise anything where nothing catches it
+        except Exception as error:
             self.park(row, history, error)
             return
         if execution.state.ended:
@@ -334,8 +334,6 @@ class Engine:
         at = max(history.records[-1].at, self.clock.now())
         kind, path, data = records.encode(event, ())
         if self.codec is not None:
-            from sagas.stores.port import PayloadContext  # noqa: PLC0415 - seldom needed
-
             data = self.codec.encode(data, PayloadContext(row.id, path, kind))
         seq = len(history.records)
         digest = records.chain(history.digest, seq, at, kind, path, data)
@@ -349,7 +347,9 @@ class Engine:
 
     def _stuck(self, row: SagaRow, error: Exception) -> Change:
         """Describes a saga that waits for an operator."""
-        return Change(row.id, "stuck", False, None, None, one_line(error), self.owner)
+        return Change(
+            row.id, "stuck", active=False, wake_at=None, ended_at=None, error=one_line(error), owner=self.owner
+        )
 
     # --- parked sagas -------------------------------------------------------------------------------------------
 

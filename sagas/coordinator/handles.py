@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, Generic, TypeVar, cast
 
+from sagas.coordinator.loading import read_history
 from sagas.core import commands as c
 from sagas.core import events as e
-from sagas.coordinator.loading import read_history
 from sagas.errors import CoordinatorClosed, SagaCompensated, SagaNotFound, SagaStuck
 
 if TYPE_CHECKING:

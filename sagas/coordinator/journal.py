@@ -35,8 +35,15 @@ _FIRST_PAUSE, _LONGEST_PAUSE = 0.05, 5.0
 class Writer(Protocol):
     """Whose records are written."""
 
-    id: str
-    discarded: bool
+    @property
+    def id(self) -> str:
+        """Of the saga."""
+        ...
+
+    @property
+    def discarded(self) -> bool:
+        """Whether it is no longer driven here."""
+        ...
 
     def durable(self, write: Write) -> None:
         """Called after the commit."""
@@ -89,7 +96,10 @@ class Write:
 class Transaction(Protocol):
     """A transactional step that waits for its turn."""
 
-    writer: Writer
+    @property
+    def writer(self) -> Writer:
+        """Whose step it is."""
+        ...
 
     def run(self, session: Session) -> None:
         """Runs the step's function; called in the writer thread. Keeps its exception to itself."""
@@ -166,17 +176,7 @@ class Journal:
 
     async def _commit(self, writes: list[Write]) -> None:
         """Commits a batch, however long it takes, and hands out what it leads to."""
-        batch = _batch(writes)
-        pause = _FIRST_PAUSE
-        while True:
-            try:
-                done = await self._call(batch)
-                break
-            except StoreUnavailable as error:
-                self._note_stall(error)
-                await anyio.sleep(pause)
-                pause = min(pause * 2, _LONGEST_PAUSE)
-        self._note_progress()
+        done = await self._persist(_batch(writes))
         for write in writes:
             saga_id = write.writer.id
             if saga_id in done.taken or saga_id in done.fenced:
@@ -184,13 +184,27 @@ class Journal:
             else:
                 write.writer.durable(write)
 
+    async def _persist(self, batch: Batch) -> Committed:
+        """Commits a batch, however long it takes."""
+        pause = _FIRST_PAUSE
+        while True:
+            try:
+                done = await self._call(batch)
+            except StoreUnavailable as error:
+                self._note_stall(error)
+                await anyio.sleep(pause)
+                pause = min(pause * 2, _LONGEST_PAUSE)
+            else:
+                self._note_progress()
+                return done
+
     async def _call(self, batch: Batch) -> Committed:
         """Commits in the writer thread; a store without I/O needs none."""
-        if self._store.in_memory:
-            await anyio.lowlevel.checkpoint()
-            return self._store.commit(batch)
-        with anyio.CancelScope(shield=True):
-            return await to_thread.run_sync(self._store.commit, batch, limiter=self._thread)
+        if not self._store.in_memory:
+            with anyio.CancelScope(shield=True):
+                return await to_thread.run_sync(self._store.commit, batch, limiter=self._thread)
+        await anyio.lowlevel.checkpoint()
+        return self._store.commit(batch)
 
     async def _transact(self, transactions: list[Transaction]) -> None:
         """Runs transactional steps and commits their writes with their records.
@@ -210,7 +224,7 @@ class Journal:
                         self._store.transact, functions, lambda: from_thread.run_sync(self._finish, live),
                         limiter=self._thread,
                     )  # fmt: skip
-        except Exception as error:  # noqa: BLE001 - whatever went wrong, nothing was committed
+        except Exception as error:
             if isinstance(error, StoreUnavailable):
                 self._note_stall(error)
             else:

@@ -6,11 +6,11 @@ from typing import TYPE_CHECKING, Protocol
 
 import anyio
 
+from sagas.coordinator.journal import Write
 from sagas.core import commands as c
 from sagas.core import events as e
 from sagas.core import records
 from sagas.core.failures import one_line
-from sagas.coordinator.journal import Write
 from sagas.stores.port import Change, JournalRow, PayloadContext
 
 if TYPE_CHECKING:
@@ -115,9 +115,7 @@ class Runtime:
             IllegalTransition: The state does not allow it; nothing was changed.
         """
         execution = self.execution
-        at = self._hub.clock.now()
-        if at < execution.at:
-            at = execution.at
+        at = max(self._hub.clock.now(), execution.at)
         given = execution.apply(event, at)
         row = self._row(event, at, [*noted, *given] if noted else given)
         write = Write(

@@ -39,9 +39,9 @@ class TransactionalAttempt:
         step: Step[..., Any],
         arguments: Mapping[str, object],
         attempts: StepAttempts,
+        *,
         clock: Clock,
         context: StepContext,
-        *,
         stop: Callable[[], bool],
     ) -> None:
         self.writer = runtime
@@ -68,7 +68,7 @@ class TransactionalAttempt:
             result = self._step.function(session, **self._arguments)
             self._payload = self._step.result_schema.encode(result)
             session.commit()
-        except Exception as error:  # noqa: BLE001 - whatever it raises, it is the step's failure
+        except Exception as error:
             session.rollback()
             self.error = error
         finally:

@@ -222,10 +222,8 @@ class UndoAttempts:
         """Takes it that the step is undone."""
         return Done(e.UndoSucceeded(self._command.path, (*self._log, attempt)))
 
-    def failed(
-        self, error: BaseException, started: float, now: float, chance: float, *, stop: bool = False, span: str = ""
-    ) -> Next:
-        """Takes an exception; arguments as in ``StepAttempts.failed``, but an undo is never given up early."""
+    def failed(self, error: BaseException, started: float, now: float, chance: float, *, span: str = "") -> Next:
+        """Takes an exception; arguments as in ``StepAttempts.failed``."""
         self._tried += 1
         self._log = (*self._log, e.Attempt(started, now - started, one_line(error), span))
         pause = self._retry.pause_after(self._tried, chance)

@@ -24,6 +24,8 @@ P = ParamSpec("P")
 R = TypeVar("R")
 F = TypeVar("F", bound="Callable[..., object]")
 
+_LONGEST_NAME = 200
+
 
 @dataclass(frozen=True, slots=True)
 class NotApplied:
@@ -216,7 +218,7 @@ class Step(Generic[P, R]):
             raise DeclarationError(f"{self.where}: the first parameter of a transactional step is the Session")
         self.undo: Compensator | None = None
         self.query: Probe | None = None
-        self.raises = (Rejected, *options.rejects)
+        self.raises: tuple[type[Exception], ...] = (Rejected, *options.rejects)
         update_wrapper(self, function)
         if self.parameters.resolved:
             self.resolve()
@@ -362,6 +364,8 @@ def _check_name(name: object, what: str) -> str:
     Raises:
         DeclarationError: The name is empty, too long or not printable.
     """
-    if not isinstance(name, str) or not name or len(name) > 200 or not name.isprintable() or " " in name:  # noqa: PLR2004 - the column's width
-        raise DeclarationError(f"{name!r} cannot name a {what}: use 1 to 200 printable characters without spaces")
+    if not isinstance(name, str) or not name or len(name) > _LONGEST_NAME or not name.isprintable() or " " in name:
+        raise DeclarationError(
+            f"{name!r} cannot name a {what}: use 1 to {_LONGEST_NAME} printable characters without spaces"
+        )
     return name

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from sagas.core import commands as c
 from sagas.core import operations as o
-from sagas.core.fibers import Entry, Fiber, Group, Unwinding, Wait
+from sagas.core.fibers import Entry, Fiber, Group, Wait
 from sagas.core.operations import Driving, driving
 from sagas.core.schema import ValueSchema
 from sagas.errors import DeterminismError, PayloadError
@@ -127,7 +127,7 @@ class Driver(ABC):
                     fiber.routine = None
                     self._settle(fiber, stop.value, None)
                     return
-                except Exception as failure:  # noqa: BLE001 - whatever a body raises fails its fiber
+                except Exception as failure:
                     fiber.routine = None
                     self._settle(fiber, None, failure)
                     return

@@ -311,7 +311,7 @@ class Execution(Driver):
         entry.doubt = doubt
         fiber, entry.fiber = entry.fiber, None
         if fiber is not None:
-            raises = entry.step.raises if entry.step is not None else ()
+            raises: tuple[type[Exception], ...] = entry.step.raises if entry.step is not None else ()
             self._wake(fiber, error=revive(error, raises, step=entry.name, path=entry.path, doubt=doubt))
         if self._pending_stop is not None and not self._pivot_in_flight():
             self._stop_now(self._pending_stop)

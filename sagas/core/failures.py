@@ -5,7 +5,7 @@ from __future__ import annotations
 import inspect
 import traceback
 import typing
-from functools import lru_cache
+from functools import cache
 from typing import TYPE_CHECKING
 
 import orjson
@@ -33,7 +33,7 @@ def _text(error: BaseException) -> str:
     """Gives an exception's text, however its author wrote ``__str__``."""
     try:
         return str(error)[:_TEXT_LIMIT]
-    except Exception as broken:  # noqa: BLE001 - the author's __str__ may raise anything
+    except Exception as broken:
         return f"<its __str__ raised {type(broken).__name__}>"
 
 
@@ -90,7 +90,7 @@ def _family(kinds: Iterable[type[BaseException]]) -> Iterator[type[Exception]]:
         yield from _family(kind.__subclasses__())
 
 
-@lru_cache(maxsize=256)
+@cache
 def _hints(kind: type[Exception]) -> tuple[dict[str, object], tuple[object, ...]]:
     """Collects the annotations of an exception's attributes and of its constructor's positional parameters."""
     by_name: dict[str, object] = {}
@@ -121,7 +121,7 @@ def _typed(value: object, hint: object) -> object:
 def _rebuild(kind: type[Exception], fields: bytes) -> Exception:
     """Makes an exception without calling its constructor, whose parameters the journal does not know."""
     data = orjson.loads(fields)
-    by_name, positional = _hints(kind)
+    by_name, positional = _hints(kind)  # type: ignore[arg-type]  # mypy takes the class for an instance
     padded = (*positional, *(typing.Any for _ in data["args"]))
     error = kind.__new__(kind)
     error.args = tuple(_typed(value, hint) for value, hint in zip(data["args"], padded, strict=False))

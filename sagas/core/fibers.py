@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from typing import TYPE_CHECKING
 
 from sagas.core.operations import Driving, driving
@@ -14,6 +15,8 @@ if TYPE_CHECKING:
     from sagas.core.operations import Operation
     from sagas.core.rollback import UndoOrder
     from sagas.core.schema import ValueSchema
+
+logger = logging.getLogger("sagas.core")
 
 __all__ = ["Entry", "Fiber", "Group", "Unwinding", "Wait"]
 
@@ -108,8 +111,9 @@ class Fiber:
         token = driving.set(Driving.CLOSING)
         try:
             routine.close()
-        except Exception:  # noqa: BLE001, S110 - its cleanup failed; it was told to end and nobody waits for it
-            pass
+        except Exception as error:
+            # It was told to end, and nobody waits for it any more.
+            logger.debug("the cleanup of the stopped branch %s failed: %r", self.place or "body", error)
         finally:
             driving.reset(token)
 
@@ -138,7 +142,7 @@ class Group:
         self.decided = False
         self.error: Exception | None = None
         self.winner = -1
-        self.more: list[object] = []
+        self.more: list[tuple[int, object]] = []
         self.make: Callable[[object], Awaitable[object]] | None = None
 
     def branch(self, awaitable: Awaitable[object], index: int, *, operation: bool) -> Fiber:

@@ -38,7 +38,7 @@ class Record:
     commands: tuple[c.Command, ...]
 
 
-def chain(previous: bytes, seq: int, at: float, kind: str, path: str, data: bytes) -> bytes:
+def chain(previous: bytes, seq: int, at: float, kind: str, path: str, data: bytes) -> bytes:  # noqa: PLR0917 - a row's columns, in their order
     """Computes the digest of a record, so that an altered, dropped or reordered one shows.
 
     Args:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 from sagas.core.definitions import Saga, Step
 from sagas.errors import DeclarationError
@@ -77,7 +77,7 @@ def _steps_around(saga: Saga[..., Any], seen: set[int] | None = None) -> Iterato
         if isinstance(value, Step):
             yield value
         elif isinstance(value, Saga):
-            yield from _steps_around(value, seen)
+            yield from _steps_around(cast("Saga[..., Any]", value), seen)
 
 
 def _filled(cell: Any) -> bool:

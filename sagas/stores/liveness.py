@@ -6,14 +6,12 @@ for the old lease to run out. Where files cannot be locked, leases alone decide.
 
 from __future__ import annotations
 
-import contextlib
+import sys
 from pathlib import Path
 from typing import IO
 
-try:
+if sys.platform != "win32":
     import fcntl
-except ImportError:  # pragma: no cover - Windows has no flock; leases decide there
-    fcntl = None  # type: ignore[assignment]
 
 __all__ = ["LifeLine", "holder_is_dead"]
 
@@ -30,7 +28,7 @@ class LifeLine:
     def __init__(self, path: Path) -> None:
         self._path = path
         self._file: IO[bytes] | None = None
-        if fcntl is not None:
+        if sys.platform != "win32":
             self._file = path.open("wb")
             fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
 
@@ -38,6 +36,11 @@ class LifeLine:
         """Removes the file and its lock."""
         if self._file is not None:
             self._path.unlink(missing_ok=True)
+            self.drop()
+
+    def drop(self) -> None:
+        """Drops the lock alone, as dying would: others see at once that nobody is behind the lease any more."""
+        if self._file is not None:
             self._file.close()
             self._file = None
 
@@ -47,9 +50,11 @@ def holder_is_dead(path: Path) -> bool:
 
     A file that is missing or cannot be read proves nothing: the database may have been copied from elsewhere.
     """
-    if fcntl is None:
+    if sys.platform == "win32":
         return False
-    with contextlib.suppress(OSError), path.open("rb") as file:
-        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        return True
-    return False
+    try:
+        with path.open("rb") as file:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError:
+        return False
+    return True

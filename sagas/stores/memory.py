@@ -10,11 +10,11 @@ from sagas.errors import StoreError
 from sagas.stores.port import Batch, Committed, Lease, Mail, SagaRow
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
+    from collections.abc import Callable, Iterable, Mapping, Sequence
 
     from sqlmodel import Session
 
-    from sagas.stores.port import JournalRow
+    from sagas.stores.port import JournalRow, NewSaga
 
 __all__ = ["MemoryStore"]
 
@@ -52,30 +52,32 @@ class MemoryStore:
             for new in batch.new
             if new.id in self._sagas and self._journals[new.id][0].digest != first.get(new.id)
         )
-        fenced: set[str] = set()
-        for row in batch.rows:
-            journal = self._journals.get(row.saga_id, [])
-            if row.saga_id not in taken and row.seq < len(journal) and journal[row.seq].digest != row.digest:
-                fenced.add(row.saga_id)
+        fenced = frozenset(row.saga_id for row in batch.rows if self._is_fenced(row)) - taken
         left_out = taken | fenced
-        for new in batch.new:
-            if new.id not in left_out and new.id not in self._sagas:
-                self._sagas[new.id] = SagaRow(*new, "running", True, None, None, None)
-                self._journals[new.id] = []
+        self._create(new for new in batch.new if new.id not in left_out)
         for row in batch.rows:
             if row.saga_id not in left_out and row.seq == len(self._journals[row.saga_id]):
                 self._journals[row.saga_id].append(row)
         for change in batch.changes.values():
             if change.id not in left_out:
-                self._sagas[change.id] = self._sagas[change.id]._replace(
-                    status=change.status, active=change.active, wake_at=change.wake_at,
-                    ended_at=change.ended_at, error=change.error, owner=change.owner,
-                )  # fmt: skip
+                self._sagas[change.id] = self._sagas[change.id]._replace(**change._asdict())
         for mail_id in batch.read:
             self._mail.pop(mail_id, None)
-        return Committed(taken, frozenset(fenced))
+        return Committed(taken, fenced)
 
-    def transact(self, work: Sequence[Callable[[Session], None]], finish: Callable[[], Batch]) -> None:
+    def _is_fenced(self, row: JournalRow) -> bool:
+        """Says whether another record stands in its place."""
+        journal = self._journals.get(row.saga_id, [])
+        return row.seq < len(journal) and journal[row.seq].digest != row.digest
+
+    def _create(self, sagas: Iterable[NewSaga]) -> None:
+        """Creates those sagas that are not there yet."""
+        for new in sagas:
+            if new.id not in self._sagas:
+                self._sagas[new.id] = SagaRow(*new, "running", active=True, wake_at=None, ended_at=None, error=None)
+                self._journals[new.id] = []
+
+    def transact(self, work: Sequence[Callable[[Session], None]], finish: Callable[[], Batch]) -> None:  # noqa: ARG002 - the port's
         """Cannot give a session.
 
         Raises:

@@ -22,11 +22,11 @@ def store_for(url: str) -> Store:
         StoreError: No store goes by this URL.
     """
     if url in ("memory:", "memory://"):
-        from sagas.stores.memory import MemoryStore  # noqa: PLC0415 - each store imports only what it needs
+        from sagas.stores.memory import MemoryStore
 
         return MemoryStore(url)
     if url.startswith(("sqlite:", "sqlite+pysqlite:")):
-        from sagas.stores.sqlite import SqliteStore  # noqa: PLC0415
+        from sagas.stores.sqlite import SqliteStore
 
         return SqliteStore(url)
     raise StoreError(f"no store goes by {url!r}; use 'sqlite:///orders.db' or 'memory:'")

@@ -104,10 +104,10 @@ class Batch:
         read: Ids of mail that these records take into account.
     """
 
-    new: list[NewSaga] = field(default_factory=list)
-    rows: list[JournalRow] = field(default_factory=list)
-    changes: dict[str, Change] = field(default_factory=dict)
-    read: list[int] = field(default_factory=list)
+    new: list[NewSaga] = field(default_factory=list[NewSaga])
+    rows: list[JournalRow] = field(default_factory=list[JournalRow])
+    changes: dict[str, Change] = field(default_factory=dict[str, Change])
+    read: list[int] = field(default_factory=list[int])
 
 
 class Committed(NamedTuple):

@@ -9,29 +9,25 @@ from __future__ import annotations
 import threading
 from abc import ABC, abstractmethod
 from contextlib import contextmanager
-from functools import cache
 from typing import TYPE_CHECKING, Any
 
-from sqlalchemy import CursorResult, and_, delete, func, insert, or_, select, update
+from sqlalchemy import Row, delete, func, insert, or_, select, update
 from sqlalchemy.exc import DatabaseError, IntegrityError, InterfaceError, SQLAlchemyError
 from sqlmodel import Session
 
 from sagas.errors import StoreUnavailable
 from sagas.stores import schema
 from sagas.stores.port import Batch, Committed, JournalRow, Lease, Mail, NewSaga, SagaRow
-from sagas.stores.tables import JournalTable, LeaseTable, MailTable, SagaTable
+from sagas.stores.tables import metadata
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping, Sequence
+    from collections.abc import Callable, Generator, Mapping, Sequence
 
-    from sqlalchemy import Connection, Engine, Table
+    from sqlalchemy import Connection, Engine
 
 __all__ = ["SqlStore", "chunks"]
 
-_saga: Table = SagaTable.__table__  # type: ignore[attr-defined]  # SQLModel adds it at run time
-_journal: Table = JournalTable.__table__  # type: ignore[attr-defined]
-_mail: Table = MailTable.__table__  # type: ignore[attr-defined]
-_lease: Table = LeaseTable.__table__  # type: ignore[attr-defined]
+_saga, _journal, _mail, _lease = (metadata.tables[name] for name in ("saga", "saga_journal", "saga_mail", "saga_lease"))
 
 _SAGA_COLUMNS = tuple(_saga.c[name] for name in SagaRow._fields)
 _JOURNAL_COLUMNS = tuple(_journal.c[name] for name in JournalRow._fields)
@@ -64,6 +60,7 @@ class SqlStore(ABC):
         self._writing = threading.Lock()
         self._engine: Engine | None = None
         self._writer: Connection | None = None
+        self._texts: dict[tuple[str, int], str] = {}
 
     # --- what differs -------------------------------------------------------------------------------------------
 
@@ -93,8 +90,12 @@ class SqlStore(ABC):
         """See ``Store.open``."""
         if self._engine is None:
             self._engine = self._connect()
+        if not migrate:  # only looks: waits for no writer, and needs no right to write
+            with self._errors(), self._engine.connect() as connection:
+                schema.ensure(connection, migrate=False)
+            return
         with self._errors(), self._writing, self._writer_connection().begin():
-            schema.ensure(self._writer_connection(), migrate=migrate)
+            schema.ensure(self._writer_connection(), migrate=True)
 
     def close(self) -> None:
         """See ``Store.close``."""
@@ -121,7 +122,7 @@ class SqlStore(ABC):
                 writer.invalidate()
 
     @contextmanager
-    def _errors(self) -> Iterator[None]:
+    def _errors(self) -> Generator[None]:
         """Turns the driver's errors into this library's."""
         try:
             yield
@@ -136,7 +137,7 @@ class SqlStore(ABC):
         return f"the journal's database {self.url} cannot be used now: {reason}"
 
     @contextmanager
-    def _write(self) -> Iterator[Connection]:
+    def _write(self) -> Generator[Connection]:
         """Gives the connection that writes, in a transaction that ends with the block."""
         with self._writing:
             try:
@@ -148,11 +149,11 @@ class SqlStore(ABC):
                 self._drop_writer()
                 raise
 
-    def _read(self, statement: Any) -> CursorResult[Any]:
+    def _read(self, statement: Any) -> Sequence[Row[Any]]:
         """Runs a query on a connection of its own and fetches everything."""
         assert self._engine is not None, "the store is open"
         with self._errors(), self._engine.connect() as connection:
-            return connection.execute(statement).freeze()()  # type: ignore[return-value]  # a frozen result reads the same
+            return connection.execute(statement).all()
 
     # --- writing ------------------------------------------------------------------------------------------------
 
@@ -186,6 +187,7 @@ class SqlStore(ABC):
             New sagas whose ids are taken, sagas that are fenced, and places that hold what they should already.
         """
         digests = {(row.saga_id, row.seq): row.digest for row in batch.rows}
+        last = {row.saga_id: row.seq for row in batch.rows}
         ids = list({row.saga_id for row in batch.rows} | {new.id for new in batch.new})
         new_ids = {new.id for new in batch.new}
         taken: set[str] = set()
@@ -198,42 +200,43 @@ class SqlStore(ABC):
                 mine = digests.get((saga_id, seq))
                 if mine == digest:
                     present.add((saga_id, seq))
-                elif mine is not None:
+                elif mine is not None or seq > last.get(saga_id, seq):
+                    # The second: it was written before, but somebody else has gone on since.
                     (taken if saga_id in new_ids else fenced).add(saga_id)
         return taken, fenced, present
 
     def _write_batch(self, connection: Connection, batch: Batch) -> None:
         """Writes a batch within a transaction."""
         if batch.new:
-            self._insert(connection, self._insert_saga_text, [(*new, "running", True) for new in batch.new], 8)
+            self._write_rows(connection, "new", [(*new, "running", True) for new in batch.new])
         if batch.rows:
-            self._insert(connection, self._insert_row_text, batch.rows, 7)
+            self._write_rows(connection, "row", batch.rows)
         if batch.changes:
-            self._insert(connection, self._update_text, list(batch.changes.values()), 7)
+            self._write_rows(connection, "change", list(batch.changes.values()))
         if batch.read:
             connection.execute(delete(_mail).where(_mail.c.id.in_(batch.read)))
 
-    def _insert(
-        self, connection: Connection, text: Callable[[int], str], rows: Sequence[tuple[Any, ...]], columns: int
-    ) -> None:
+    def _write_rows(self, connection: Connection, kind: str, rows: Sequence[tuple[Any, ...]]) -> None:
         """Writes rows with as few statements as possible."""
         position = 0
         for size in chunks(len(rows)):
-            some = rows[position : position + size]
+            text = self._texts.get((kind, size))
+            if text is None:
+                text = self._texts[kind, size] = self._text(kind, size)
+            values = [value for row in rows[position : position + size] for value in row]
+            connection.exec_driver_sql(text, tuple(values))
             position += size
-            connection.exec_driver_sql(text(size), tuple([value for row in some for value in row]))
-            assert len(some[0]) == columns
 
-    @cache  # noqa: B019 - a store lives as long as its coordinator
-    def _insert_saga_text(self, rows: int) -> str:
-        """Writes the statement that creates a number of sagas."""
-        names = ", ".join((*NewSaga._fields, "status", "active"))
-        return f"INSERT INTO saga ({names}) VALUES {self._values(rows, 8)}"
-
-    @cache  # noqa: B019 - a store lives as long as its coordinator
-    def _insert_row_text(self, rows: int) -> str:
-        """Writes the statement that appends a number of records."""
-        return f"INSERT INTO saga_journal ({', '.join(JournalRow._fields)}) VALUES {self._values(rows, 7)}"
+    def _text(self, kind: str, rows: int) -> str:
+        """Writes the statement for a number of rows of a kind: ``new``, ``row`` or ``change``."""
+        if kind == "change":
+            return self._update_text(rows)
+        table, names = (
+            (_saga.name, (*NewSaga._fields, "status", "active"))
+            if kind == "new"
+            else (_journal.name, JournalRow._fields)
+        )
+        return f"INSERT INTO {table} ({', '.join(names)}) VALUES {self._values(rows, len(names))}"
 
     def transact(self, work: Sequence[Callable[[Session], None]], finish: Callable[[], Batch]) -> None:
         """See ``Store.transact``."""
@@ -256,13 +259,13 @@ class SqlStore(ABC):
                 .order_by(_journal.c.saga_id, _journal.c.seq)
             )
             for row in self._read(query):
-                journals.setdefault(row[0], []).append(JournalRow(*row))
+                journals.setdefault(row[0], []).append(JournalRow._make(row))
         return journals
 
     def get(self, saga_id: str) -> SagaRow | None:
         """See ``Store.get``."""
-        row = self._read(select(*_SAGA_COLUMNS).where(_saga.c.id == saga_id)).first()
-        return None if row is None else SagaRow(*row)
+        rows = self._read(select(*_SAGA_COLUMNS).where(_saga.c.id == saga_id))
+        return SagaRow._make(rows[0]) if rows else None
 
     def select(self, *, status: str | None, name: str | None, limit: int, before: str | None) -> Sequence[SagaRow]:
         """See ``Store.select``."""
@@ -273,7 +276,7 @@ class SqlStore(ABC):
             query = query.where(_saga.c.name == name)
         if before is not None:
             query = query.where(_saga.c.key < select(_saga.c.key).where(_saga.c.id == before).scalar_subquery())
-        return [SagaRow(*row) for row in self._read(query)]
+        return [SagaRow._make(row) for row in self._read(query)]
 
     def claimable(self, owner: str, now: float, limit: int) -> Sequence[SagaRow]:
         """See ``Store.claimable``."""
@@ -287,12 +290,12 @@ class SqlStore(ABC):
             .order_by(_saga.c.key)
             .limit(limit)
         )
-        return [SagaRow(*row) for row in self._read(query)]
+        return [SagaRow._make(row) for row in self._read(query)]
 
     def next_wake(self) -> float | None:
         """See ``Store.next_wake``."""
         query = select(func.min(_saga.c.wake_at)).where(_saga.c.ended_at.is_(None), _saga.c.active.is_(False))
-        value = self._read(query).scalar()
+        value = self._read(query)[0][0]
         return None if value is None else float(value)
 
     # --- mail ---------------------------------------------------------------------------------------------------
@@ -311,11 +314,11 @@ class SqlStore(ABC):
         query = (
             select(*_MAIL_COLUMNS)
             .join_from(_mail, _saga, _mail.c.saga_id == _saga.c.id, isouter=True)
-            .where(or_(_saga.c.owner.is_(None), and_(_saga.c.owner.not_in(others))))
+            .where(or_(_saga.c.owner.is_(None), _saga.c.owner.not_in(others)))
             .order_by(_mail.c.id)
             .limit(limit)
         )
-        return [Mail(*row) for row in self._read(query)]
+        return [Mail._make(row) for row in self._read(query)]
 
     def discard(self, mail_ids: Sequence[int]) -> None:
         """See ``Store.discard``."""

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import sqlite3
-from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -83,7 +82,6 @@ class SqliteStore(SqlStore):
         one = f"({','.join('?' * columns)})"
         return ",".join([one] * rows)
 
-    @cache  # noqa: B019 - a store lives as long as its coordinator
     def _update_text(self, rows: int) -> str:
         """See ``SqlStore``."""
         names = Change._fields[1:]
@@ -127,6 +125,13 @@ class SqliteStore(SqlStore):
         lifeline = self._lifelines.pop(owner, None)
         if lifeline is not None:
             lifeline.let_go()
+
+    def close(self) -> None:
+        """See ``Store.close``. A lease that could not be given back is known to be over all the same."""
+        super().close()
+        for lifeline in self._lifelines.values():
+            lifeline.drop()
+        self._lifelines.clear()
 
     def _lifeline(self, owner: str) -> Path:
         """Names the file that a coordinator keeps locked."""

@@ -14,12 +14,14 @@ from typing import TYPE_CHECKING
 
 from opentelemetry import context as otel_context
 from opentelemetry import trace
-from opentelemetry.sdk.trace import IdGenerator, TracerProvider
 from opentelemetry.sdk.trace import Tracer as SdkTracer
+from opentelemetry.sdk.trace import TracerProvider
+from opentelemetry.sdk.trace.id_generator import IdGenerator
+from opentelemetry.sdk.trace.sampling import Decision
 from opentelemetry.trace import Link, NonRecordingSpan, SpanContext, SpanKind, Status, StatusCode, TraceFlags
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Generator, Sequence
 
     from opentelemetry.util.types import AttributeValue
 
@@ -63,7 +65,9 @@ def _read_parent(parent: str) -> SpanContext | None:
     if len(parts) != _PARTS:
         return None
     try:
-        context = SpanContext(int(parts[1], 16), int(parts[2], 16), True, TraceFlags(int(parts[3], 16)))
+        context = SpanContext(
+            int(parts[1], 16), int(parts[2], 16), is_remote=True, trace_flags=TraceFlags(int(parts[3], 16))
+        )
     except ValueError:
         return None
     return context if context.is_valid else None
@@ -93,23 +97,23 @@ class Tracing:
         caller = trace.get_current_span().get_span_context()
         span_id = secrets.randbits(64) or 1
         if caller.is_valid:
-            root = SpanContext(caller.trace_id, span_id, False, caller.trace_flags)
+            root = SpanContext(caller.trace_id, span_id, is_remote=False, trace_flags=caller.trace_flags)
             return _write_parent(root), _write_parent(caller)
         trace_id = secrets.randbits(128) or 1
         flags = TraceFlags(TraceFlags.SAMPLED if self._samples(trace_id, name) else TraceFlags.DEFAULT)
-        return _write_parent(SpanContext(trace_id, span_id, False, flags)), ""
+        return _write_parent(SpanContext(trace_id, span_id, is_remote=False, trace_flags=flags)), ""
 
     def _samples(self, trace_id: int, name: str) -> bool:
         """Asks the sampler once, at the start; the attempts follow its word."""
         if not isinstance(self._tracer, SdkTracer):
             return False
         result = self._tracer.sampler.should_sample(None, trace_id, f"saga {name}", SpanKind.INTERNAL)
-        return result.decision.is_sampled()
+        return result.decision is Decision.RECORD_AND_SAMPLE
 
     @contextmanager
     def attempt(
         self, root: str, name: str, attributes: dict[str, AttributeValue], *, undoes: str = ""
-    ) -> Iterator[trace.Span]:
+    ) -> Generator[trace.Span]:
         """Traces one attempt; what runs inside nests in it.
 
         Args:
@@ -124,7 +128,9 @@ class Tracing:
         )
         links: Sequence[Link] = ()
         if undoes and parent is not None:
-            links = (Link(SpanContext(parent.trace_id, int(undoes, 16), True, parent.trace_flags)),)
+            links = (
+                Link(SpanContext(parent.trace_id, int(undoes, 16), is_remote=True, trace_flags=parent.trace_flags)),
+            )
         span = self._tracer.start_span(name, context=context, attributes=attributes, links=links)
         token = otel_context.attach(trace.set_span_in_context(span, context))
         try:

@@ -1,0 +1,271 @@
+"""Every command, its arguments and its options; what they do is in the modules beside this one.
+
+Whatever is slow to import is imported by the command that needs it.
+"""
+
+from __future__ import annotations
+
+from enum import Enum
+from typing import TYPE_CHECKING, Annotated, Optional
+
+import typer
+
+from sagas.cli.problems import Commands, Problem, complain
+
+if TYPE_CHECKING:
+    from sagas.cli.ordering import Taken
+
+__all__ = ["app"]
+
+app = typer.Typer(
+    cls=Commands,
+    help="Runs sagas, shows what became of them, and helps those that are stuck.",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    add_completion=False,
+)
+
+_LONGEST_NAME = 200
+
+
+class Status(str, Enum):
+    """How a saga may stand."""
+
+    RUNNING = "running"
+    COMPENSATING = "compensating"
+    STUCK = "stuck"
+    COMPLETED = "completed"
+    COMPENSATED = "compensated"
+
+
+Store = Annotated[
+    Optional[str],
+    typer.Option("--store", envvar="SAGAS_STORE", metavar="URL", help="Where the journal is: sqlite:///orders.db"),
+]
+Json = Annotated[bool, typer.Option("--json", help="Write JSON, and nothing else, to stdout.")]
+SagaId = Annotated[str, typer.Argument(metavar="ID", help="The saga's id.")]
+Path = Annotated[
+    Optional[str],
+    typer.Option("--path", help="Only this step, such as 2 or 3:0; all that halt the saga by default."),
+]
+Reason = Annotated[str, typer.Option("--reason", help="Why, for whoever reads the journal later.")]
+By = Annotated[Optional[str], typer.Option("--by", help="Who asks, for the journal; your login name by default.")]
+Wait = Annotated[float, typer.Option("--wait", min=0, help="Seconds to wait for what comes of it.")]
+
+_DEFAULT_WAIT = 5.0
+
+
+def _url(store: str | None) -> str:
+    """Gives the store's URL.
+
+    Raises:
+        Problem: Nobody said where it is.
+    """
+    if not store:
+        raise Problem("which journal? Pass --store sqlite:///orders.db, or set SAGAS_STORE")
+    return store
+
+
+@app.command()
+def demo(*, json: Json = False) -> None:
+    """See it work: orders that complete, are undone, and survive a killed process. Takes seconds, leaves nothing."""
+    from sagas.cli.demo import run_demo
+
+    raise typer.Exit(run_demo(json=json))
+
+
+@app.command()
+def run(
+    saga: Annotated[str, typer.Argument(metavar="MODULE:SAGA", help="Which saga, such as shop.orders:place_order.")],
+    *,
+    input: Annotated[str, typer.Option("--input", metavar="JSON", help="Its arguments: an object by name.")] = "{}",
+    id: Annotated[Optional[str], typer.Option("--id", help="Its id; made up by default.")] = None,
+    store: Store = None,
+    json: Json = False,
+) -> None:
+    """Run a saga to its end in this process. The same id with the same input is the same saga."""
+    from sagas.cli.running import run_saga
+
+    raise typer.Exit(run_saga(saga, input, id, _url(store), json=json))
+
+
+@app.command("list")
+def list_sagas(
+    *,
+    status: Annotated[Optional[Status], typer.Option("--status", help="Only these.")] = None,
+    name: Annotated[Optional[str], typer.Option("--name", help="Only this saga.")] = None,
+    limit: Annotated[int, typer.Option("--limit", min=1, help="At most so many.")] = 50,
+    before: Annotated[Optional[str], typer.Option("--before", metavar="ID", help="Only older than this one.")] = None,
+    store: Store = None,
+    json: Json = False,
+) -> None:
+    """List sagas, newest first."""
+    from sagas.cli.reading import existing_store, find_row
+    from sagas.cli.rendering import console, print_json, render_list
+    from sagas.coordinator.views import summary_of
+
+    with existing_store(_url(store)) as opened:
+        if before is not None:
+            find_row(opened, before)
+        wanted = None if status is None else status.value
+        rows = [summary_of(row) for row in opened.select(status=wanted, name=name, limit=limit, before=before)]
+    if json:
+        print_json(rows)
+        return
+    console().print(render_list(rows) if rows else "no sagas")
+    if len(rows) == limit:
+        complain(f"there may be more: --limit {limit * 2}, or --before {rows[-1].id}")
+
+
+@app.command()
+def show(saga_id: SagaId, *, store: Store = None, json: Json = False) -> None:
+    """Tell a saga's story: every step, attempt and undo, how long each took, and the cause."""
+    from sagas.cli.reading import existing_store, read_view
+    from sagas.cli.rendering import console, print_json, render_saga
+
+    with existing_store(_url(store)) as opened:
+        view = read_view(opened, saga_id)
+    if json:
+        print_json(view)
+    else:
+        console().print(*render_saga(view), sep="\n")
+
+
+@app.command()
+def signal(
+    saga_id: SagaId,
+    name: Annotated[str, typer.Argument(metavar="NAME", help="As in receive(NAME, …).")],
+    *,
+    payload: Annotated[str, typer.Option("--payload", metavar="JSON", help="What it carries.")] = "null",
+    wait: Wait = _DEFAULT_WAIT,
+    store: Store = None,
+    json: Json = False,
+) -> None:
+    """Send a saga a signal. It is kept until the body receives it."""
+    if not name or len(name) > _LONGEST_NAME:
+        raise Problem(f"{name!r} cannot name a signal: use 1 to {_LONGEST_NAME} characters")
+    _order(saga_id, "signal", store, wait, json=json, name=name, payload=_json_bytes(payload, "--payload"))
+
+
+@app.command()
+def cancel(
+    saga_id: SagaId,
+    *,
+    reason: Reason,
+    by: By = None,
+    wait: Wait = _DEFAULT_WAIT,
+    store: Store = None,
+    json: Json = False,
+) -> None:
+    """Cancel a saga: what it did is undone."""
+    _order(saga_id, "cancel", store, wait, json=json, reason=_reason(reason), by=_who(by))
+
+
+@app.command()
+def retry(
+    saga_id: SagaId,
+    *,
+    path: Path = None,
+    by: By = None,
+    wait: Wait = _DEFAULT_WAIT,
+    store: Store = None,
+    json: Json = False,
+) -> None:
+    """Try again what halts a stuck saga, with a new budget of attempts."""
+    _order(saga_id, "retry", store, wait, json=json, path=path, by=_who(by))
+
+
+@app.command()
+def skip(
+    saga_id: SagaId,
+    *,
+    reason: Reason,
+    path: Path = None,
+    by: By = None,
+    wait: Wait = _DEFAULT_WAIT,
+    store: Store = None,
+    json: Json = False,
+) -> None:
+    """Go on without what halts a stuck saga: you vouch that nothing is left to undo there."""
+    _order(saga_id, "skip", store, wait, json=json, reason=_reason(reason), path=path, by=_who(by))
+
+
+@app.command()
+def resume(
+    saga_id: SagaId, *, by: By = None, wait: Wait = _DEFAULT_WAIT, store: Store = None, json: Json = False
+) -> None:
+    """Let a saga that was parked go on with the code that its coordinator has now."""
+    _order(saga_id, "resume", store, wait, json=json, by=_who(by))
+
+
+@app.command()
+def migrate(*, store: Store = None, json: Json = False) -> None:
+    """Create the journal's tables, or bring them up to date."""
+    from sagas.cli.rendering import print_json
+    from sagas.stores import store_for
+    from sagas.stores.schema import HEAD
+
+    opened = store_for(_url(store))
+    if opened.in_memory:
+        raise Problem(f"{opened.url} has no tables; use --store sqlite:///FILE")
+    opened.open(migrate=True)
+    opened.close()
+    if json:
+        print_json({"store": opened.url, "version": HEAD})
+    else:
+        typer.echo(f"{opened.url} is at version {HEAD}")
+
+
+def _order(saga_id: str, kind: str, store: str | None, wait: float, *, json: bool, **fields: object) -> None:
+    """Posts an order and tells what came of it."""
+    from sagas.cli.ordering import give
+    from sagas.cli.reading import existing_store
+    from sagas.cli.rendering import print_json
+
+    with existing_store(_url(store)) as opened:
+        taken: Taken = give(opened, saga_id, kind, wait, fields)
+    if json:
+        print_json(taken)
+    elif not taken.refused:
+        typer.echo(taken.message)
+    if taken.refused:
+        complain(taken.message)
+        raise typer.Exit(1)
+
+
+def _json_bytes(text: str, option: str) -> bytes:
+    """Checks that an option is JSON.
+
+    Raises:
+        Problem: It is not.
+    """
+    import orjson
+
+    try:
+        orjson.loads(text)
+    except orjson.JSONDecodeError as error:
+        raise Problem(f"{option} is not JSON: {error}; quote texts, as in {option} '\"yes\"'") from error
+    return text.encode()
+
+
+def _reason(reason: str) -> str:
+    """Refuses an empty reason.
+
+    Raises:
+        Problem: It is empty.
+    """
+    if not reason.strip():
+        raise Problem("--reason is empty; say why, for whoever reads the journal later")
+    return reason
+
+
+def _who(by: str | None) -> str:
+    """Names who asks."""
+    import getpass
+
+    if by is not None:
+        return by
+    try:
+        return getpass.getuser()
+    except (OSError, KeyError):  # a user without a name, as in some containers
+        return ""

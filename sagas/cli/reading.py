@@ -1,0 +1,84 @@
+"""Opens a journal as it is: nothing is created, migrated or leased, and no code of its sagas is needed."""
+
+from __future__ import annotations
+
+import sqlite3
+from contextlib import closing, contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from sagas.cli.problems import Problem
+from sagas.coordinator.loading import read_history
+from sagas.coordinator.views import view_of
+from sagas.errors import SagaNotFound
+from sagas.stores import store_for
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from sagas.coordinator.views import SagaView
+    from sagas.stores import Store
+    from sagas.stores.port import SagaRow
+
+__all__ = ["existing_store", "find_row", "read_view"]
+
+
+@contextmanager
+def existing_store(url: str) -> Iterator[Store]:
+    """Opens the journal at a URL.
+
+    Raises:
+        Problem: There is none.
+        StoreError: It cannot be opened, or its tables are of another version.
+    """
+    store = store_for(url)
+    if store.in_memory:
+        raise Problem(f"{url} is kept by no file, so no other process can see it; use --store sqlite:///FILE")
+    _refuse_absent(url)
+    store.open(migrate=False)
+    try:
+        yield store
+    finally:
+        store.close()
+
+
+def _refuse_absent(url: str) -> None:
+    """Refuses SQLite files that are not there or hold no journal, which opening them would create or change."""
+    from sqlalchemy.engine import make_url
+
+    parsed = make_url(url)
+    if parsed.get_backend_name() != "sqlite":
+        return
+    path = Path(parsed.database or "").resolve()
+    if not path.exists():
+        raise Problem(f"there is no database {path}; check --store, or create it with `sagas migrate --store {url}`")
+    try:
+        with closing(sqlite3.connect(f"{path.as_uri()}?mode=ro", uri=True)) as database:
+            found = database.execute("SELECT 1 FROM sqlite_master WHERE name = 'saga_schema'").fetchone()
+    except sqlite3.Error as error:
+        raise Problem(f"the database {path} cannot be read: {error}; check --store and the file's rights") from error
+    if found is None:
+        raise Problem(f"the database {path} holds no journal; check --store, or run `sagas migrate --store {url}`")
+
+
+def find_row(store: Store, saga_id: str) -> SagaRow:
+    """Reads a saga's row.
+
+    Raises:
+        SagaNotFound: There is none.
+    """
+    row = store.get(saga_id)
+    if row is None:
+        raise SagaNotFound(f"there is no saga {saga_id!r} in {store.url}; `sagas list` shows those there are")
+    return row
+
+
+def read_view(store: Store, saga_id: str) -> SagaView:
+    """Reads everything about a saga.
+
+    Raises:
+        SagaNotFound: There is no such saga.
+        JournalCorrupted: Its journal is not what was written, or a codec wrote it.
+    """
+    row = find_row(store, saga_id)
+    return view_of(row, read_history(saga_id, store.load([saga_id]).get(saga_id, []), None))
