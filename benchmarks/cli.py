@@ -15,7 +15,7 @@ from rich.console import Console
 
 from benchmarks import plot, report
 from benchmarks.findings import findings
-from benchmarks.measure import Session
+from benchmarks.measure import Bench
 from benchmarks.model import Results, SystemName
 from benchmarks.options import Options, parse
 
@@ -29,16 +29,23 @@ _NEEDED_FOR = {
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Runs `python -m benchmarks`; the exit status is 1 if a system could not be measured."""
-    options = parse(arguments)
+    try:
+        return _run(parse(arguments))
+    except KeyboardInterrupt:
+        return 130
+
+
+def _run(options: Options) -> int:
+    """Measures, shows and writes."""
     console = _console()
     missing = _missing(console)
     systems = tuple(name for name in SystemName if name not in missing)
     probes = ("tracemalloc",) if "psutil" in missing else ("rss", "tracemalloc")
     with console.status("starting") as status:
-        session = Session(options, systems, probes, say=status.update)
-        session.results.machine = _machine()
-        session.results.settings = _settings(options)
-        results = session.run()
+        bench = Bench(options, systems, probes, say=status.update)
+        bench.results.machine = _machine()
+        bench.results.settings = _settings(options)
+        results = bench.run()
     verdict = findings(results)
     report.show(console, results, verdict)
     options.out.parent.mkdir(parents=True, exist_ok=True)
@@ -75,6 +82,7 @@ def _machine() -> dict[str, Any]:
     return {
         "system": f"{platform.system()} {platform.machine()}",
         "cpus": os.cpu_count(),
+        "load_before": round(os.getloadavg()[0], 2) if hasattr(os, "getloadavg") else None,
         "python": platform.python_version(),
         "sqlite": sqlite3.sqlite_version,
         "sagakit": _version("sagakit"),

@@ -29,7 +29,7 @@ _TAPED = "taped-0000000"
 
 
 @dataclass(slots=True)
-class Session:
+class Bench:
     """One run of the benchmarks, as it goes on.
 
     Attributes:
@@ -45,6 +45,7 @@ class Session:
     probes: tuple[str, ...]
     say: Callable[[str], None]
     results: Results = field(default_factory=Results)
+    _broken: set[SystemName] = field(default_factory=set)
 
     def run(self) -> Results:
         """Does all parts asked for; a system that fails is named, and the others go on."""
@@ -67,9 +68,10 @@ class Session:
             tapes = self._tapes(cases, directory)
             alive = [name for name in self.systems if tapes or name is not SystemName.CEILING]
             for number, windows in enumerate(rounds):
-                turn = number % len(alive)
-                for system in (alive[turn:] + alive[:turn]) if windows else ():
-                    self._round(system, number, windows, tapes)
+                turn = number % max(1, len(alive))
+                for system in alive[turn:] + alive[:turn]:
+                    if windows and system not in self._broken:
+                        self._round(system, number, windows, tapes)
 
     def _round(
         self,
@@ -78,6 +80,7 @@ class Session:
         windows: list[tuple[Case, int]],
         tapes: dict[str, Any],
     ) -> None:
+        """Measures one system at all windows of a round."""
         what = f"round {number + 1} of {self.options.rounds}"
         with self._measuring(system, what) as request:
             request |= {
@@ -152,6 +155,7 @@ class Session:
                     "dbos_wal": self.options.dbos_wal,
                 }
             except ChildFailed as failure:
+                self._broken.add(system)
                 self._note_failure(f"{system}: {what} failed: {failure}")
 
     def _note_failure(self, line: str) -> None:

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import argparse
+import math
 import tempfile
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
 from benchmarks.model import CONCURRENCIES, Case, SystemName
 
 PARTS = ("throughput", "saga-case", "memory", "recovery", "size")
+_PLOTS = (".svg", ".png")
 _RESULTS = Path(__file__).parent / "results"
 
 
@@ -88,15 +91,18 @@ def parse(arguments: Sequence[str] | None = None) -> Options:
     parser = _parser()
     given = parser.parse_args(arguments)
     directory: Path = given.dir
+    plot: Path = given.plot or given.out.with_suffix(".svg")
     if not directory.is_dir():
         parser.error(f"--dir: {directory} is not a directory")
+    if plot.suffix not in _PLOTS:
+        parser.error(f"--plot: {plot} does not end in {' or '.join(_PLOTS)}")
     return Options(
         parts=given.only,
         rounds=given.rounds or (2 if given.quick else 3),
         seconds=given.seconds or (0.3 if given.quick else 3.0),
         directory=directory.resolve(),
         out=given.out,
-        plot=given.plot or given.out.with_suffix(".svg"),
+        plot=plot,
         quick=given.quick,
         dbos_wal=given.dbos_wal,
     )
@@ -108,8 +114,8 @@ def _parser() -> argparse.ArgumentParser:
     add = parser.add_argument
     add("--quick", action="store_true", help="under a minute: shorter windows, fewer sagas")
     add("--only", type=_parts, default=PARTS, metavar="PART,…", help=f"of {', '.join(PARTS)}")
-    add("--rounds", type=_positive_int, help="interleaved rounds (3; 2 with --quick)")
-    add("--seconds", type=_positive_float, help="seconds a window (3; 0.3 with --quick)")
+    add("--rounds", type=_rounds, help="interleaved rounds (3; 2 with --quick)")
+    add("--seconds", type=_seconds, help="seconds a window (3; 0.3 with --quick)")
     add("--dir", type=Path, default=Path(tempfile.gettempdir()), help="the disk to measure on")
     add("--out", type=Path, default=_RESULTS / "latest.json", help="the JSON file to write")
     add("--plot", type=Path, help="the plot to write, .svg or .png (beside the JSON file)")
@@ -125,15 +131,14 @@ def _parts(text: str) -> tuple[str, ...]:
     return wanted
 
 
-def _positive_int(text: str) -> int:
-    number = int(text)
-    if number < 1:
-        raise argparse.ArgumentTypeError("must be at least 1")
-    return number
+def _rounds(text: str) -> int:
+    if not text.isdecimal() or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a whole number above 0")
+    return int(text)
 
 
-def _positive_float(text: str) -> float:
-    number = float(text)
-    if not 0 < number < float("inf"):
-        raise argparse.ArgumentTypeError("must be a number of seconds above 0")
-    return number
+def _seconds(text: str) -> float:
+    with suppress(ValueError):
+        if 0 < (number := float(text)) < math.inf:
+            return number
+    raise argparse.ArgumentTypeError(f"{text!r} is not a number of seconds above 0")

@@ -13,7 +13,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-_TIMEOUT_SECONDS = 600.0
+_TIMEOUT_SECONDS = 300.0
 
 
 class ChildFailed(Exception):
@@ -29,7 +29,7 @@ def child(task: str, request: dict[str, Any]) -> Iterator[dict[str, Any]]:
         request: Its JSON-ready parameters; `started` is added, the monotonic time by now.
 
     Raises:
-        ChildFailed: The child ended, or took ten minutes, without an answer.
+        ChildFailed: The child ended, or took five minutes, without an answer.
     """
     root = Path(__file__).parents[1]
     with tempfile.TemporaryFile("w+") as errors:
@@ -43,10 +43,10 @@ def child(task: str, request: dict[str, Any]) -> Iterator[dict[str, Any]]:
             text=True,
         )
         try:
-            line = _first_line(process)
+            line, in_time = _first_line(process)
             if not line:
                 errors.seek(0)
-                raise ChildFailed(_last_words(errors.read(), process.poll()))
+                raise ChildFailed(_last_words(errors.read(), in_time=in_time))
             yield json.loads(line)
         finally:
             process.kill()
@@ -61,20 +61,26 @@ def ask(task: str, request: dict[str, Any]) -> dict[str, Any]:
         return reply
 
 
-def _first_line(process: subprocess.Popen[str]) -> str:
-    """The child's answer, or nothing if it died or was killed for taking too long."""
+def _first_line(process: subprocess.Popen[str]) -> tuple[str, bool]:
+    """The child's answer, or nothing; and whether it ended by itself, not for taking too long."""
     assert process.stdout is not None
-    alarm = threading.Timer(_TIMEOUT_SECONDS, process.kill)
+    late = threading.Event()
+
+    def stop() -> None:
+        late.set()
+        process.kill()
+
+    alarm = threading.Timer(_TIMEOUT_SECONDS, stop)
     alarm.start()
     try:
-        line = process.stdout.readline()
-        if not line:
-            process.wait()
-        return line
+        return process.stdout.readline(), not late.is_set()
     finally:
         alarm.cancel()
 
 
-def _last_words(printed: str, code: int | None) -> str:
+def _last_words(printed: str, *, in_time: bool) -> str:
+    """The line of a traceback that names the error, or what else there is to say."""
+    if not in_time:
+        return f"no answer in {_TIMEOUT_SECONDS:.0f} s"
     lines = [line for line in printed.splitlines() if line.strip()]
-    return lines[-1].strip() if lines else f"exit status {code}"
+    return lines[-1].strip() if lines else "it ended without a word"

@@ -19,9 +19,7 @@ class LibraryRunner:
 
     completed_query = "SELECT count(*) FROM saga WHERE status = 'completed'"
 
-    def __init__(
-        self, coordinator: Coordinator, facts: Callable[[], dict[str, Any]] = dict[str, Any]
-    ) -> None:
+    def __init__(self, coordinator: Coordinator, facts: Callable[[], dict[str, Any]] = dict[str, Any]) -> None:
         """Uses `coordinator`, which is open."""
         self._coordinator = coordinator
         self._facts = facts

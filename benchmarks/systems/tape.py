@@ -81,9 +81,7 @@ class Tape:
         return sum(each.sql.startswith("INSERT") for commit in self.commits for each in commit)
 
 
-def read_tape(
-    finished: Path, running: Path, saga_id: str, *, effects: int, layout: Layout | None = None
-) -> Tape:
+def read_tape(finished: Path, running: Path, saga_id: str, *, effects: int, layout: Layout | None = None) -> Tape:
     """Reads one saga back from a database that the library wrote.
 
     The transactions are the fewest that a durable saga can do with: its row and first record;
@@ -109,9 +107,7 @@ def read_tape(
         schema = _schema(connection, at)
         page_size = int(connection.execute("PRAGMA page_size").fetchone()[0])
     start = Statement.of(_insert(at.saga, before), list(before.values()), saga_id)
-    records = [
-        Statement.of(_insert(at.journal, record), list(record.values()), saga_id) for record in journal
-    ]
+    records = [Statement.of(_insert(at.journal, record), list(record.values()), saga_id) for record in journal]
     last = min(effects, len(records) - 1)
     commits = [(start, records[0]), *((record,) for record in records[1:last])]
     commits.append((*records[last:], *_update(at, before, after, saga_id)))
@@ -153,8 +149,7 @@ def _numbered(connection: sqlite3.Connection, table: str) -> str | None:
 
 def _schema(connection: sqlite3.Connection, at: Layout) -> tuple[str, ...]:
     query = (
-        "SELECT sql FROM sqlite_master WHERE tbl_name IN (?, ?) AND sql IS NOT NULL"
-        " ORDER BY type != 'table', tbl_name"
+        "SELECT sql FROM sqlite_master WHERE tbl_name IN (?, ?) AND sql IS NOT NULL ORDER BY type != 'table', tbl_name"
     )
     return tuple(row[0] for row in connection.execute(query, (at.saga, at.journal)))
 

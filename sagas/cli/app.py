@@ -5,8 +5,8 @@ Whatever is slow to import is imported by the command that needs it.
 
 from __future__ import annotations
 
-from enum import Enum
-from typing import TYPE_CHECKING, Annotated, Optional
+from enum import StrEnum
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -28,7 +28,7 @@ app = typer.Typer(
 _LONGEST_NAME = 200
 
 
-class Status(str, Enum):
+class Status(StrEnum):
     """How a saga may stand."""
 
     RUNNING = "running"
@@ -39,17 +39,17 @@ class Status(str, Enum):
 
 
 Store = Annotated[
-    Optional[str],
+    str | None,
     typer.Option("--store", envvar="SAGAS_STORE", metavar="URL", help="Where the journal is: sqlite:///orders.db"),
 ]
 Json = Annotated[bool, typer.Option("--json", help="Write JSON, and nothing else, to stdout.")]
 SagaId = Annotated[str, typer.Argument(metavar="ID", help="The saga's id.")]
 Path = Annotated[
-    Optional[str],
+    str | None,
     typer.Option("--path", help="Only this step, such as 2 or 3:0; all that halt the saga by default."),
 ]
 Reason = Annotated[str, typer.Option("--reason", help="Why, for whoever reads the journal later.")]
-By = Annotated[Optional[str], typer.Option("--by", help="Who asks, for the journal; your login name by default.")]
+By = Annotated[str | None, typer.Option("--by", help="Who asks, for the journal; your login name by default.")]
 Wait = Annotated[float, typer.Option("--wait", min=0, help="Seconds to wait for what comes of it.")]
 
 _DEFAULT_WAIT = 5.0
@@ -78,30 +78,31 @@ def demo(*, json: Json = False) -> None:
 def run(
     saga: Annotated[str, typer.Argument(metavar="MODULE:SAGA", help="Which saga, such as shop.orders:place_order.")],
     *,
-    input: Annotated[str, typer.Option("--input", metavar="JSON", help="Its arguments: an object by name.")] = "{}",
-    id: Annotated[Optional[str], typer.Option("--id", help="Its id; made up by default.")] = None,
+    arguments: Annotated[str, typer.Option("--input", metavar="JSON", help="Its arguments: an object by name.")] = "{}",
+    saga_id: Annotated[str | None, typer.Option("--id", help="Its id; made up by default.")] = None,
     store: Store = None,
     json: Json = False,
 ) -> None:
     """Run a saga to its end in this process. The same id with the same input is the same saga."""
     from sagas.cli.running import run_saga
 
-    raise typer.Exit(run_saga(saga, input, id, _url(store), json=json))
+    raise typer.Exit(run_saga(saga, arguments, saga_id, _url(store), json=json))
 
 
 @app.command("list")
 def list_sagas(
     *,
-    status: Annotated[Optional[Status], typer.Option("--status", help="Only these.")] = None,
-    name: Annotated[Optional[str], typer.Option("--name", help="Only this saga.")] = None,
+    status: Annotated[Status | None, typer.Option("--status", help="Only these.")] = None,
+    name: Annotated[str | None, typer.Option("--name", help="Only this saga.")] = None,
     limit: Annotated[int, typer.Option("--limit", min=1, help="At most so many.")] = 50,
-    before: Annotated[Optional[str], typer.Option("--before", metavar="ID", help="Only older than this one.")] = None,
+    before: Annotated[str | None, typer.Option("--before", metavar="ID", help="Only older than this one.")] = None,
     store: Store = None,
     json: Json = False,
 ) -> None:
     """List sagas, newest first."""
     from sagas.cli.reading import existing_store, find_row
-    from sagas.cli.rendering import console, print_json, render_list
+    from sagas.cli.rendering import print_json, render_list
+    from sagas.cli.rendering import show as write
     from sagas.coordinator.views import summary_of
 
     with existing_store(_url(store)) as opened:
@@ -112,7 +113,7 @@ def list_sagas(
     if json:
         print_json(rows)
         return
-    console().print(render_list(rows) if rows else "no sagas")
+    write(*(render_list(rows) if rows else ["no sagas"]))
     if len(rows) == limit:
         complain(f"there may be more: --limit {limit * 2}, or --before {rows[-1].id}")
 
@@ -121,14 +122,15 @@ def list_sagas(
 def show(saga_id: SagaId, *, store: Store = None, json: Json = False) -> None:
     """Tell a saga's story: every step, attempt and undo, how long each took, and the cause."""
     from sagas.cli.reading import existing_store, read_view
-    from sagas.cli.rendering import console, print_json, render_saga
+    from sagas.cli.rendering import print_json, render_saga
+    from sagas.cli.rendering import show as write
 
     with existing_store(_url(store)) as opened:
         view = read_view(opened, saga_id)
     if json:
         print_json(view)
     else:
-        console().print(*render_saga(view), sep="\n")
+        write(*render_saga(view))
 
 
 @app.command()

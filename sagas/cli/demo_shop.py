@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING
 from sagas import NotApplied, Rejected, current_step, saga, step
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Generator
 
 __all__ = ["CardDeclined", "Order", "OutOfStock", "Receipt", "open_shop", "place_order", "shop"]
 
@@ -30,15 +30,15 @@ _TABLES = """
 """
 
 
-def open_shop(*, stock: dict[str, int]) -> None:
+def open_shop(path: Path, *, stock: dict[str, int]) -> None:
     """Creates the tables and fills the shelves."""
-    with shop() as database:
+    with closing(sqlite3.connect(path)) as database, database:
         database.executescript(_TABLES)
         database.executemany("INSERT INTO stock VALUES (?, ?)", stock.items())
 
 
 @contextmanager
-def shop() -> Iterator[sqlite3.Connection]:
+def shop() -> Generator[sqlite3.Connection]:
     """Gives the shop's database, in a transaction that ends with the block."""
     path = Path(os.environ.get("SHOP_DATABASE", "shop.db"))
     with closing(sqlite3.connect(path, timeout=5)) as database, database:
@@ -102,7 +102,9 @@ def charge_card(order: Order) -> str:
         raise CardDeclined(f"the bank declined {order.cents / 100:.2f} EUR")
     key = current_step().idempotency_key
     with shop() as bank:
-        bank.execute("INSERT INTO payments (key, order_id, cents) VALUES (?, ?, ?)", (key, order.id, order.cents))
+        bank.execute(
+            "INSERT OR IGNORE INTO payments (key, order_id, cents) VALUES (?, ?, ?)", (key, order.id, order.cents)
+        )
     if order.card == "slow":
         time.sleep(30)  # the money has moved, but the bank's answer takes its time
     return key

@@ -27,6 +27,7 @@ _RECORDS = {
     "skip": ("step skipped", "undo skipped"),
     "resume": ("saga resumed",),
 }
+_UNDOING = ("compensating", "compensated")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -64,8 +65,7 @@ def give(store: Store, saga_id: str, kind: str, wait: float, fields: Mapping[str
         SagaNotFound: There is no such saga.
         NotApplicable: No state of the saga could grant this.
     """
-    row = check_order(find_row(store, saga_id), saga_id, kind)
-    already_undoing = kind == "cancel" and row.status == "compensating"
+    check_order(find_row(store, saga_id), saga_id, kind)
     seen = len(store.load([saga_id]).get(saga_id, []))
     mail = store.post(saga_id, time.time(), kind, encode_order(**fields))
     until = time.monotonic() + wait
@@ -75,7 +75,7 @@ def give(store: Store, saga_id: str, kind: str, wait: float, fields: Mapping[str
     _wait_for(lambda: _settled(store, saga_id), until)
     view = read_view(store, saga_id)
     done = [line for line in view.timeline if line.seq >= seen and line.what in _RECORDS[kind]]
-    return _told(view, kind, done, already_undoing=already_undoing)
+    return _told(view, kind, done)
 
 
 def _wait_for(condition: Callable[[], bool], until: float) -> bool:
@@ -112,9 +112,10 @@ def _kept(store: Store, saga_id: str, kind: str, wait: float) -> Taken:
     return Taken(id=saga_id, order=kind, taken=False, refused=False, status=row.status, message=message)
 
 
-def _told(view: SagaView, kind: str, done: list[Happening], *, already_undoing: bool) -> Taken:
+def _told(view: SagaView, kind: str, done: list[Happening]) -> Taken:
     """Tells about an order that was taken."""
-    refused = not done and not already_undoing
+    undoing = view.status in _UNDOING or any(step.state.startswith("undo") for step in view.steps)
+    refused = not done and not (kind == "cancel" and undoing)
     if refused:
         message = (
             f"the {kind} for saga {view.id} was refused by its coordinator, whose log says why; "

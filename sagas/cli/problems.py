@@ -2,29 +2,26 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import typer
 from typer.core import TyperGroup
 
 from sagas.errors import SagaError
 
-if TYPE_CHECKING:
-    import click
-
-__all__ = ["INTERRUPTED", "Commands", "Problem", "complain"]
+__all__ = ["INTERRUPTED", "Commands", "Problem", "complain", "printable"]
 
 INTERRUPTED = 130
 
 
-class Problem(SagaError):
+class Problem(SagaError):  # noqa: N818 - reads as one where it is raised
     """Something that the user can put right; its text says what, where and how."""
 
 
 class Commands(TyperGroup):
     """A group of commands none of which ends in a traceback for what a user can put right."""
 
-    def invoke(self, ctx: click.Context) -> Any:
+    def invoke(self, ctx: Any) -> Any:
         """Runs a command."""
         try:
             return super().invoke(ctx)
@@ -38,4 +35,9 @@ class Commands(TyperGroup):
 
 def complain(text: str) -> None:
     """Writes one line to stderr."""
-    typer.echo("sagas: " + " ".join(text.split()), err=True)
+    typer.echo(f"sagas: {printable(text)}", err=True)
+
+
+def printable(text: str) -> str:
+    """Puts a text on one line, without what could steer a terminal: it may come from anywhere."""
+    return "".join(letter if letter.isprintable() else "\N{REPLACEMENT CHARACTER}" for letter in " ".join(text.split()))

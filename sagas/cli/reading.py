@@ -14,7 +14,7 @@ from sagas.errors import SagaNotFound
 from sagas.stores import store_for
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Generator
 
     from sagas.coordinator.views import SagaView
     from sagas.stores import Store
@@ -24,7 +24,7 @@ __all__ = ["existing_store", "find_row", "read_view"]
 
 
 @contextmanager
-def existing_store(url: str) -> Iterator[Store]:
+def existing_store(url: str) -> Generator[Store]:
     """Opens the journal at a URL.
 
     Raises:

@@ -2,23 +2,23 @@
 
 from __future__ import annotations
 
-import os
-import sys
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
+import typer
 from pydantic_core import to_json
+from rich.cells import cell_len
 from rich.console import Console
-from rich.markup import escape
-from rich.table import Table
 from rich.text import Text
 
+from sagas.cli.problems import printable
+
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Iterable, Iterator, Sequence
     from datetime import datetime
 
-    from sagas.coordinator.views import AttemptView, Happening, SagaSummary, SagaView, StepView
+    from sagas.coordinator.views import AttemptView, Happening, SagaSummary, SagaView
 
-__all__ = ["console", "duration", "print_json", "render_list", "render_saga"]
+__all__ = ["Line", "align", "console", "duration", "print_json", "render_list", "render_saga", "show", "when"]
 
 _STATUS_STYLE = {
     "completed": "green",
@@ -52,50 +52,77 @@ _SIGNS = {
 # Steps in these states are under way: no line of the timeline tells about them yet.
 _OPEN = ("scheduled", "backing off", "undoing", "undo backing off", "parked", "undo failed")
 _LONGEST_DETAIL = 160
-_PIPE_WIDTH = 120
+_PRECISE_BELOW = 10
+_STATUS_COLUMN = 2
 _MINUTE, _HOUR, _DAY = 60.0, 3600.0, 86_400.0
+_UNITS = (
+    (_HOUR, _MINUTE, 1.0, "min", "s"),
+    (_DAY, _HOUR, _MINUTE, "h", "min"),
+    (float("inf"), _DAY, _HOUR, "d", "h"),
+)
+
+
+class Line(NamedTuple):
+    """A line of a timeline: when, what happened, to which step, for how long, and more; the colour of ``what``."""
+
+    at: str
+    what: str
+    where: str
+    took: str
+    detail: str
+    style: str
 
 
 def console() -> Console:
-    """Makes a console on stdout; into a pipe it writes plain lines of a fixed width."""
-    piped = not sys.stdout.isatty() and "COLUMNS" not in os.environ
-    return Console(width=_PIPE_WIDTH if piped else None, highlight=False)
+    """Makes a console on stdout."""
+    return Console(highlight=False)
 
 
 def print_json(value: object) -> None:
     """Writes a value as JSON, and nothing else, to stdout."""
-    sys.stdout.write(to_json(value, indent=2).decode() + "\n")
-    sys.stdout.flush()
+    typer.echo(to_json(value, indent=2))  # as bytes, so that it is UTF-8 wherever it goes
+
+
+def show(*lines: Text | str) -> None:
+    """Writes lines to stdout; the terminal wraps them, a pipe gets each whole."""
+    out = console()
+    for line in lines:
+        out.print(line, soft_wrap=True, markup=False)
 
 
 def duration(seconds: float) -> str:
-    """Writes a duration for people: ``350 ms``, ``2.50 s``, ``3 min 20 s``, ``2 h 5 min``, ``4 d 3 h``."""
-    if seconds < 1:
-        return f"{seconds * 1000:.0f} ms" if seconds >= 0.01 or seconds == 0 else f"{seconds * 1000:.1f} ms"
+    """Writes a duration for people: ``3.2 ms``, ``350 ms``, ``2.50 s``, ``3 min 20 s``, ``2 h 5 min``, ``4 d 3 h``."""
     if seconds < _MINUTE:
-        return f"{seconds:.2f} s"
-    for unit, big, small in ((_MINUTE, "min", "s"), (_HOUR, "h", "min"), (_DAY, "d", "h")):
-        if unit is _DAY or seconds < (_HOUR if unit is _MINUTE else _DAY):
-            part = {_MINUTE: 1.0, _HOUR: _MINUTE, _DAY: _HOUR}[unit]
-            return f"{seconds // unit:.0f} {big} {seconds % unit // part:.0f} {small}"
-    raise AssertionError("the last unit takes everything")
+        milliseconds = seconds * 1000
+        if seconds >= 1:
+            return f"{seconds:.2f} s"
+        return f"{milliseconds:.1f} ms" if 0 < milliseconds < _PRECISE_BELOW else f"{milliseconds:.0f} ms"
+    _, big, small, big_unit, small_unit = next(unit for unit in _UNITS if seconds < unit[0])
+    return f"{seconds // big:.0f} {big_unit} {seconds % big // small:.0f} {small_unit}"
 
 
-def render_list(rows: Iterable[SagaSummary]) -> Table:
-    """Makes a table of sagas."""
-    table = Table(box=None, pad_edge=False, header_style="bold")
-    for name in ("ID", "SAGA", "STATUS", "STARTED", "TOOK", "WHY"):
-        table.add_column(name, overflow="fold", no_wrap=name in ("STATUS", "STARTED", "TOOK"))
+def render_list(rows: Iterable[SagaSummary]) -> Iterator[Text]:
+    """Makes a line a saga."""
+    cells = [("ID", "SAGA", "STATUS", "STARTED", "TOOK", "WHY")]
     for row in rows:
-        table.add_row(
-            escape(row.id),
-            escape(f"{row.name} {row.version}"),
-            _status(row),
-            _when(row.created_at),
-            "" if row.ended_at is None else duration((row.ended_at - row.created_at).total_seconds()),
-            escape(row.error or ""),
-        )
-    return table
+        took = "" if row.ended_at is None else duration((row.ended_at - row.created_at).total_seconds())
+        name = f"{row.name} {row.version}"
+        cells.append((row.id, name, _status(row).plain, when(row.created_at), took, _short(row.error or "")))
+    widths = [max(cell_len(line[column]) for line in cells) for column in range(len(cells[0]))]
+    for number, line in enumerate(cells):
+        text = Text()
+        for column, (content, width) in enumerate(zip(line, widths, strict=True)):
+            style = (
+                "bold"
+                if not number
+                else _STATUS_STYLE.get(content.partition(",")[0], "")
+                if column == _STATUS_COLUMN
+                else ""
+            )
+            text.append(content, style)
+            text.append(" " * (width - cell_len(content) + 2))
+        text.rstrip()
+        yield text
 
 
 def _status(row: SagaSummary) -> Text:
@@ -106,22 +133,38 @@ def _status(row: SagaSummary) -> Text:
     return text
 
 
-def _when(at: datetime) -> str:
+def when(at: datetime) -> str:
     """Writes a time for people, in their own zone."""
     return at.astimezone().strftime("%Y-%m-%d %H:%M:%S")
 
 
-def render_saga(view: SagaView) -> Iterator[Text | Table]:
+def render_saga(view: SagaView) -> Iterator[Text]:
     """Tells a saga's story: how it stands, every record, and what is under way."""
     yield _heading(view)
     for label, value in _facts(view):
-        yield Text.assemble("  ", (f"{label:<8}", "dim"), value)
-    yield _timeline(view)
+        yield Text.assemble("  ", (f"{label:<9}", "dim"), value)
+    yield from align([*_timeline(view), *_under_way(view)])
+
+
+def align(lines: Sequence[Line]) -> Iterator[Text]:
+    """Puts lines under each other, without a space at their ends; the first cells and durations to the right."""
+    widths = [max((cell_len(line[column]) for line in lines), default=0) for column in range(4)]
+    for at, what, where, took, detail, style in lines:
+        sides = ((at, "dim"), (what, style), (where, ""), (took, ""))
+        text = Text("  ")
+        for number, ((content, cell_style), width) in enumerate(zip(sides, widths, strict=True)):
+            padding = " " * (width - cell_len(content))
+            right = number in (0, 3)
+            text.append(padding + content if right else content + padding, cell_style)
+            text.append("  ")
+        text.append(detail, "dim" if not what else "")
+        text.rstrip()
+        yield text
 
 
 def _heading(view: SagaView) -> Text:
     """Names a saga and says how it stands."""
-    text = Text.assemble((view.id, "bold"), f"  {view.name} {view.version}  ", _status(view))
+    text = Text.assemble((view.id, "bold"), f"  {view.name}, version {view.version}, ", _status(view))
     if view.ended_at is not None:
         text.append(f" in {duration((view.ended_at - view.created_at).total_seconds())}")
     return text
@@ -129,42 +172,38 @@ def _heading(view: SagaView) -> Text:
 
 def _facts(view: SagaView) -> Iterator[tuple[str, str]]:
     """Lists what is worth a line above the timeline."""
-    yield "started", _when(view.created_at)
+    yield "started", when(view.created_at)
     yield "input", _short(to_json(view.input).decode())
     if view.status == "completed":
         yield "result", _short(to_json(view.result).decode())
     elif view.cause or view.error:
-        yield "cause", view.cause or view.error or ""
+        yield "cause", _short(view.cause or view.error or "")
     if view.wake_at is not None and view.ended_at is None:
-        yield "waits", f"until {_when(view.wake_at)}"
+        yield "waits", f"until {when(view.wake_at)}"
 
 
-def _timeline(view: SagaView) -> Table:
-    """Makes the table of a saga's records."""
-    table = Table(box=None, pad_edge=False, show_header=False, padding=(0, 1))
-    table.add_column(justify="right", no_wrap=True, style="dim")
-    table.add_column(no_wrap=True)
-    table.add_column(overflow="fold")
-    table.add_column(justify="right", no_wrap=True)
-    table.add_column(overflow="fold", ratio=1)
+def _timeline(view: SagaView) -> Iterator[Line]:
+    """Tells every record, and every attempt where there was more than one."""
     for line in view.timeline:
         sign, style = _SIGNS.get(line.what, ("·", "dim"))
-        table.add_row(
+        yield Line(
             f"+{(line.at - view.created_at).total_seconds():.3f} s",
-            Text(f"{sign} {line.what}", style),
-            Text(_place(line.step, line.path)),
-            "" if line.seconds is None else duration(line.seconds),
-            Text(_detail(line)),
+            f"{sign} {line.what}",
+            _place(line.step, line.path),
+            duration(line.seconds) if line.seconds else "",
+            _detail(line),
+            style,
         )
-        for attempt in _attempts(line.attempts, ended_well=line.what.endswith("succeeded")):
-            table.add_row("", "", "", "", Text(attempt, "dim"))
+        yield from _attempts(line.attempts)
+
+
+def _under_way(view: SagaView) -> Iterator[Line]:
+    """Tells what no record tells about yet."""
     if view.ended_at is None:
         for step in view.steps:
             if step.state in _OPEN:
-                table.add_row(
-                    "now", Text(f"● {step.state}", "cyan"), Text(_place(step.name, step.path)), "", _now(step)
-                )
-    return table
+                place = _place(step.name, step.path)
+                yield Line("now", f"● {step.state}", place, "", _short(step.error or ""), "cyan")
 
 
 def _place(name: str, path: str) -> str:
@@ -174,28 +213,22 @@ def _place(name: str, path: str) -> str:
 
 def _detail(line: Happening) -> str:
     """Says what a record adds; the input and the result stand above the timeline already."""
-    if line.what in ("saga started", "saga completed"):
+    if line.what in ("saga started", "saga completed") or line.detail == "null":
         return ""
-    if line.what == "step succeeded" and not line.attempts:
-        return _short(f"found done by its probe: {line.detail}")
-    return "" if line.detail == "null" else _short(line.detail)
+    if len(line.attempts) == 1 and line.attempts[0].error and line.what == "step succeeded":
+        return _short(f"{line.attempts[0].error}: {line.detail}")
+    return _short(line.detail)
 
 
-def _attempts(attempts: tuple[AttemptView, ...], *, ended_well: bool) -> Iterator[str]:
-    """Tells each attempt, if there is more to tell than the record's own line does."""
-    if len(attempts) < 2:
-        return
-    for number, attempt in enumerate(attempts, 1):
-        how = attempt.error or ("it returned" if ended_well else "no error")
-        yield _short(f"attempt {number}, {duration(attempt.seconds)}: {how}")
-
-
-def _now(step: StepView) -> str:
-    """Says why a step is still under way."""
-    return escape(_short(step.error or ""))
+def _attempts(attempts: tuple[AttemptView, ...]) -> Iterator[Line]:
+    """Tells each attempt, unless there was one: that is the record's own line."""
+    if len(attempts) > 1:
+        for number, attempt in enumerate(attempts, 1):
+            how = _short(attempt.error or "returned")
+            yield Line("", "", f"  attempt {number}", duration(attempt.seconds), how, "")
 
 
 def _short(text: str) -> str:
     """Keeps a text on one line of bearable length; ``--json`` has all of it."""
-    line = " ".join(text.split())
+    line = printable(text)
     return line if len(line) <= _LONGEST_DETAIL else f"{line[: _LONGEST_DETAIL - 1]}…"

@@ -5,14 +5,17 @@ from __future__ import annotations
 import importlib
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 import anyio
 from pydantic_core import from_json, to_json
 
-from sagas.cli.problems import Problem
+from sagas.cli.problems import Problem, complain
+from sagas.cli.rendering import print_json, render_saga, show
+from sagas.coordinator import Coordinator
 from sagas.core.definitions import Saga
-from sagas.errors import PayloadError
+from sagas.core.schema import ValueSchema
+from sagas.errors import SagaNotCompleted
 
 if TYPE_CHECKING:
     from types import ModuleType
@@ -57,7 +60,7 @@ def find_saga(where: str) -> tuple[Saga[..., Any], list[Saga[..., Any]]]:
     if not (module_name and colon and name):
         raise Problem(f"{where!r} names no saga; write MODULE:SAGA, such as shop.orders:place_order")
     module = _import(module_name)
-    sagas = {key: value for key, value in vars(module).items() if isinstance(value, Saga)}
+    sagas: dict[str, Saga[..., Any]] = {key: value for key, value in vars(module).items() if isinstance(value, Saga)}
     if name not in sagas:
         what = "is no saga" if hasattr(module, name) else "does not exist"
         known = f"its sagas are {', '.join(sorted(sagas))}" if sagas else "it has no sagas"
@@ -92,13 +95,14 @@ def _call(saga: Saga[..., Any], text: str) -> SagaCall[Any]:
         PayloadError: A value does not fit its parameter.
     """
     try:
-        given = from_json(text, allow_inf_nan=False)
+        read: object = from_json(text, allow_inf_nan=False)
     except ValueError as error:
         raise Problem(f"--input is not JSON: {error}") from error
     names = saga.parameters.names
     form = "{" + ", ".join(f'"{name}": …' for name in names) + "}"
-    if not isinstance(given, dict):
+    if not isinstance(read, dict):
         raise Problem(f"--input must be an object with the arguments of {saga.where} by name: {form}")
+    given = cast("dict[str, object]", read)
     unknown = [name for name in given if name not in names]
     missing = [name for name in names if name not in given and name not in saga.parameters.defaults]
     if unknown or missing:
@@ -121,24 +125,18 @@ async def _run(
     json: bool,  # noqa: FBT001 - anyio.run hands on positions only
 ) -> int:
     """Runs a call, prints its story, and gives the exit code."""
-    failure: SagaError | None = None
+    failure: SagaNotCompleted | None = None
     async with Coordinator(url, sagas=sagas) as coordinator:
+        handle = await coordinator.start(call, id=saga_id)
         try:
-            handle = await coordinator.start(call, id=saga_id)
-        except SagaError as error:  # raised again outside, where no group of tasks wraps it
+            await handle.result()
+        except SagaNotCompleted as error:
             failure = error
-        else:
-            try:
-                await handle.result()
-            except SagaNotCompleted as error:
-                failure = error
-            view = await coordinator.get(handle.id)
-    if failure is not None and not isinstance(failure, SagaNotCompleted):
-        raise failure
+        view = await coordinator.get(handle.id)
     if json:
         print_json(view)
     else:
-        console().print(*render_saga(view), sep="\n")
+        show(*render_saga(view))
     if failure is None:
         return 0
     complain(str(failure))

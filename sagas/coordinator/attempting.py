@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import time
 from contextlib import asynccontextmanager, nullcontext
 from functools import partial
@@ -34,6 +35,8 @@ if TYPE_CHECKING:
     from sagas.telemetry import Tracing
 
 __all__ = ["Attempting", "Job"]
+
+logger = logging.getLogger("sagas.coordinator")
 
 Job = tuple["Runtime", RunStep | RunUndo]
 
@@ -81,7 +84,11 @@ class Attempting:
                 return  # whoever goes on finds the command in the journal
             action = await (run.act() if isinstance(action, Act) else run.ask())
         if not runtime.discarded and not run.fed:
-            runtime.feed(action.event)
+            try:
+                runtime.feed(action.event)
+            except Exception:
+                # The saga has been given up already; what is left is to spare the others.
+                logger.exception("saga %s could not take the outcome of %s", runtime.id, command.path)
 
     def limiter(self, step: Step[..., Any], number: int) -> CapacityLimiter:
         """Gives the limiter that all attempts of a step share."""
@@ -193,7 +200,7 @@ class _Run:
                 _mark(span, error)
                 now, stop = clock.now(), self._stop()
                 return attempts.failed(error, started, now, clock.chance(), stop=stop, span=span_id)
-        return attempts.succeeded(payload, e.Attempt(started, clock.now() - started, None, span_id))
+        return attempts.succeeded(payload, e.Attempt(started, round(clock.now() - started, 6), None, span_id))
 
     async def _act_in_transaction(self, step: Step[..., Any], attempts: StepAttempts) -> Next:
         """Attempts a transactional step, in the journal's own transaction."""
@@ -233,7 +240,7 @@ class _Run:
                     raise
                 _mark(span, error)
                 return attempts.failed(error, started, clock.now(), clock.chance(), span=span_id)
-        return attempts.succeeded(e.Attempt(started, clock.now() - started, None, span_id))
+        return attempts.succeeded(e.Attempt(started, round(clock.now() - started, 6), None, span_id))
 
     async def ask(self) -> Next:
         """Asks the probe."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import random
 import time
 from typing import Protocol
@@ -12,6 +13,7 @@ __all__ = ["Clock", "SystemClock"]
 
 # A wall clock may be set while we sleep, so no sleep is longer than this, in seconds.
 _LONGEST_SLEEP = 30.0
+_BULK = 1024
 
 
 class Clock(Protocol):
@@ -25,6 +27,10 @@ class Clock(Protocol):
         """Gives a random number in [0, 1), for jitter."""
         ...
 
+    def token(self, size: int) -> str:
+        """Gives that many random bytes, in hexadecimal, that nobody else is given."""
+        ...
+
     async def sleep(self, seconds: float) -> None:
         """Waits, perhaps shorter than asked."""
         ...
@@ -33,6 +39,11 @@ class Clock(Protocol):
 class SystemClock:
     """The machine's own time and chance."""
 
+    def __init__(self) -> None:
+        # Asking the system for a few bytes costs as much as a step, so they are fetched in bulk.
+        self._bytes = b""
+        self._process = 0
+
     def now(self) -> float:
         """See ``Clock.now``."""
         return time.time()
@@ -40,6 +51,13 @@ class SystemClock:
     def chance(self) -> float:
         """See ``Clock.chance``."""
         return random.random()  # noqa: S311 - jitter is no secret
+
+    def token(self, size: int) -> str:
+        """See ``Clock.token``."""
+        if len(self._bytes) < size or self._process != os.getpid():  # a forked process must not give the same
+            self._bytes, self._process = os.urandom(_BULK), os.getpid()
+        given, self._bytes = self._bytes[:size], self._bytes[size:]
+        return given.hex()
 
     async def sleep(self, seconds: float) -> None:
         """See ``Clock.sleep``."""

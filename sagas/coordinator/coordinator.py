@@ -5,14 +5,14 @@ from __future__ import annotations
 import builtins
 import hashlib
 import logging
-import secrets
 import socket
 from contextlib import AsyncExitStack
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 import anyio
 from pydantic_core import PydanticSerializationError, to_json
 
+from sagas.coordinator.checks import check_id, check_number, check_signal_name, check_status, check_text
 from sagas.coordinator.clock import Clock, SystemClock
 from sagas.coordinator.engine import Engine
 from sagas.coordinator.handles import Handle, outcome
@@ -50,8 +50,6 @@ logger = logging.getLogger("sagas.coordinator")
 
 R = TypeVar("R")
 
-_LONGEST_ID = 200
-
 
 class Coordinator:
     """Runs sagas: ``async with Coordinator("sqlite:///orders.db", sagas=[place_order]) as coordinator: …``.
@@ -78,7 +76,8 @@ class Coordinator:
 
     Raises:
         DeclarationError: Something in ``sagas`` or ``steps`` is none, or two have the same name.
-        StoreError: On entering: the store cannot be opened, or its tables do not fit.
+        RequestError: A number is out of its range.
+        StoreError: No store goes by the URL. On entering: the store cannot be opened, or its tables do not fit.
     """
 
     def __init__(
@@ -98,7 +97,12 @@ class Coordinator:
         poll: float = 0.2,
         shutdown_timeout: float = 10.0,
     ) -> None:
-        self._store = store_for(store) if isinstance(store, str) else store
+        check_number("threads", threads, least=1)
+        check_number("keep_waiting", keep_waiting)
+        check_number("lease", lease, above=True)
+        check_number("poll", poll, above=True)
+        check_number("shutdown_timeout", shutdown_timeout)
+        self._store = cast("Store", store) if hasattr(store, "commit") else store_for(store)
         self._registry = Registry(sagas, steps)
         self._name = name or socket.gethostname()
         self._migrate = migrate
@@ -147,7 +151,12 @@ class Coordinator:
     ) -> bool | None:
         assert self._stack is not None, "it was entered"
         stack, self._stack = self._stack, None
-        return await stack.__aexit__(kind, error, trace)
+        try:
+            return await stack.__aexit__(kind, error, trace)
+        except BaseExceptionGroup as group:
+            if group.exceptions == (error,):  # what the block raised, which a group of tasks wraps, leaves as it is
+                return False
+            raise
 
     async def _shut_down(
         self, _: type[BaseException] | None, __: BaseException | None, ___: TracebackType | None
@@ -157,14 +166,16 @@ class Coordinator:
         with anyio.CancelScope(shield=True):
             engine.closing = engine.attempting.closing = True
             engine.pool.close()
-            with anyio.move_on_after(self._shutdown_timeout):
-                await engine.pool.settled()
-                await engine.journal.flushed()
+            if not self._group.cancel_scope.cancel_called:  # else something broke, and there is nothing to wait for
+                with anyio.move_on_after(self._shutdown_timeout):
+                    await engine.pool.settled()
+                    await engine.journal.flushed()
             self._group.cancel_scope.cancel()
 
     async def _close_store(self, engine: Engine) -> None:
         """Gives the lease back and lets go of everything."""
         engine.closing = True
+        engine.journal.abandon()
         for runtime in list(engine.sagas.values()):
             runtime.discard()
         with anyio.CancelScope(shield=True):
@@ -233,7 +244,7 @@ class Coordinator:
                 f"{saga.where} version {saga.version} is not among this coordinator's sagas; pass it in "
                 "Coordinator(…, sagas=[…])"
             )
-        saga_id = _new_id(engine.clock.now()) if wanted is None else _check_id(wanted)
+        saga_id = _new_id(engine.clock) if wanted is None else check_id(wanted)
         arguments = saga.arguments_schema.encode(call.arguments)
         fingerprint = hashlib.blake2b(saga.name.encode() + b"|" + arguments, digest_size=16).digest()
         existing = engine.sagas.get(saga_id)
@@ -241,11 +252,12 @@ class Coordinator:
             runtime, write = engine.begin(call, saga_id, arguments, fingerprint)
             if not wait and wanted is None:
                 return saga_id, runtime  # nobody else can have made up this id, so its end is all there is to wait for
-            await write.durable()
-            if not (write.taken or write.fenced):
+            if await write.durable():
                 return saga_id, runtime
-        else:
-            await engine.journal.flushed()  # whoever began it a moment ago may not be durable yet
+        elif (existing.birth is None or await existing.birth.durable()) and existing.fingerprint == fingerprint:
+            return saga_id, existing
+        if engine.closing:
+            raise CoordinatorClosed(f"the coordinator was closed while saga {saga_id} began; start it again, same id")
         row = await engine.in_thread(engine.store.get, saga_id)
         if row is None:
             raise CoordinatorClosed(f"saga {saga_id} could not be started; try again")
@@ -270,8 +282,7 @@ class Coordinator:
             NotApplicable: It has ended.
             PayloadError: The payload cannot be encoded, or does not fit the ``receive`` that waits for it.
         """
-        if not isinstance(name, str) or not name or len(name) > _LONGEST_ID:
-            raise PayloadError(f"{name!r} cannot name a signal: use 1 to {_LONGEST_ID} characters")
+        check_signal_name(name)
         try:
             encoded = to_json(payload, bytes_mode="base64", inf_nan_mode="strings")
         except (PydanticSerializationError, ValueError) as error:
@@ -285,6 +296,7 @@ class Coordinator:
             SagaNotFound: There is no such saga.
             NotApplicable: It has ended, or has passed its pivot.
         """
+        check_text("reason", reason)
         await self._order(saga_id, "cancel", reason=reason, by=by)
 
     async def retry(self, saga_id: str, *, path: str | None = None, by: str = "") -> None:
@@ -306,8 +318,7 @@ class Coordinator:
 
         A forward step that is skipped counts as rejected. Arguments and errors as for ``retry``.
         """
-        if not reason.strip():
-            raise RequestError("a skip needs a reason, for whoever reads the journal later")
+        check_text("reason", reason)
         await self._order(saga_id, "skip", reason=reason, path=path, by=by)
 
     async def resume(self, saga_id: str, *, by: str = "") -> None:
@@ -353,23 +364,18 @@ class Coordinator:
             name: Only this saga.
             limit: At most so many.
             before: Go on after the saga with this id.
+
+        Raises:
+            RequestError: There is no such status, or the limit is not at least 1.
         """
+        if status is not None:
+            check_status(status)
+        check_number("limit", limit, least=1)
         engine = self._running()
         rows = await engine.in_thread(lambda: engine.store.select(status=status, name=name, limit=limit, before=before))
         return [summary_of(row) for row in rows]
 
 
-def _new_id(now: float) -> str:
+def _new_id(clock: Clock) -> str:
     """Makes up an id that sorts by time, so that a database appends it where it appended the last."""
-    return f"{int(now * 1000):012x}-{secrets.token_hex(8)}"
-
-
-def _check_id(saga_id: object) -> str:
-    """Refuses ids that journals, URLs or terminals would stumble over.
-
-    Raises:
-        RequestError: The id is empty, too long or not printable.
-    """
-    if not isinstance(saga_id, str) or not saga_id or len(saga_id) > _LONGEST_ID or not saga_id.isprintable():
-        raise RequestError(f"{saga_id!r} cannot name a saga: use 1 to {_LONGEST_ID} printable characters")
-    return saga_id
+    return f"{int(clock.now() * 1000):012x}-{clock.token(8)}"

@@ -5,7 +5,6 @@ from __future__ import annotations
 import logging
 import secrets
 from collections import OrderedDict
-from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
 import anyio
@@ -29,7 +28,6 @@ from sagas.errors import (
     NotApplicable,
     PayloadError,
     ReplayDiverged,
-    SagaError,
 )
 from sagas.stores.port import Change, JournalRow, NewSaga, PayloadContext
 
@@ -114,15 +112,16 @@ class Engine:
             runtime.trace, runtime.parent = self.tracing.start(saga.name)
         now = runtime.started_at = self.clock.now()
         event = e.SagaStarted(
-            saga.name, saga.version, arguments, f"{saga_id}.{secrets.token_hex(4)}", runtime.trace, runtime.parent
+            saga.name, saga.version, arguments, f"{saga_id}.{self.clock.token(4)}", runtime.trace, runtime.parent
         )
         new = NewSaga(saga_id, saga.name, saga.version, fingerprint, now, self.owner)
         self.sagas[saga_id] = runtime
         try:
-            return runtime, runtime.feed(event, new=new)
+            write = runtime.birth = runtime.feed(event, new=new)
         except BaseException:
             del self.sagas[saga_id]
             raise
+        return runtime, write
 
     # --- what a saga tells (see runtime.Hub) -------------------------------------------------------------------
 
@@ -221,8 +220,10 @@ class Engine:
         if until > self.clock.now():
             self.timers.add(until, saga_id, path)
             return
-        with suppress(IllegalTransition):
+        try:
             runtime.feed(e.TimerFired(path))
+        except Exception:
+            logger.exception("saga %s could not take its timer %r", saga_id, path)
 
     def want(self, saga_id: str) -> None:
         """Has the sweeper fetch a saga."""
@@ -261,48 +262,46 @@ class Engine:
         return not await self.in_thread(self.store.alive, row.owner, self.clock.now())
 
     async def bring_back(self, rows: Sequence[SagaRow]) -> None:
-        """Reads sagas and goes on with them."""
+        """Reads sagas and goes on with them; returns when this is durable."""
         absent = [row for row in rows if row.id not in self.sagas]
         journals = await self.in_thread(self.store.load, [row.id for row in absent])
+        last: Write | None = None
         for row in absent:
             if row.id not in self.sagas:
-                self._bring_back(row, journals.get(row.id, []))
+                last = self._bring_back(row, journals.get(row.id, [])) or last
+        if last is not None:
+            await last.durable()
 
-    def _bring_back(self, row: SagaRow, journal: Sequence[JournalRow]) -> None:
-        """Goes on with one saga, or parks it."""
+    def _bring_back(self, row: SagaRow, journal: Sequence[JournalRow]) -> Write | None:
+        """Goes on with one saga, or parks it; gives what it wrote."""
         try:
             history = read_history(row.id, journal, self.codec)
         except JournalCorrupted as error:
-            self._mark_stuck(row, error)
-            return
+            return self._mark_stuck(row.id, error)
         if parked_by(history.records) is not None:
-            return
+            return None
         saga = self.registry.find(history.start.name, history.start.version)
         if saga is None:
             if row.id not in self._codeless:
                 self._codeless.add(row.id)
                 logger.warning("saga %s waits: no code for %s in this process", row.id, history.start.name)
-            return
+            return None
         try:
             execution = replay(saga, row.id, self.registry.steps, history.records)
-        except SagaError as error:
-            self.park(row, history, error)
-            return
         except Exception as error:
-            self.park(row, history, error)
-            return
+            # What a changed body raises where nothing catches it parks this saga, and no other.
+            return self._park(row, history, error)
         if execution.state.ended:
-            # Its last record is durable, but the row was not; cannot happen in one transaction, so it was tampered.
-            self._mark_stuck(row, JournalCorrupted(f"saga {row.id}: its journal has ended, its row has not"))
-            return
+            return self._mark_stuck(row.id, JournalCorrupted(f"saga {row.id}: its journal has ended, its row has not"))
         runtime = self.adopt(row, history, execution)
         if row.owner != self.owner:
             runtime.note("taken over", self.clock.now(), owner=self.owner)
-            runtime.feed(e.SagaTakenOver(self.owner), dispatch=self._outstanding(execution))
-        else:
-            for command in self._outstanding(execution):
-                self.dispatch(runtime, command)
-        self._fire_late(runtime)
+            return runtime.feed(e.SagaTakenOver(self.owner), dispatch=self._outstanding(execution))
+        for command in self._outstanding(execution):
+            self.dispatch(runtime, command)
+        if not runtime.unwritten:
+            self.settled(runtime)
+        return None
 
     def adopt(self, row: SagaRow, history: History, execution: Execution) -> Runtime:
         """Takes a replayed saga into memory."""
@@ -321,35 +320,36 @@ class Engine:
         timers = [c.StartTimer(path, until) for path, until in execution.timers.items()]
         return [*execution.outstanding(), *timers]
 
-    def _fire_late(self, runtime: Runtime) -> None:
-        """Puts a saga that only waits where it may be dropped again."""
-        if not runtime.unwritten:
-            self.settled(runtime)
-
-    def park(self, row: SagaRow, history: History, error: Exception) -> None:
+    def _park(self, row: SagaRow, history: History, error: Exception) -> Write:
         """Writes that a saga cannot go on with the code at hand."""
         logger.error("saga %s is parked: %s", row.id, error)
-        event = e.SagaParked(describe(error))
-        parked = _Parked(row.id)
         at = max(history.records[-1].at, self.clock.now())
-        kind, path, data = records.encode(event, ())
+        kind, path, data = records.encode(e.SagaParked(describe(error)), ())
         if self.codec is not None:
             data = self.codec.encode(data, PayloadContext(row.id, path, kind))
         seq = len(history.records)
         digest = records.chain(history.digest, seq, at, kind, path, data)
-        record = JournalRow(row.id, seq, at, kind, path, data, digest)
-        self.journal.append(Write(parked, (record,), change=self._stuck(row, error)))
+        return self._write_stuck(row.id, error, (JournalRow(row.id, seq, at, kind, path, data, digest),))
 
-    def _mark_stuck(self, row: SagaRow, error: Exception) -> None:
+    def _mark_stuck(self, saga_id: str, error: Exception) -> Write:
         """Shows that a saga's journal cannot be read; nothing can be appended to it."""
-        logger.error("saga %s is stuck: %s", row.id, error)
-        self.journal.append(Write(_Parked(row.id), (), change=self._stuck(row, error)))
+        logger.error("saga %s is stuck: %s", saga_id, error)
+        return self._write_stuck(saga_id, error, ())
 
-    def _stuck(self, row: SagaRow, error: Exception) -> Change:
-        """Describes a saga that waits for an operator."""
-        return Change(
-            row.id, "stuck", active=False, wake_at=None, ended_at=None, error=one_line(error), owner=self.owner
+    def _write_stuck(self, saga_id: str, error: Exception, rows: tuple[JournalRow, ...]) -> Write:
+        """Writes that a saga waits for an operator."""
+        change = Change(
+            saga_id, "stuck", active=False, wake_at=None, ended_at=None, error=one_line(error), owner=self.owner
         )
+        write = Write(_Parked(saga_id), rows, change=change)
+        self.journal.append(write)
+        return write
+
+    def broken(self, runtime: Runtime, error: Exception) -> None:
+        """Gives up a saga that this library cannot drive, so that the others go on."""
+        logger.error("saga %s cannot be driven on; this is a bug in sagas", runtime.id, exc_info=error)
+        self._forget(runtime)
+        self._mark_stuck(runtime.id, error)
 
     # --- parked sagas -------------------------------------------------------------------------------------------
 
@@ -373,7 +373,7 @@ class Engine:
                 execution = replay(saga, row.id, self.registry.steps, history.records)
             except (ReplayDiverged, PayloadError) as error:
                 raise NotApplicable(f"saga {row.id} still does not fit the code at hand: {error}") from error
-        unnoted, execution.unnoted = execution.unnoted, []
+        unnoted, execution.unnoted = execution.unnoted, ()
         runtime = self.adopt(row, history, execution)
         try:
             return runtime.feed(

@@ -87,10 +87,11 @@ class Write:
         self.taken = False
         self.fenced = False
 
-    async def durable(self) -> None:
-        """Waits until it is on disk, or lost."""
+    async def durable(self) -> bool:
+        """Waits until it is on disk, and says so; or until it is lost. To be called before it can be either."""
         self.done = self.done or anyio.Event()
         await self.done.wait()
+        return not (self.taken or self.fenced)
 
 
 class Transaction(Protocol):
@@ -166,6 +167,12 @@ class Journal:
                 await self._wake.wait()
                 self._wake = None
 
+    def abandon(self) -> None:
+        """Gives up what is queued, once nobody writes any more; whoever waits for it hears so."""
+        writes, self._pending = self._pending, []
+        for write in writes:
+            write.writer.lost(write, taken=False)
+
     def _take(self) -> list[Write]:
         """Takes what is queued, but for sagas that are no longer driven here."""
         writes, self._pending = self._pending, []
@@ -176,6 +183,8 @@ class Journal:
 
     async def _commit(self, writes: list[Write]) -> None:
         """Commits a batch, however long it takes, and hands out what it leads to."""
+        if not writes:
+            return
         done = await self._persist(_batch(writes))
         for write in writes:
             saga_id = write.writer.id

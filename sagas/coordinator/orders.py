@@ -9,7 +9,7 @@ from pydantic_core import from_json, to_json
 
 from sagas.core import events as e
 from sagas.core.transitions import SagaState, StepState
-from sagas.errors import NotApplicable, PayloadError, SagaNotFound
+from sagas.errors import CoordinatorClosed, NotApplicable, PayloadError, RequestError, SagaNotFound
 
 if TYPE_CHECKING:
     from sagas.coordinator.engine import Engine
@@ -23,8 +23,15 @@ KINDS = ("signal", "cancel", "retry", "skip", "resume")
 
 
 def encode_order(**fields: object) -> bytes:
-    """Writes the body of mail; ``payload`` is JSON already."""
-    return orjson.dumps({k: orjson.Fragment(v) if isinstance(v, bytes) else v for k, v in fields.items()})
+    """Writes the body of mail; ``payload`` is JSON already.
+
+    Raises:
+        RequestError: Something is no text.
+    """
+    try:
+        return orjson.dumps({k: orjson.Fragment(v) if isinstance(v, bytes) else v for k, v in fields.items()})
+    except TypeError as error:
+        raise RequestError(f"the request cannot be written to the journal: {error}") from error
 
 
 def check_order(row: SagaRow | None, saga_id: str, kind: str) -> SagaRow:
@@ -89,9 +96,10 @@ class Orders:
                 if mail is not None:
                     await engine.in_thread(engine.store.discard, [mail])
                 return True
-            await write.durable()
-            if not (write.fenced or write.taken):
+            if await write.durable():
                 return True
+            if engine.closing:
+                raise CoordinatorClosed(f"the coordinator was closed before the {kind} for saga {saga_id} was written")
         raise NotApplicable(f"saga {saga_id} keeps changing hands; try again")
 
     async def _post(self, saga_id: str, kind: str, body: bytes, mail: int | None) -> bool:

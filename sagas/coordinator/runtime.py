@@ -11,6 +11,7 @@ from sagas.core import commands as c
 from sagas.core import events as e
 from sagas.core import records
 from sagas.core.failures import one_line
+from sagas.errors import IllegalTransition, PayloadError
 from sagas.stores.port import Change, JournalRow, PayloadContext
 
 if TYPE_CHECKING:
@@ -45,6 +46,10 @@ class Hub(Protocol):
         """Called when the saga belongs to somebody else."""
         ...
 
+    def broken(self, runtime: Runtime, error: Exception) -> None:
+        """Called when an event could not be taken, which only a bug can cause."""
+        ...
+
     def rewind(self, runtime: Runtime) -> None:
         """Called when its last events did not become durable, so that it has to be read again."""
         ...
@@ -59,6 +64,7 @@ class Runtime:
         seq: Number of its next record.
         digest: Of its last record.
         discarded: Whether it is no longer driven here; whatever still refers to it must leave it alone.
+        birth: Its first record, until that is durable.
         unwritten: How many of its records are not durable yet.
         trace: ``traceparent`` of its root span; empty when it is not traced.
         parent: ``traceparent`` of its caller.
@@ -69,8 +75,8 @@ class Runtime:
     """
 
     __slots__ = (
-        "_hub", "_saved", "changed", "digest", "discarded", "execution", "fingerprint", "id", "moments", "parent",
-        "reported", "seq", "started_at", "trace", "unwritten",
+        "_hub", "_saved", "birth", "changed", "digest", "discarded", "execution", "fingerprint", "id", "moments",
+        "parent", "reported", "seq", "started_at", "trace", "unwritten",
     )  # fmt: skip
 
     def __init__(self, hub: Hub, saga_id: str, execution: Execution, *, fingerprint: bytes = b"") -> None:
@@ -87,6 +93,7 @@ class Runtime:
         self.moments: list[Moment] | None = None
         self.fingerprint = fingerprint
         self.changed: anyio.Event | None = None
+        self.birth: Write | None = None
         self.reported = "running"
         self._saved: tuple[str, bool, float | None] = ("running", True, None)
 
@@ -116,7 +123,13 @@ class Runtime:
         """
         execution = self.execution
         at = max(self._hub.clock.now(), execution.at)
-        given = execution.apply(event, at)
+        try:
+            given = execution.apply(event, at)
+        except (IllegalTransition, PayloadError):
+            raise
+        except Exception as error:
+            self._hub.broken(self, error)
+            raise
         row = self._row(event, at, [*noted, *given] if noted else given)
         write = Write(
             self,
@@ -173,13 +186,19 @@ class Runtime:
     def durable(self, write: Write) -> None:
         """See ``journal.Writer``."""
         self.unwritten -= 1
+        if write is self.birth:
+            self.birth = None
         if write.done is not None:
             write.done.set()
         if self.discarded:
             return
         hub = self._hub
-        for command in write.dispatch:
-            hub.dispatch(self, command)
+        try:
+            for command in write.dispatch:
+                hub.dispatch(self, command)
+        except Exception as error:
+            hub.broken(self, error)
+            return
         if write.change is not None:
             self.reported = write.change.status
             if self.changed is not None:

@@ -57,6 +57,8 @@ class Sweeper:
                 await self.sweep()
             except StoreUnavailable as error:
                 logger.warning("%s; trying again", error)
+            except Exception:
+                logger.exception("a look after leases, orphaned sagas and mail failed; trying again")
             self._wake = anyio.Event()
             if not self._engine.wanted:
                 with anyio.move_on_after(self._poll):
@@ -102,7 +104,6 @@ class Sweeper:
             await engine.bring_back(fresh)
             if len(rows) < _AT_ONCE:
                 return
-            await engine.journal.flushed()
 
     async def _deliver(self) -> None:
         """Carries out orders from other processes."""

@@ -16,6 +16,9 @@ if TYPE_CHECKING:
 __all__ = ["Timers"]
 
 
+_LONGEST_WAIT = 30.0
+
+
 class Timers:
     """Fires each timer once its time has come.
 
@@ -46,7 +49,8 @@ class Timers:
                 self._fire(saga_id, path)
             self._wake = anyio.Event()
             if self._heap:
-                with anyio.move_on_after(self._heap[0][0] - self._clock.now()):
+                # Not for long, since the wall clock may be set meanwhile.
+                with anyio.move_on_after(min(_LONGEST_WAIT, self._heap[0][0] - self._clock.now())):
                     await self._wake.wait()
             else:
                 await self._wake.wait()

@@ -79,7 +79,7 @@ class TransactionalAttempt:
         now = self._clock.now()
         if self.error is None:
             self._action = self._attempts.succeeded(
-                self._payload, e.Attempt(self._started, now - self._started, None, self.span)
+                self._payload, e.Attempt(self._started, round(now - self._started, 6), None, self.span)
             )
         else:
             self._action = self._attempts.failed(

@@ -11,6 +11,7 @@ from sagas.core import commands as c
 from sagas.core import events as e
 from sagas.core.failures import one_line
 from sagas.core.operations import utc
+from sagas.errors import JournalCorrupted
 
 if TYPE_CHECKING:
     from datetime import datetime
@@ -237,7 +238,20 @@ def _attempt(attempt: e.Attempt) -> AttemptView:
 
 
 def view_of(row: SagaRow, history: History) -> SagaView:
-    """Describes a saga."""
+    """Describes a saga.
+
+    Args:
+        row: As it was read.
+        history: As it was read after the row, so that it is at least as long.
+
+    Raises:
+        JournalCorrupted: The saga has ended and its journal has not: its last records were removed.
+    """
+    if row.ended_at is not None and not any(isinstance(x, c.Complete) for r in history.records for x in r.commands):
+        raise JournalCorrupted(
+            f"saga {row.id}: it has ended ({row.status}), but the end of its journal is missing. Restore the journal "
+            "from a backup"
+        )
     story = _Story()
     lines: list[Happening] = []
     for record in history.records:

@@ -122,7 +122,7 @@ class StepAttempts:
         step = self._command.step
         declared = step.options.rejects if step is not None else ()
         self._tried += 1
-        self._log = (*self._log, e.Attempt(started, now - started, one_line(error), span))
+        self._log = (*self._log, e.Attempt(started, round(now - started, 6), one_line(error), span))
         if is_rejection(error, declared):
             self._error = describe_rejection(error)
             return self._resolve() if self._doubt else self._rejected()
@@ -225,7 +225,7 @@ class UndoAttempts:
     def failed(self, error: BaseException, started: float, now: float, chance: float, *, span: str = "") -> Next:
         """Takes an exception; arguments as in ``StepAttempts.failed``."""
         self._tried += 1
-        self._log = (*self._log, e.Attempt(started, now - started, one_line(error), span))
+        self._log = (*self._log, e.Attempt(started, round(now - started, 6), one_line(error), span))
         pause = self._retry.pause_after(self._tried, chance)
         if pause is None:
             return Done(e.UndoFailed(self._command.path, describe(error), self._log))

@@ -31,6 +31,10 @@ __all__ = ["Driver"]
 
 _BLOCKED = object()
 
+# Thousands of sagas may be parked in memory, so between events they share these, which nothing writes to.
+_NOTHING: list[c.Command] = []
+_NOBODY: list[tuple[Fiber, object, Exception | None]] = []
+
 
 @lru_cache(maxsize=512)
 def _schema(kind: object, where: str) -> ValueSchema[object]:
@@ -57,8 +61,8 @@ class Driver(ABC):
         self.open: dict[str, c.RunStep | c.RunUndo | c.RunLocal] = {}
         self.timers: dict[str, float] = {}
         self.recording: Recording | None = None
-        self._draft: list[c.Command] = []
-        self._ready: list[tuple[Fiber, object, Exception | None]] = []
+        self._draft: list[c.Command] = _NOTHING
+        self._ready: list[tuple[Fiber, object, Exception | None]] = _NOBODY
         self._waits: dict[str, Wait] = {}
         self._signals: dict[str, deque[bytes]] | None = None
         self._changes: dict[str, bool] | None = None
@@ -84,15 +88,13 @@ class Driver(ABC):
 
     # --- driving ------------------------------------------------------------------------------------------------
 
-    def _run(self) -> None:
-        """Runs every strand that can go on, in the order in which they were woken."""
-        ready = self._ready
-        position = 0
-        while position < len(ready):
-            fiber, value, error = ready[position]
-            position += 1
+    def _run(self) -> list[c.Command]:
+        """Runs every strand that can go on, in the order in which they were woken, and gives what they ask for."""
+        # The list grows while it is walked.
+        for fiber, value, error in self._ready:
             self._drive(fiber, value, error)
-        ready.clear()
+        draft, self._draft, self._ready = self._draft, _NOTHING, _NOBODY
+        return draft
 
     def _wake(self, fiber: Fiber, value: object = None, error: Exception | None = None) -> None:
         """Lets a fiber go on, after those that were woken before."""
@@ -149,6 +151,9 @@ class Driver(ABC):
         group = fiber.group
         if group is None:
             self._root_ended(value, error, stopped=fiber.stopped)
+            return
+        # A scope or a child saga that a sibling's failure has ended is undone as any that fails; then it settles.
+        if fiber.stopped and fiber.unfinished is not None and self._unwind(fiber.unfinished, fiber):
             return
         group.left -= 1
         if not fiber.stopped:

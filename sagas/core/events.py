@@ -53,7 +53,7 @@ class Attempt(NamedTuple):
 
     Attributes:
         started: POSIX time, in seconds.
-        seconds: How long it took.
+        seconds: How long it took, to the microsecond.
         error: What it raised, as ``Type: message``; ``None`` if it returned.
         span: Its span id in hexadecimal, if it was traced.
     """

@@ -82,7 +82,7 @@ class Execution(Driver):
         self.cause: e.ErrorInfo | None = None
         self.result: bytes | None = None
         self._root: Fiber | None = None
-        self.unnoted: list[c.Command] = []
+        self.unnoted: tuple[c.Command, ...] = ()
         self._pending_stop: e.ErrorInfo | None = None
 
     # --- what a host calls -------------------------------------------------------------------------------------
@@ -102,14 +102,13 @@ class Execution(Driver):
             PayloadError: The input does not fit the body.
             ReplayDiverged: While replaying: the body does not do what the journal says.
         """
-        before, self.at, self._draft = self.at, at, []
+        before, self.at, self._draft, self._ready = self.at, at, [], []
         try:
             _REACTIONS[type(event)](self, event)
         except IllegalTransition:
             self.at = before
             raise
-        self._run()
-        return self._draft
+        return self._run()
 
     def outstanding(self) -> list[c.RunStep | c.RunUndo | c.RunLocal]:
         """Lists the commands that no event has answered, for a host that takes over."""
@@ -136,7 +135,7 @@ class Execution(Driver):
     def may_attempt(self, path: str) -> bool:
         """Says whether another attempt of a step still makes sense."""
         entry = self.steps.get(path)
-        return entry is not None and (entry.fiber is None or not entry.fiber.stopped)
+        return entry is not None and (not entry.stopped or (entry.doubt and entry.irrevocable))
 
     def can_cancel(self) -> bool:
         """Says whether a cancel would change anything."""
@@ -284,8 +283,7 @@ class Execution(Driver):
             return
         entry = self._entry(event.path, type(event).__name__)
         doubt = isinstance(event, e.StepInDoubt)
-        stopped = entry.fiber is None or entry.fiber.stopped
-        if not stopped and self._needs_operator(entry, event.error, doubt=doubt):
+        if self._needs_operator(entry, event.error, doubt=doubt):
             entry.move(StepTrigger.PARK)
             entry.doubt = doubt
             del self.open[event.path]
@@ -302,9 +300,10 @@ class Execution(Driver):
         After a pivot the saga can only go forward, so a step that merely did not work must work in the end; a
         declared rejection is an answer, which the body may handle. And a pivot in doubt lets it go neither way.
         """
-        if self.state in (SagaState.PIVOTED, SagaState.PIVOTED_STUCK):
-            return doubt or error.fields is None
-        return doubt and entry.irrevocable
+        if doubt and entry.irrevocable:
+            return True
+        pivoted = self.state in (SagaState.PIVOTED, SagaState.PIVOTED_STUCK)
+        return pivoted and not entry.stopped and (doubt or error.fields is None)
 
     def _fail_step(self, entry: Entry, error: e.ErrorInfo, *, doubt: bool) -> None:
         """Raises a failure in the body."""
@@ -313,8 +312,7 @@ class Execution(Driver):
         if fiber is not None:
             raises: tuple[type[Exception], ...] = entry.step.raises if entry.step is not None else ()
             self._wake(fiber, error=revive(error, raises, step=entry.name, path=entry.path, doubt=doubt))
-        if self._pending_stop is not None and not self._pivot_in_flight():
-            self._stop_now(self._pending_stop)
+        self._stop_if_due()
 
     def _step_backed_off(self, event: e.StepBackedOff) -> None:
         """Waits for the next attempt with a timer."""
@@ -323,8 +321,8 @@ class Execution(Driver):
         del self.open[event.path]
         entry.tried, entry.doubt = event.tried, event.doubt
         self._start_timer(event.path, event.until)
-        if entry.fiber is not None and entry.fiber.stopped:
-            self._give_up(entry)
+        if entry.stopped:
+            self._stop_step(entry)
 
     def _step_retried(self, event: e.StepRetried) -> None:
         """Grants a parked step a new budget."""
@@ -431,6 +429,11 @@ class Execution(Driver):
     def _pivot_in_flight(self) -> bool:
         """Says whether it is open which way the saga can go."""
         return any(entry.pivot and entry.state in _IN_FLIGHT for entry in self.steps.values())
+
+    def _stop_if_due(self) -> None:
+        """Stops the body, if that waited for a pivot which has turned out not to act."""
+        if self._pending_stop is not None and not self._pivot_in_flight():
+            self._stop_now(self._pending_stop)
 
     def _stop_now(self, cause: e.ErrorInfo) -> None:
         """Stops the body; the rollback starts when what is in flight has ended."""
@@ -543,10 +546,15 @@ class Execution(Driver):
         fiber, entry.fiber = entry.fiber, None
         if fiber is not None:
             self._wake(fiber)
+        self._stop_if_due()
 
     def _stop_step(self, entry: Entry) -> None:
-        """Stops waiting for a step, unless an attempt is in flight whose outcome is needed."""
-        if entry.state in (StepState.BACKING_OFF, StepState.PARKED):
+        """Stops waiting for a step, unless its outcome is needed.
+
+        It is needed while an attempt is in flight, and of a pivot in doubt that no compensator could take back.
+        """
+        needed = entry.doubt and entry.irrevocable
+        if entry.state in (StepState.BACKING_OFF, StepState.PARKED) and not needed:
             self._give_up(entry)
 
     def _root_ended(self, value: object, error: Exception | None, *, stopped: bool) -> None:

@@ -32,9 +32,14 @@ def type_name(kind: type[BaseException]) -> str:
 def _text(error: BaseException) -> str:
     """Gives an exception's text, however its author wrote ``__str__``."""
     try:
-        return str(error)[:_TEXT_LIMIT]
-    except Exception as broken:
+        return _writable(str(error)[:_TEXT_LIMIT])
+    except Exception as broken:  # noqa: BLE001 - the author's __str__ may raise anything
         return f"<its __str__ raised {type(broken).__name__}>"
+
+
+def _writable(text: str) -> str:
+    """Escapes what UTF-8 cannot write, such as the odd bytes in the name of a file that was not found."""
+    return text.encode("utf-8", "backslashreplace").decode()
 
 
 def one_line(error: BaseException | ErrorInfo) -> str:
@@ -48,17 +53,30 @@ def one_line(error: BaseException | ErrorInfo) -> str:
 def describe(error: BaseException) -> ErrorInfo:
     """Turns an exception into data."""
     lines = traceback.format_exception(error, limit=-_TRACEBACK_LIMIT)
-    return ErrorInfo(type_name(type(error)), _text(error), None, "".join(lines)[-_TEXT_LIMIT:])
+    return ErrorInfo(type_name(type(error)), _text(error), None, _writable("".join(lines)[-_TEXT_LIMIT:]))
 
 
 def describe_rejection(error: BaseException) -> ErrorInfo:
     """Turns a declared rejection into data, with its arguments and attributes."""
-    fields = {"args": error.args, "attributes": vars(error)}
-    return ErrorInfo(
-        type_name(type(error)),
-        _text(error),
-        to_json(fields, bytes_mode="base64", inf_nan_mode="strings", fallback=repr),
-    )
+    return ErrorInfo(type_name(type(error)), _text(error), _fields(error.args, vars(error)))
+
+
+def _fields(args: tuple[object, ...], attributes: dict[str, object]) -> bytes:
+    """Writes an exception's arguments and attributes; what JSON cannot hold becomes its ``repr``."""
+    try:
+        fields = {"args": args, "attributes": attributes}
+        return to_json(fields, bytes_mode="base64", inf_nan_mode="strings", fallback=repr)
+    except Exception:  # noqa: BLE001 - values may refer to themselves, or raise anything when looked at
+        named = {_writable(name): _shown(value) for name, value in attributes.items()}
+        return orjson.dumps({"args": [_shown(value) for value in args], "attributes": named})
+
+
+def _shown(value: object) -> str:
+    """Shows a value as text, whatever it is."""
+    try:
+        return _writable(value if isinstance(value, str) else repr(value))
+    except Exception as broken:  # noqa: BLE001 - the author's __repr__ may raise anything
+        return f"<its __repr__ raised {type(broken).__name__}>"
 
 
 def revive(info: ErrorInfo, declared: Iterable[type[BaseException]], *, step: str, path: str, doubt: bool) -> Exception:
@@ -75,9 +93,10 @@ def revive(info: ErrorInfo, declared: Iterable[type[BaseException]], *, step: st
         The declared exception with its arguments and attributes; else ``StepFailed`` or ``StepInDoubt``.
     """
     if info.fields is not None:
-        for kind in _family(declared):
-            if type_name(kind) == info.type:
-                return _rebuild(kind, info.fields)
+        # The youngest of that name: a module that was reloaded, or a class in a function, leaves older ones behind.
+        found = [kind for kind in _family(declared) if type_name(kind) == info.type]
+        if found:
+            return _rebuild(found[-1], info.fields)
     flavour = StepInDoubt if doubt else StepFailed
     return flavour(step, path, info.type, info.message)
 

@@ -74,7 +74,7 @@ class Fiber:
         self._prefix = f"{place}." if place else ""
         self._count = 0
         self._draws = 0
-        self._scopes: list[tuple[str, int]] | None = None
+        self._scopes: list[tuple[str, int, str]] | None = None
 
     def next_path(self) -> str:
         """Numbers the next operation."""
@@ -93,14 +93,22 @@ class Fiber:
         place = self.next_path()
         if self._scopes is None:
             self._scopes = []
-        self._scopes.append((self._prefix, self._count))
+        self._scopes.append((self._prefix, self._count, place))
         self._prefix, self._count = f"{place}.", 0
+
+    @property
+    def unfinished(self) -> str | None:
+        """Path of what a stopped strand leaves half done: its outermost scope, or the child saga that it is."""
+        if self.group is not None and self.group.kind == "child":
+            return self.place
+        if not self._scopes:
+            return None
+        return self._scopes[0][2]
 
     def leave_scope(self) -> str:
         """Goes back to the numbers around the scope, and gives the scope's path."""
-        place = self._prefix[:-1]
         assert self._scopes is not None, "a scope is left only after it was entered"
-        self._prefix, self._count = self._scopes.pop()
+        self._prefix, self._count, place = self._scopes.pop()
         return place
 
     def close(self) -> None:
@@ -233,6 +241,11 @@ class Entry:
             and not self.final
             and (self.step is None or self.step.undo is not None)
         )
+
+    @property
+    def stopped(self) -> bool:
+        """Whether nobody waits for its outcome any more."""
+        return self.fiber is None or self.fiber.stopped
 
     @property
     def irrevocable(self) -> bool:

@@ -68,7 +68,8 @@ def encode(event: e.Event, commands: Sequence[c.Command]) -> tuple[str, str, byt
         then = [noted for noted in map(_note, commands) if noted is not None]
         if then:
             fields["then"] = then
-    return kind.__name__, getattr(event, "path", ""), orjson.dumps(fields)
+    # A copy, because what orjson gives holds on to a buffer of several KB, however short the text.
+    return kind.__name__, getattr(event, "path", ""), bytes(memoryview(orjson.dumps(fields)))
 
 
 def decode(seq: int, at: float, kind: str, path: str, data: bytes) -> Record:

@@ -99,10 +99,10 @@ def _feed(execution: Execution, record: Record) -> None:
     if recording is not None and recording.free:
         if isinstance(record.event, e.SagaResumed):
             given = [*execution.unnoted, *given]
-            execution.unnoted = []
+            execution.unnoted = ()
             recording.free = False
         else:
-            execution.unnoted += [x for x in given if not recording.knows(x)]
+            execution.unnoted += tuple(x for x in given if not recording.knows(x))
             return
     _check(execution, record, given)
 

@@ -52,7 +52,14 @@ class MemoryStore:
             for new in batch.new
             if new.id in self._sagas and self._journals[new.id][0].digest != first.get(new.id)
         )
-        fenced = frozenset(row.saga_id for row in batch.rows if self._is_fenced(row)) - taken
+        last = {row.saga_id: row.seq for row in batch.rows}
+        # Also when what follows was written: this batch was there before, but somebody else has gone on since.
+        fenced = frozenset(
+            row.saga_id
+            for row in batch.rows
+            if self._is_fenced(row) or len(self._journals.get(row.saga_id, [])) > last[row.saga_id] + 1
+        )
+        fenced -= taken
         left_out = taken | fenced
         self._create(new for new in batch.new if new.id not in left_out)
         for row in batch.rows:

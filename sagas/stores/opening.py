@@ -21,6 +21,8 @@ def store_for(url: str) -> Store:
     Raises:
         StoreError: No store goes by this URL.
     """
+    if not isinstance(url, str):
+        raise StoreError(f"{url!r} is neither a URL nor a store; use 'sqlite:///orders.db' or 'memory:'")
     if url in ("memory:", "memory://"):
         from sagas.stores.memory import MemoryStore
 

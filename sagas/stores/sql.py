@@ -12,7 +12,7 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 from sqlalchemy import Row, delete, func, insert, or_, select, update
-from sqlalchemy.exc import DatabaseError, IntegrityError, InterfaceError, SQLAlchemyError
+from sqlalchemy.exc import IntegrityError, SQLAlchemyError
 from sqlmodel import Session
 
 from sagas.errors import StoreUnavailable
@@ -128,7 +128,7 @@ class SqlStore(ABC):
             yield
         except IntegrityError:
             raise
-        except (DatabaseError, InterfaceError) as error:
+        except SQLAlchemyError as error:
             raise StoreUnavailable(self._explain(error)) from error
 
     def _explain(self, error: SQLAlchemyError) -> str:

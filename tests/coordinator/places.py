@@ -1,0 +1,101 @@
+"""Where a test's sagas live, the clocks and the probes that the tests of the coordinator share."""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import anyio
+
+from sagas import Coordinator, Saga
+from sagas.coordinator.clock import SystemClock
+from sagas.stores.memory import MemoryStore
+from sagas.stores.port import Store
+from sagas.stores.sqlite import SqliteStore
+
+__all__ = ["Clock", "Gate", "Place", "until"]
+
+_PATIENCE = 20.0
+
+
+@dataclass
+class Place:
+    """A journal that lasts as long as the test, for as many coordinators as it wants.
+
+    Attributes:
+        path: The SQLite file, or ``None`` in memory.
+    """
+
+    path: Path | None
+    _memory: MemoryStore = field(default_factory=MemoryStore)
+
+    def store(self) -> Store:
+        """Another store on the journal, as another process has one; not open yet."""
+        return self._memory if self.path is None else SqliteStore(f"sqlite:///{self.path}")
+
+    def coordinator(self, *sagas: Saga[..., Any], **options: Any) -> Coordinator:
+        """Another coordinator; one that looks often, since tests are impatient."""
+        return Coordinator(self.store(), sagas=sagas, **({"poll": 0.01} | options))
+
+    def sql(self, statement: str, *values: object) -> list[Any]:
+        """Reads or changes the SQLite file behind everybody's back."""
+        assert self.path is not None, "only files are read so"
+        connection = sqlite3.connect(self.path, isolation_level=None, timeout=_PATIENCE)
+        try:
+            return connection.execute(statement, values).fetchall()
+        finally:
+            connection.close()
+
+
+class Clock(SystemClock):
+    """The machine's time, but ``ahead`` by some seconds, and without chance."""
+
+    def __init__(self, ahead: float = 0.0) -> None:
+        super().__init__()
+        self.ahead = ahead
+
+    def now(self) -> float:
+        return super().now() + self.ahead
+
+    def chance(self) -> float:
+        return 0.0
+
+
+class Gate:
+    """Where a step waits until the test lets it go on; knows how many have come."""
+
+    def __init__(self) -> None:
+        self.arrived = 0
+        self._open = anyio.Event()
+        self._arrival = anyio.Event()
+
+    async def wait(self) -> None:
+        """Arrives, and waits to be let go on."""
+        self.arrived += 1
+        self._arrival.set()
+        await self._open.wait()
+
+    async def arrival(self, count: int = 1) -> None:
+        """Waits until so many have arrived."""
+        with anyio.fail_after(_PATIENCE):
+            while self.arrived < count:
+                self._arrival = anyio.Event()
+                await self._arrival.wait()
+
+    def open(self) -> None:
+        """Lets everybody go on."""
+        self._open.set()
+
+
+async def until(check: Callable[[], Awaitable[object]]) -> None:
+    """Waits until something holds that can only be asked for.
+
+    Raises:
+        TimeoutError: It does not come to hold.
+    """
+    with anyio.fail_after(_PATIENCE):
+        while not await check():
+            await anyio.sleep(0.002)

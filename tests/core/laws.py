@@ -1,0 +1,424 @@
+"""The laws of the design, each as a check of what a journal says; none asks the core about order or outcome."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
+from typing import Any
+
+import orjson
+
+from sagas.core import commands as c
+from sagas.core import events as e
+from sagas.core.execution import Execution
+from sagas.core.recording import Recording
+from sagas.core.records import Record, encode
+from sagas.core.replay import abandon, replay
+from sagas.core.transitions import SagaState
+from sagas.errors import IllegalTransition, ReplayDiverged
+from tests.core.host import Crashed, Fenced, Host, Journal, Ledger, Story
+from tests.core.plans import STEPS, Plan, altered, emptied, interpret, later_than, steps_in, subplans
+
+__all__ = ["LawBroken", "check", "snapshot"]
+
+_PIVOTS = ("commit", "settle")
+_COMPENSATED = ("reserve", "settle")
+
+
+class LawBroken(AssertionError):
+    """A law of the design does not hold.
+
+    Attributes:
+        law: Its name.
+    """
+
+    def __init__(self, law: str, what: object = "") -> None:
+        super().__init__(f"{law}: {what}")
+        self.law = law
+
+
+def _hold(law: str, holds: object, what: object = "") -> None:
+    if not holds:
+        raise LawBroken(law, what)
+
+
+@dataclass(frozen=True)
+class Moment:
+    """Something about a step that the journal says, in order. ``what``: asked, acted, rejected, doubt, …"""
+
+    seq: int
+    what: str
+    tag: int
+
+
+_WHAT: dict[type[e.Event], str] = {
+    e.StepSucceeded: "acted",
+    e.StepRejected: "rejected",
+    e.StepInDoubt: "doubt",
+    e.StepSkipped: "rejected",
+    e.UndoSucceeded: "undone",
+    e.UndoSkipped: "undone",
+}
+
+
+def timeline(records: list[Record]) -> list[Moment]:
+    """Tells the story of the steps, by tag."""
+    tags: dict[str, int] = {}
+    moments: list[Moment] = []
+    for record in records:
+        path = getattr(record.event, "path", "")
+        what = _WHAT.get(type(record.event))
+        if isinstance(record.event, e.StepBackedOff):
+            what = "doubt" if record.event.doubt else "paused"
+        if path in tags and what is not None:
+            halts = any(isinstance(x, c.Halt) and x.path == path for x in record.commands)
+            moments.append(Moment(record.seq, "parked" if halts else what, tags[path]))
+            if halts and what == "doubt":
+                moments.append(Moment(record.seq, "doubt", tags[path]))
+        for command in record.commands:
+            if isinstance(command, c.RunStep):
+                tags[command.path] = orjson.loads(command.arguments)["tag"]
+                moments.append(Moment(record.seq, "asked", tags[command.path]))
+            elif isinstance(command, c.RunUndo):
+                moments.append(Moment(record.seq, "undo", tags[command.path]))
+    return moments
+
+
+def snapshot(execution: Execution) -> dict[str, Any]:
+    """Everything that a host can see of a saga."""
+    return {
+        "state": execution.state,
+        "at": execution.at,
+        "steps": {
+            x.path: (x.name, x.state, x.arguments, x.result, x.tried, x.doubt, x.final, x.span)
+            for x in execution.steps.values()
+        },
+        "open": {
+            path: replace(command, redelivered=False) if isinstance(command, c.RunStep) else
+            (command if isinstance(command, c.RunUndo) else path)
+            for path, command in execution.open.items()
+        },
+        "timers": dict(execution.timers),
+        "halted": dict(execution.halted),
+        "cause": None if execution.cause is None else (execution.cause.type, execution.cause.message),
+        "result": execution.result,
+        "unread": execution.unread_signals(),
+        "awaited": execution.awaited_signals(),
+        "can cancel": execution.can_cancel(),
+    }  # fmt: skip
+
+
+# --- laws about one finished run ------------------------------------------------------------------------------------
+
+
+def _may_have_acted(moments: list[Moment], plan: Plan) -> Iterator[tuple[Moment, set[int]]]:
+    """Walks the moments with the steps that, just after each, may have acted, are not final, and are to be undone."""
+    names = {x[1]: x[2] for x in steps_in(plan)}
+    alive: set[int] = set()
+    asked: set[int] = set()
+    final: set[int] = set()
+    for moment in moments:
+        tag = moment.tag
+        if moment.what == "asked":
+            asked.add(tag)
+        elif moment.what in ("acted", "doubt") and names[tag] in _COMPENSATED and tag not in final:
+            alive.add(tag)
+        elif moment.what in ("rejected", "undone"):
+            alive.discard(tag)
+        if moment.what == "acted" and names[tag] in _PIVOTS:
+            final |= asked
+            alive -= final
+        yield moment, alive
+
+
+def _law_reverse_order(host: Host, moments: list[Moment]) -> None:
+    """2: the undo of a step starts only when everything after it is undone."""
+    later = later_than(host.story.plan)
+    running: set[int] = set()
+    for moment, alive in _may_have_acted(moments, host.story.plan):
+        if moment.what == "asked":
+            running.add(moment.tag)
+        elif moment.what in ("acted", "rejected", "doubt", "paused", "parked"):
+            running.discard(moment.tag)
+        if moment.what == "undo":
+            _hold("undo in reverse causal order", not (later[moment.tag] & (alive | running)), moment)
+
+
+def _law_everything_undone(host: Host, moments: list[Moment]) -> None:
+    """2, 5: compensated means that every step that may have acted is undone, and only such a step ever is."""
+    alive: set[int] = set()
+    acted: set[int] = set()
+    for moment, left in _may_have_acted(moments, host.story.plan):
+        # What a pivot made final may be on its way back already, if it ran beside the pivot.
+        if moment.what == "undo":
+            _hold("only what may have acted is undone", moment.tag in acted, moment)
+        elif moment.what in ("acted", "doubt"):
+            acted.add(moment.tag)
+        elif moment.what in ("rejected", "undone"):
+            acted.discard(moment.tag)
+        alive = set(left)
+    if host.execution.state is SagaState.COMPENSATED:
+        _hold("every step that may have acted is undone", not alive, alive)
+
+
+def _law_irrevocable_doubt(host: Host, moments: list[Moment]) -> None:
+    """5: nothing is called compensated that was not: a pivot without a compensator may not be left in doubt."""
+    names = {x[1]: x[2] for x in steps_in(host.story.plan)}
+    last = {m.tag: m.what for m in moments if names[m.tag] == "commit" and m.what in ("acted", "rejected", "doubt")}
+    if host.execution.state is SagaState.COMPENSATED:
+        _hold("no irrevocable step is left in doubt", "doubt" not in last.values(), last)
+
+
+def _law_pivot(host: Host, moments: list[Moment]) -> None:
+    """Nothing before a succeeded pivot is undone, and the saga only goes forward."""
+    names = {x[1]: x[2] for x in steps_in(host.story.plan)}
+    later = later_than(host.story.plan)
+    pivoted: set[int] = set()
+    for moment in moments:
+        if moment.what == "acted" and names[moment.tag] in _PIVOTS:
+            pivoted.add(moment.tag)
+        elif moment.what == "undo":
+            _hold("nothing before a pivot is undone", not (later[moment.tag] & pivoted), moment)
+    if pivoted:
+        _hold("a pivoted saga goes forward", host.execution.state is not SagaState.COMPENSATED)
+
+
+def _plain(plan: Plan) -> bool:
+    return plan[0] in ("do", "seq", "gather", "sleep", "draw") and all(_plain(x) for x in subplans(plan))
+
+
+def _walk(plan: Plan) -> Iterator[Plan]:
+    yield plan
+    for below in subplans(plan):
+        yield from _walk(below)
+
+
+def _law_siblings(host: Host, moments: list[Moment]) -> None:
+    """3: after a failure in a gather nothing new starts in it."""
+    for group in _walk(host.story.plan):
+        if group[0] != "gather" or not _plain(group):
+            continue
+        # A pivot that cannot be taken back is asked for again, because its outcome is needed.
+        tags = {x[1] for x in steps_in(group) if x[2] != "commit"}
+        failed = False
+        for moment in moments:
+            if moment.tag in tags and moment.what == "asked":
+                _hold("no new step in the siblings of a failure", not failed, moment)
+            # A backed-off step also reads as doubt, and has not failed.
+            if moment.tag in tags and moment.what in ("rejected", "doubt"):
+                failed = failed or _ends_for_good(host, moment)
+
+
+def _ends_for_good(host: Host, moment: Moment) -> bool:
+    record = host.journal.records()[moment.seq]
+    if isinstance(record.event, e.StepBackedOff):
+        return False
+    return not any(isinstance(x, c.Halt) for x in record.commands)
+
+
+def _law_scope(host: Host, moments: list[Moment]) -> None:
+    """What ran in a failed scope or child saga is undone before the body goes on."""
+    if host.execution.state is not SagaState.COMPLETED or host.execution.result is None:
+        return
+    alive: set[int] = set()
+    for _, left in _may_have_acted(moments, host.story.plan):
+        alive = set(left)
+    caught = {x[1] for x in orjson.loads(host.execution.result) if isinstance(x, list) and x[:1] == ["caught"]}
+    for plan in _walk(host.story.plan):
+        if plan[0] == "try" and plan[1] in caught and plan[2][0] in ("scope", "child", "hurried"):
+            inside = {x[1] for x in steps_in(plan[2])}
+            _hold("a failed scope is undone", not (inside & alive), (plan, alive))
+
+
+def _law_all_or_nothing(host: Host, moments: list[Moment]) -> None:
+    """A child saga in a saga that completed has run to its end, or is undone, also where a sibling's failure ended it."""
+    if host.execution.state is not SagaState.COMPLETED:
+        return
+    alive: set[int] = set()
+    for _, left in _may_have_acted(moments, host.story.plan):
+        alive = set(left)
+    acted = {m.tag for m in moments if m.what == "acted"}
+    for plan in _walk(host.story.plan):
+        if plan[0] in ("scope", "child") and subplans(plan)[0][0] == "do":
+            continue
+        if plan[0] in ("scope", "child") and all(x[0] in ("seq", "do") for x in _walk(plan[1])):
+            inside = {x[1] for x in steps_in(plan)}
+            _hold("a scope is done or undone", inside <= acted or not (inside & alive), (plan, alive))
+
+
+def _law_race(host: Host, moments: list[Moment]) -> None:
+    """What the losers of a race did is undone."""
+    if host.execution.state is not SagaState.COMPLETED:
+        return
+    alive: set[int] = set()
+    for _, left in _may_have_acted(moments, host.story.plan):
+        alive = set(left)
+    for plan in _walk(host.story.plan):
+        if plan[0] == "race":
+            acting = [x for x in subplans(plan) if alive & {y[1] for y in steps_in(x)}]
+            _hold("the losers of a race are undone", len(acting) <= 1, (acting, alive))
+
+
+def _law_cancel(host: Host, moments: list[Moment]) -> None:
+    """6: cancelling compensates, unless a pivot in flight succeeds."""
+    names = {x[1]: x[2] for x in steps_in(host.story.plan)}
+    pivoted = any(m.what == "acted" and names[m.tag] in _PIVOTS for m in moments)
+    if not pivoted and any(row.kind == "CancelRequested" for row in host.journal.rows):
+        _hold("a cancelled saga does not complete", host.execution.state is not SagaState.COMPLETED)
+
+
+def _law_signals(host: Host, _: list[Moment]) -> None:
+    """A signal is received once."""
+    if host.execution.result is None:
+        return
+    received: list[int] = []
+
+    def collect(log: list[Any]) -> None:
+        for item in log:
+            if item[:1] == ["received"]:
+                received.append(item[1])
+            elif item and isinstance(item[0], list):
+                collect(item)
+
+    collect(orjson.loads(host.execution.result))
+    _hold("a signal is received once", len(received) == len(set(received)), received)
+
+
+def _law_keys(host: Host, _: list[Moment]) -> None:
+    """7: a step is repeated only under the same idempotency key."""
+    _hold("one key a step", all(len(keys) == 1 for keys in host.ledger.begun.values()), host.ledger.begun)
+
+
+def _law_end(host: Host, _: list[Moment]) -> None:
+    """1: it ends completed, compensated or stuck; what ended takes no fact any more."""
+    state = host.execution.state
+    _hold("a saga ends", state.ended or state.stuck, state)
+    if not state.ended:
+        return
+    before = snapshot(host.execution)
+    ends: tuple[e.Event, ...] = (e.CancelRequested("late"), e.SignalReceived("go", b"1"), e.TimerFired(""))
+    for event in (*ends, *(e.StepSucceeded(path, b"1") for path in host.execution.steps)):
+        try:
+            host.execution.apply(event, host.execution.at + 1)
+        except IllegalTransition:
+            _hold("an end is final", snapshot(host.execution) == before, event)
+        else:
+            raise LawBroken("an end is final", event)
+
+
+_RUN_LAWS: tuple[Callable[[Host, list[Moment]], None], ...] = (
+    _law_reverse_order, _law_everything_undone, _law_irrevocable_doubt, _law_pivot, _law_siblings, _law_scope,
+    _law_all_or_nothing, _law_race, _law_cancel, _law_signals, _law_keys, _law_end,
+)  # fmt: skip
+
+
+# --- laws about crashes ---------------------------------------------------------------------------------------------
+
+
+def _law_replay(journal: Journal) -> None:
+    """7, 9: fed its journal, a fresh execution gives the same commands at every record."""
+    execution = Execution(interpret, "saga", STEPS)
+    execution.recording = Recording(journal.records(), strict=True)
+    for row, record in zip(journal.rows, journal.records(), strict=True):
+        kind, path, data = encode(record.event, execution.apply(record.event, record.at))
+        _hold("replay asks for the same", (kind, path, data) == (row.kind, row.path, row.data), row)
+
+
+def _law_crash(host: Host, length: int, live: dict[str, Any]) -> None:
+    """7: after a crash at any record the saga is as it was, and goes on to the same end, record by record."""
+    recovered = Host(host.story, host.journal.prefix(length))
+    now = snapshot(recovered.execution)
+    _hold("replayed state is live state", now == live, (length, now, live))
+    recovered.run()
+    _hold("a crash changes nothing", recovered.journal.facts() == host.journal.facts(), (length, _first_difference(recovered, host)))
+
+
+def _first_difference(one: Host, other: Host) -> object:
+    pairs = zip(one.journal.facts(), other.journal.facts(), strict=False)
+    return next((pair for pair in pairs if pair[0] != pair[1]), "one goes on longer")
+
+
+def _law_durable(host: Host, length: int) -> None:
+    """7: nothing is begun before the record that asks for it is durable."""
+    dying = Host(host.story, host.journal.prefix(length), Ledger())
+    dying.dies = True
+    try:
+        dying.move()
+    except Crashed:
+        noted = {x.path for r in dying.journal.records() for x in r.commands if isinstance(x, (c.RunStep, c.RunUndo))}
+        begun = {*dying.ledger.begun, *dying.ledger.undos}
+        _hold("nothing is begun before it is durable", begun <= noted, begun - noted)
+
+
+def _law_fenced(host: Host, length: int) -> None:
+    """8: when another owner has gone on, the old one is stopped by its next append and does nothing more."""
+    journal = host.journal.prefix(length)
+    old, new = Host(host.story, journal), Host(host.story, journal)
+    new.feed(e.SagaTakenOver("new"), new.execution.at)
+    begun = {path: set(keys) for path, keys in old.ledger.begun.items()}
+    try:
+        old.move()
+    except Fenced:
+        _hold("an old owner is fenced", old.ledger.begun == begun)
+    else:
+        raise LawBroken("an old owner is fenced", length)
+    new.run()
+    _hold("a takeover changes nothing", new.journal.facts() == host.journal.facts(), (length, _first_difference(new, host)))
+
+
+def _law_diverged(host: Host, length: int) -> None:
+    """10: a body that does other things than the journal says is refused, and the operation is named."""
+    records = host.journal.prefix(length).records()
+    asked = [x for r in records for x in r.commands if isinstance(x, c.RunStep)]
+    for body, differs in ((altered, [x for x in asked if x.name == "reserve"]), (emptied, asked)):
+        if not differs:
+            continue
+        try:
+            replay(body, "saga", STEPS, records)
+        except ReplayDiverged as error:
+            named = any(f"operation {x.path}:" in str(error) for x in asked) or "record " in str(error)
+            _hold("the first difference is named", named, error)
+        else:
+            raise LawBroken("a changed body is refused", (body, length))
+
+
+def _law_abandoned(host: Host, length: int) -> None:
+    """10: the rollback of a saga that no code fits works from the journal alone."""
+    parked = Host(host.story, host.journal.prefix(length))
+    names = {x.name for x in parked.execution.steps.values()}
+    if parked.execution.state is not SagaState.RUNNING or "commit" in names or not parked.execution.can_cancel():
+        return
+    parked.feed(e.SagaParked(e.ErrorInfo("ReplayDiverged", "")), parked.execution.at)
+    journal, at, cancel = parked.journal, parked.execution.at, e.CancelRequested("no code for it")
+    rebuilt = abandon("saga", STEPS, journal.records())
+    journal.append(len(journal.rows), at, cancel, rebuilt.apply(cancel, at))
+    alone = Host(replace(host.story, cancel_at=None, operator="retry"), journal, body=None)
+    _hold("a saga ends", alone.run())
+    _hold("a rollback needs no body", alone.execution.state is SagaState.COMPENSATED, alone.execution.state)
+    left = {x.path for x in alone.execution.steps.values() if x.undoable}
+    _hold("every step that may have acted is undone", not left, left)
+
+
+def check(story: Story) -> Host:
+    """Runs a script, and holds it against every law.
+
+    Raises:
+        LawBroken: One does not hold.
+    """
+    host = Host(story)
+    live = [snapshot(host.execution)]
+    while host.move():
+        live.append(snapshot(host.execution))
+        _hold("a saga ends", len(live) < 500, "500 moves")
+    moments = timeline(host.journal.records())
+    for law in _RUN_LAWS:
+        law(host, moments)
+    _law_replay(host.journal)
+    for length in range(1, len(host.journal.rows) + 1):
+        _law_crash(host, length, live[length - 1])
+        if length < len(host.journal.rows):
+            _law_durable(host, length)
+            _law_diverged(host, length)
+            _law_abandoned(host, length)
+            _law_fenced(host, length)
+    return host

@@ -1,0 +1,16 @@
+"""Where the documentation's pages are."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+__all__ = ["DOCS", "PAGES", "ROOT", "name_of"]
+
+ROOT = Path(__file__).parents[2]
+DOCS = ROOT / "docs"
+PAGES = sorted(page for page in (ROOT / "README.md", *DOCS.rglob("*.md")) if page.is_file())
+
+
+def name_of(page: Path) -> str:
+    """Names a page as a reader would: relative to the repository."""
+    return page.relative_to(ROOT).as_posix()

@@ -1,0 +1,33 @@
+"""Every block of Python in the documentation runs, and does what the page says."""
+
+from __future__ import annotations
+
+import ast
+from pathlib import Path
+
+import pytest
+
+from tests.docs.examples import blocks, run
+from tests.docs.pages import DOCS, PAGES, name_of
+
+# The tutorial is several files, which test_tutorial.py writes.
+WITH_PYTHON = [page for page in PAGES if blocks(page, "python") and page.name != "tutorial.md"]
+
+
+@pytest.mark.parametrize("page", WITH_PYTHON, ids=name_of)
+def test_examples_run(page: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    for reason in run(page, "asyncio"):
+        assert reason, "a block is skipped for a reason"
+
+
+@pytest.mark.parametrize("page", [DOCS / "how-to" / "parallel.md", DOCS / "how-to" / "undo-a-step.md"], ids=name_of)
+def test_examples_run_under_trio_too(page: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    run(page, "trio")
+
+
+def test_blocks_that_are_skipped_compile() -> None:
+    for page in WITH_PYTHON:
+        for block in blocks(page, "python"):
+            compile(block, str(page), "exec", ast.PyCF_ALLOW_TOP_LEVEL_AWAIT, dont_inherit=True)

@@ -1,0 +1,168 @@
+"""The documentation is complete, and its parts fit each other and the code."""
+
+from __future__ import annotations
+
+import importlib.util
+import re
+import tomllib
+from itertools import pairwise
+from pathlib import Path
+from types import ModuleType
+
+import pytest
+
+import sagas
+from sagas import errors
+from sagas.core import commands, events
+from tests.docs.pages import DOCS, PAGES, ROOT, name_of
+
+LINK = re.compile(r"(?<!!)\[[^\]]*\]\(([^)\s]+)\)")
+HEADING = re.compile(r"^#+ +(.+)$", re.MULTILINE)
+FENCE = re.compile(r"^```.*?^```", re.MULTILINE | re.DOTALL)
+
+
+def _prose(page: Path) -> str:
+    """Gives a page without its code blocks, in which brackets and hashes mean something else."""
+    return FENCE.sub("", page.read_text(encoding="utf-8"))
+
+
+def _anchors(page: Path) -> set[str]:
+    """Gives the anchors of a page's headings, as GitHub makes them."""
+    headings = HEADING.findall(_prose(page))
+    return {re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in headings}
+
+
+def _links(page: Path) -> list[str]:
+    return [link for link in LINK.findall(_prose(page)) if "://" not in link and not link.startswith("mailto:")]
+
+
+@pytest.mark.parametrize("page", PAGES, ids=name_of)
+def test_links_lead_somewhere(page: Path) -> None:
+    for link in _links(page):
+        target, _, anchor = link.partition("#")
+        there = (page.parent / target).resolve() if target else page
+        assert there.exists(), f"{link}: no such page"
+        assert not anchor or anchor in _anchors(there), f"{link}: no such heading"
+
+
+def test_every_page_can_be_reached_from_the_index() -> None:
+    index = DOCS / "README.md"
+    linked = {(DOCS / link).resolve() for link in _links(index)} | {index}
+    assert [page for page in DOCS.rglob("*.md") if page not in linked and "examples" not in page.parts] == []
+
+
+def _reference() -> str:
+    return "\n".join(page.read_text(encoding="utf-8") for page in (DOCS / "reference").glob("*.md"))
+
+
+@pytest.mark.parametrize("name", sagas.__all__)
+def test_every_public_name_is_in_the_reference(name: str) -> None:
+    assert re.search(rf"\b{name}\b", _reference())
+
+
+def test_every_option_is_in_the_reference() -> None:
+    import inspect
+
+    text = _reference()
+    for function in (sagas.step, sagas.saga, sagas.Coordinator.__init__, sagas.Retry.__init__):
+        for name in list(inspect.signature(function).parameters)[1:]:
+            assert f"`{name}`" in text or f"{name}=" in text, f"{function.__qualname__}({name}=)"
+
+
+def test_every_method_of_the_coordinator_is_in_the_reference() -> None:
+    text = (DOCS / "reference" / "coordinator.md").read_text(encoding="utf-8")
+    for name in vars(sagas.Coordinator):
+        assert name.startswith("_") or f"`await {name}(" in text, name
+
+
+@pytest.mark.parametrize(
+    "view", [sagas.SagaSummary, sagas.SagaView, sagas.StepView, sagas.Happening, sagas.AttemptView, sagas.StepContext]
+)
+def test_every_field_of_a_view_is_in_the_reference(view: type) -> None:
+    text = _reference()
+    assert [name for name in view.__dataclass_fields__ if name != "pulse" and f"`{name}`" not in text] == []
+
+
+def test_every_event_and_command_is_in_the_reference() -> None:
+    text = (DOCS / "reference" / "journal.md").read_text(encoding="utf-8")
+    assert [name for name in events.__all__ if name not in {"Attempt", "ErrorInfo", "Event"} and name not in text] == []
+    noted = {"RunStep": "step", "RunUndo": "undo", "StartTimer": "timer", "MarkVersion": "change", "Halt": "halt"}
+    for name in set(commands.__all__) - {"Command", "Complete", "RunLocal"}:
+        assert f'`["{noted[name]}"' in text
+
+
+# --- the tree of errors ------------------------------------------------------------------------------------------
+
+
+def _drawn(text: str) -> dict[str, str]:
+    """Reads a drawn tree: the parent of each name."""
+    parents: dict[str, str] = {}
+    above: list[str] = []
+    for line in text.splitlines():
+        match = re.match(r"^([│ ├└─]*)(\w+)(?: {2,}.*)?$", line)
+        if match is None or not (match[1] or match[2] == "SagaError"):
+            continue
+        depth = len(match[1]) // 4
+        above = [*above[:depth], match[2]]
+        if depth:
+            parents[match[2]] = above[depth - 1]
+    return parents
+
+
+def _defined() -> dict[str, str]:
+    """Reads the tree from the classes: the parent of each name."""
+    kinds = [vars(errors)[name] for name in errors.__all__ if name != "SagaError"]
+    return {kind.__name__: kind.__mro__[1].__name__ for kind in kinds}
+
+
+def test_the_tree_in_the_docstring_is_the_tree_of_the_classes() -> None:
+    assert _drawn(errors.__doc__ or "") == _defined()
+
+
+def test_the_tree_in_the_reference_is_the_tree_of_the_classes() -> None:
+    assert _drawn((DOCS / "reference" / "errors.md").read_text(encoding="utf-8")) == _defined()
+
+
+def test_every_error_is_public() -> None:
+    assert set(errors.__all__) <= set(sagas.__all__)
+
+
+# --- what is generated, and what is named ------------------------------------------------------------------------
+
+
+def _diagrams() -> ModuleType:
+    spec = importlib.util.spec_from_file_location("make_diagrams", DOCS / "make_diagrams.py")
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+def test_the_state_diagrams_are_up_to_date() -> None:
+    diagrams = _diagrams()
+    written = diagrams.PAGE.read_text(encoding="utf-8")
+    assert written == diagrams.page(), "run `python docs/make_diagrams.py`"
+
+
+def test_files_and_modules_that_pages_name_exist() -> None:
+    for page in PAGES:
+        for path in re.findall(r"`((?:tests|sagas|docs|benchmarks)/[\w./-]*)`", _prose(page)):
+            assert (ROOT / path).exists(), f"{name_of(page)} names {path}"
+
+
+def test_extras_that_pages_name_exist() -> None:
+    extras = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]["optional-dependencies"]
+    for page in PAGES:
+        for extra in re.findall(r"sagakit\[([\w,-]+)\]", page.read_text(encoding="utf-8")):
+            assert set(extra.split(",")) <= set(extras), name_of(page)
+
+
+def test_the_eleven_laws_are_all_there() -> None:
+    numbers = [int(n) for n in re.findall(r"^## (\d+)\.", (DOCS / "explanation/semantics.md").read_text(), re.MULTILINE)]
+    assert numbers == list(range(1, 12))
+
+
+def test_the_glossary_is_sorted() -> None:
+    terms = [term.lower() for term in HEADING.findall(_prose(DOCS / "glossary.md"))[1:]]
+    assert all(left < right for left, right in pairwise(terms)), terms

@@ -1,0 +1,46 @@
+"""Writes for stores, as a coordinator would make them."""
+
+from __future__ import annotations
+
+import hashlib
+
+from sagas.stores.port import Batch, Change, JournalRow, NewSaga
+
+__all__ = ["append", "change", "new_saga", "row", "start"]
+
+
+def new_saga(saga_id: str, *, owner: str = "a", name: str = "order") -> NewSaga:
+    """A saga to be created."""
+    return NewSaga(saga_id, name, "1", b"f" * 16, 1.0, owner)
+
+
+def row(saga_id: str, seq: int, data: bytes = b"{}") -> JournalRow:
+    """A record whose digest depends on all of it."""
+    digest = hashlib.blake2b(f"{saga_id}|{seq}|".encode() + data, digest_size=16).digest()
+    return JournalRow(saga_id, seq, float(seq), "StepSucceeded", "0", data, digest)
+
+
+def change(
+    saga_id: str,
+    status: str = "running",
+    *,
+    active: bool = True,
+    wake_at: float | None = None,
+    ended_at: float | None = None,
+    owner: str = "a",
+) -> Change:
+    """A change of a saga as a whole."""
+    return Change(saga_id, status, active, wake_at, ended_at, None, owner)
+
+
+def start(*saga_ids: str, owner: str = "a", name: str = "order", data: bytes = b"{}") -> Batch:
+    """The start of some sagas."""
+    return Batch(
+        new=[new_saga(saga_id, owner=owner, name=name) for saga_id in saga_ids],
+        rows=[row(saga_id, 0, data) for saga_id in saga_ids],
+    )
+
+
+def append(*rows: JournalRow, changes: tuple[Change, ...] = ()) -> Batch:
+    """Records, with changes."""
+    return Batch(rows=list(rows), changes={item.id: item for item in changes})

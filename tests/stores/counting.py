@@ -1,0 +1,38 @@
+"""Run as a program: adds to counters in a journal's database, one transactional read-then-write at a time."""
+
+from __future__ import annotations
+
+import sys
+
+from sqlmodel import Session
+from sqlalchemy import text
+
+from sagas.stores.port import Batch, Lease
+from sagas.stores.sqlite import SqliteStore
+from tests.stores.batches import start
+
+
+def main(url: str, name: str, times: int) -> None:
+    """Adds ``times`` to the counter, reading it first, and starts as many sagas."""
+    store = SqliteStore(url)
+    store.open(migrate=True)
+    store.renew(Lease(name, name, 1e12))
+    print("ready", flush=True)
+    sys.stdin.readline()
+    for number in range(times):
+
+        def add(session: Session) -> None:
+            value = session.execute(text("SELECT value FROM counter")).scalar_one()
+            session.execute(text("UPDATE counter SET value = :value"), {"value": value + 1})
+            session.commit()
+
+        store.transact([add], Batch)
+        store.commit(start(f"{name}-{number}", owner=name))
+    print("done", flush=True)
+    sys.stdin.readline()  # holds its lease until it is told to end, or is killed
+    store.release(name)
+    store.close()
+
+
+if __name__ == "__main__":
+    main(sys.argv[1], sys.argv[2], int(sys.argv[3]))

@@ -1,0 +1,99 @@
+"""Migrations: what they make is what the models say, from wherever they start."""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from alembic.autogenerate import compare_metadata
+from alembic.config import Config
+from alembic.migration import MigrationContext
+from alembic.script import ScriptDirectory
+from sqlalchemy import Connection, create_engine, inspect
+
+import sagas.stores.migrations
+from sagas.stores import schema
+from sagas.stores.sqlite import SqliteStore
+from sagas.stores.tables import metadata
+
+
+@pytest.fixture
+def connection(tmp_path: Path) -> Iterator[Connection]:
+    """An empty database, in a transaction."""
+    engine = create_engine(f"sqlite:///{tmp_path / 'other.db'}")
+    with engine.begin() as connection:
+        yield connection
+    engine.dispose()
+
+
+def _tables(connection: Connection) -> dict[str, object]:
+    found = inspect(connection)
+    return {
+        name: (
+            [(c["name"], str(c["type"]), c["nullable"]) for c in found.get_columns(name)],
+            found.get_pk_constraint(name)["constrained_columns"],
+            sorted((i["name"] or "", tuple(i["column_names"])) for i in found.get_indexes(name)),
+            sorted(tuple(u["column_names"]) for u in found.get_unique_constraints(name)),
+        )
+        for name in found.get_table_names()
+        if name != schema.VERSION_TABLE
+    }
+
+
+def _scripts() -> ScriptDirectory:
+    config = Config()
+    config.set_main_option("script_location", str(Path(sagas.stores.migrations.__path__[0])))
+    return ScriptDirectory.from_config(config)
+
+
+def test_the_migrated_tables_are_those_of_the_models(connection: Connection) -> None:
+    """Alembic finds nothing that a further migration would have to change."""
+    schema.upgrade(connection)
+    context = MigrationContext.configure(
+        connection, opts={"version_table": schema.VERSION_TABLE, "compare_type": True, "compare_server_default": True}
+    )
+    assert compare_metadata(context, metadata) == []
+
+
+def test_created_from_the_models_or_migrated_is_the_same(connection: Connection, sqlite: SqliteStore) -> None:
+    """A fresh database is an upgraded one."""
+    metadata.create_all(connection)
+    assert sqlite._engine is not None
+    with sqlite._engine.connect() as migrated:
+        assert _tables(migrated) == _tables(connection)
+
+
+def test_the_journal_is_clustered_by_its_key(sqlite: SqliteStore) -> None:
+    """A saga's records lie side by side: no rowid."""
+    with sqlite3.connect(sqlite._path) as connection:
+        (text,) = connection.execute("SELECT sql FROM sqlite_master WHERE name = 'saga_journal'").fetchone()
+    connection.close()
+    assert "WITHOUT ROWID" in text
+
+
+def test_there_is_one_newest_version_and_the_library_knows_all_of_them() -> None:
+    """A migration that is added without telling the library would never be run."""
+    revisions = [script.revision for script in _scripts().walk_revisions()]
+    assert _scripts().get_heads() == [schema.HEAD]
+    assert sorted(revisions) == sorted(schema._KNOWN)
+
+
+def test_migrating_twice_changes_nothing(connection: Connection) -> None:
+    """Whoever comes second finds the tables as they should be."""
+    schema.ensure(connection, migrate=True)
+    before = _tables(connection)
+    schema.ensure(connection, migrate=True)
+    assert schema.current(connection) == schema.HEAD
+    assert _tables(connection) == before
+
+
+def test_the_users_own_tables_and_migrations_are_left_alone(connection: Connection) -> None:
+    """They may live in the same database, with alembic's own table of versions."""
+    connection.exec_driver_sql("CREATE TABLE alembic_version (version_num TEXT)")
+    connection.exec_driver_sql("INSERT INTO alembic_version VALUES ('theirs')")
+    connection.exec_driver_sql("CREATE TABLE orders (id INTEGER)")
+    schema.ensure(connection, migrate=True)
+    assert connection.exec_driver_sql("SELECT version_num FROM alembic_version").scalar() == "theirs"
+    assert {"orders", "saga", "saga_journal", "saga_mail", "saga_lease"} <= set(inspect(connection).get_table_names())
