@@ -1,3 +1,4 @@
+# ruff: noqa: INP001 - a script beside the pages, in no package
 """Draws the state diagrams of ``reference/states.md`` from the tables in ``sagas/core/transitions.py``.
 
 Run ``python docs/make_diagrams.py`` after changing those tables; a test holds the page against them.
@@ -8,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from enum import Enum
 from pathlib import Path
+from typing import TypeVar
 
 from sagas.core.transitions import SAGA, STEP, SagaState, StepState
 
@@ -15,33 +17,24 @@ __all__ = ["PAGE", "page"]
 
 PAGE = Path(__file__).parent / "reference" / "states.md"
 
-_HEAD = """\
-# States
+_HEAD = (
+    "# States\n\n"
+    "Generated from the tables in `sagas/core/transitions.py` by `docs/make_diagrams.py`. Nothing else changes a "
+    "state. An event that the tables do not allow raises `IllegalTransition` and changes nothing.\n\n"
+)
+_SAGA = (
+    "## Of a saga\n\n{diagram}\n\n"
+    "What users see (`SagaSummary.status`, `list(status=…)`) is coarser:\n\n{statuses}\n\n"
+    "`completed` and `compensated` are final.\n\n"
+)
+_STEP = (
+    "## Of a step\n\n{diagram}\n\n"
+    "`undone`, `undo skipped`, `rejected` and, where no rollback comes, `succeeded` and `in doubt` are final. A "
+    "rollback moves only steps that have a compensator and do not stand before a pivot that succeeded.\n"
+)
 
-Generated from the tables in `sagas/core/transitions.py` by `docs/make_diagrams.py`. There is no other place that changes a state. An event that the table does not allow raises `IllegalTransition` and changes nothing.
-
-"""
-
-_SAGA = """\
-## Of a saga
-
-{diagram}
-
-What users see (`SagaSummary.status`, `list(status=…)`) is coarser:
-
-{statuses}
-
-`completed` and `compensated` are final.
-
-"""
-
-_STEP = """\
-## Of a step
-
-{diagram}
-
-`undone`, `undo skipped`, `rejected` and, where no rollback comes, `succeeded` and `in doubt` are final. A rollback moves only steps that have a compensator and do not stand before a pivot that succeeded.
-"""
+S = TypeVar("S", bound=Enum)
+T = TypeVar("T", bound=Enum)
 
 
 def _identifier(state: Enum) -> str:
@@ -49,7 +42,7 @@ def _identifier(state: Enum) -> str:
     return state.name.lower()
 
 
-def _diagram(table: Mapping[tuple[Enum, Enum], Enum], first: Enum, last: list[Enum]) -> str:
+def _diagram(table: Mapping[tuple[S, T], S], first: S, last: list[S]) -> str:
     """Draws a table."""
     states = list(dict.fromkeys(state for (source, _), target in table.items() for state in (source, target)))
     lines = [f'    state "{state.value}" as {_identifier(state)}' for state in states]

@@ -56,7 +56,7 @@ _FORMS = {
     "deliveries": "{order_id} to {address}",
 }
 _PATIENCE = 30.0
-_LOOK = 0.01
+_LOOK = 0.05
 
 Tables = dict[str, list[dict[str, object]]]
 

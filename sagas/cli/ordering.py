@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from sagas.cli.reading import find_row, read_view
 from sagas.coordinator.orders import check_order, encode_order
+from sagas.errors import SagaError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -73,7 +74,10 @@ def give(store: Store, saga_id: str, kind: str, wait: float, fields: Mapping[str
     if not taken:
         return _kept(store, saga_id, kind, wait)
     _wait_for(lambda: _settled(store, saga_id), until)
-    view = read_view(store, saga_id)
+    try:
+        view = read_view(store, saga_id)
+    except SagaError as error:
+        return _untold(store, saga_id, kind, error)
     done = [line for line in view.timeline if line.seq >= seen and line.what in _RECORDS[kind]]
     return _told(view, kind, done)
 
@@ -110,6 +114,13 @@ def _kept(store: Store, saga_id: str, kind: str, wait: float) -> Taken:
         why = "no coordinator that is alive drives this saga, so it is kept, and done when one starts"
     message = f"the {kind} for saga {saga_id} is posted: {why}"
     return Taken(id=saga_id, order=kind, taken=False, refused=False, status=row.status, message=message)
+
+
+def _untold(store: Store, saga_id: str, kind: str, error: SagaError) -> Taken:
+    """Tells about an order that was taken, of which the journal cannot tell more here."""
+    status = find_row(store, saga_id).status
+    message = f"the {kind} for saga {saga_id} was taken; the saga is now {status}. What came of it is unknown: {error}"
+    return Taken(id=saga_id, order=kind, taken=True, refused=False, status=status, message=message)
 
 
 def _told(view: SagaView, kind: str, done: list[Happening]) -> Taken:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from sagas.cli.problems import Problem
 from sagas.coordinator.loading import read_history
 from sagas.coordinator.views import view_of
-from sagas.errors import SagaNotFound
+from sagas.errors import JournalCorrupted, PayloadError, SagaNotFound
 from sagas.stores import store_for
 
 if TYPE_CHECKING:
@@ -78,7 +78,16 @@ def read_view(store: Store, saga_id: str) -> SagaView:
 
     Raises:
         SagaNotFound: There is no such saga.
-        JournalCorrupted: Its journal is not what was written, or a codec wrote it.
+        JournalCorrupted: Its journal is not what was written.
+        Problem: Its journal was written through a codec, or by a newer version of the library.
     """
     row = find_row(store, saga_id)
-    return view_of(row, read_history(saga_id, store.load([saga_id]).get(saga_id, []), None))
+    try:
+        return view_of(row, read_history(saga_id, store.load([saga_id]).get(saga_id, []), None))
+    except JournalCorrupted as error:
+        if isinstance(error.__cause__, PayloadError):  # its digest is right, so this is what was written
+            raise Problem(
+                f"the journal of saga {saga_id} cannot be read here. If its coordinator has a codec, use "
+                f"`coordinator.get`, which has it too; else install the newer sagakit that wrote it ({error})"
+            ) from error
+        raise

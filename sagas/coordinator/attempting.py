@@ -18,7 +18,7 @@ from sagas.core import events as e
 from sagas.core.attempts import Act, Done, Pause, StepAttempts, UndoAttempts
 from sagas.core.commands import RunStep, RunUndo
 from sagas.core.definitions import NotApplied
-from sagas.errors import PayloadError, SagaNotRegistered
+from sagas.errors import PayloadError, SagaNotRegistered, StoreError
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Callable, Mapping
@@ -204,6 +204,8 @@ class _Run:
 
     async def _act_in_transaction(self, step: Step[..., Any], attempts: StepAttempts) -> Next:
         """Attempts a transactional step, in the journal's own transaction."""
+        if not self._home.journal.has_sessions:
+            return attempts.not_run(StoreError(f"{step.where} is transactional, and memory: has no database for it"))
         context = self._context(None, attempts.attempt)
         attempt = TransactionalAttempt(
             self._runtime, step, self._arguments, attempts, clock=self._home.clock, context=context, stop=self._stop

@@ -7,7 +7,7 @@ import hashlib
 import logging
 import socket
 from contextlib import AsyncExitStack
-from typing import TYPE_CHECKING, Any, TypeVar, cast
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import anyio
 from pydantic_core import PydanticSerializationError, to_json
@@ -30,7 +30,7 @@ from sagas.errors import (
     SagaNotFound,
     SagaNotRegistered,
 )
-from sagas.stores import store_for
+from sagas.stores import is_store, store_for
 from sagas.telemetry import find_tracing
 
 if TYPE_CHECKING:
@@ -102,7 +102,7 @@ class Coordinator:
         check_number("lease", lease, above=True)
         check_number("poll", poll, above=True)
         check_number("shutdown_timeout", shutdown_timeout)
-        self._store = cast("Store", store) if hasattr(store, "commit") else store_for(store)
+        self._store = store if is_store(store) else store_for(store)
         self._registry = Registry(sagas, steps)
         self._name = name or socket.gethostname()
         self._migrate = migrate
@@ -265,6 +265,8 @@ class Coordinator:
             raise IdempotencyConflict(
                 f"saga {saga_id!r} exists already, as {row.name} with another input. Use another id, or the same input"
             )
+        if row.ended_at is None:
+            engine.want(saga_id)  # while our attempt to start it was in its place, it may have missed its timer
         return saga_id, engine.sagas.get(saga_id)
 
     # --- asking for things --------------------------------------------------------------------------------------

@@ -131,7 +131,10 @@ class Engine:
             if not self.closing:
                 self.pool.submit((runtime, command))
         elif isinstance(command, c.StartTimer):
-            self.timers.add(command.until, runtime.id, command.path)
+            if command.until > self.clock.now():
+                self.timers.add(command.until, runtime.id, command.path)
+            else:  # at once: a saga that was fetched for this timer could be dropped again before
+                self._timer_due(runtime.id, command.path)
         elif isinstance(command, c.RunLocal):
             self._run_local(runtime, command)
         elif isinstance(command, c.Halt):
@@ -261,6 +264,10 @@ class Engine:
             return True
         return not await self.in_thread(self.store.alive, row.owner, self.clock.now())
 
+    def lacks_code(self, saga_id: str) -> bool:
+        """Says whether a saga was left alone for want of its code."""
+        return saga_id in self._codeless
+
     async def bring_back(self, rows: Sequence[SagaRow]) -> None:
         """Reads sagas and goes on with them; returns when this is durable."""
         absent = [row for row in rows if row.id not in self.sagas]
@@ -293,14 +300,20 @@ class Engine:
             return self._park(row, history, error)
         if execution.state.ended:
             return self._mark_stuck(row.id, JournalCorrupted(f"saga {row.id}: its journal has ended, its row has not"))
+        if row.status == "stuck" and not execution.state.stuck:
+            return None  # its body had failed, and better code is here: that is for an operator to resume
+        return self._go_on(row, history, execution)
+
+    def _go_on(self, row: SagaRow, history: History, execution: Execution) -> Write | None:
+        """Drives a replayed saga from here; gives what it wrote."""
         runtime = self.adopt(row, history, execution)
         if row.owner != self.owner:
             runtime.note("taken over", self.clock.now(), owner=self.owner)
             return runtime.feed(e.SagaTakenOver(self.owner), dispatch=self._outstanding(execution))
         for command in self._outstanding(execution):
             self.dispatch(runtime, command)
-        if not runtime.unwritten:
-            self.settled(runtime)
+        if not runtime.unwritten and not execution.open:
+            self._waiting[row.id] = None  # may be dropped again, but not before whoever wanted it has used it
         return None
 
     def adopt(self, row: SagaRow, history: History, execution: Execution) -> Runtime:

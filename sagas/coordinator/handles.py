@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, Generic, TypeVar, cast
 from sagas.coordinator.loading import read_history
 from sagas.core import commands as c
 from sagas.core import events as e
-from sagas.errors import CoordinatorClosed, SagaCompensated, SagaNotFound, SagaStuck
+from sagas.errors import CoordinatorClosed, JournalCorrupted, SagaCompensated, SagaNotFound, SagaStuck
 
 if TYPE_CHECKING:
     from sagas.coordinator.engine import Engine
@@ -51,6 +51,7 @@ class Handle(Generic[R]):
             SagaCompensated: It failed, was cancelled or timed out, and is undone.
             SagaStuck: It needs an operator. Wait again once one has acted.
             CoordinatorClosed: The coordinator is shutting down; the saga goes on when one runs again.
+            JournalCorrupted: It has ended, and its journal is not what was written.
         """
         return cast("R", await outcome(self._engine, self._saga, self.id, self._runtime))
 
@@ -100,6 +101,8 @@ async def _read_outcome(engine: Engine, saga: Saga[..., Any], row: SagaRow) -> o
     journals = await engine.in_thread(engine.store.load, [row.id])
     history = read_history(row.id, journals.get(row.id, []), engine.codec)
     end = next((x for record in history.records[::-1] for x in record.commands if isinstance(x, c.Complete)), None)
-    if row.status == "completed" and end is not None:
+    if end is None:
+        raise JournalCorrupted(f"saga {row.id}: it has ended ({row.status}), but the end of its journal is missing")
+    if row.status == "completed":
         return saga.result_schema.decode(end.result or b"null")
-    raise _failure(row.id, row.status, (end.cause if end is not None else None) or _LOST)
+    raise _failure(row.id, row.status, end.cause or _LOST)

@@ -110,7 +110,7 @@ class Transaction(Protocol):
         """Tells the saga how it went; called in the event loop, before the commit."""
         ...
 
-    def failed(self) -> None:
+    def failed(self, error: Exception) -> None:
         """Called when the commit failed, so that nothing of it happened."""
         ...
 
@@ -133,6 +133,7 @@ class Journal:
         self._thread = CapacityLimiter(1)
         self._taken_out: list[Write] = []
         self.stalled: StoreUnavailable | None = None
+        self.has_sessions = not store.in_memory
 
     def append(self, write: Write) -> None:
         """Queues a record; ``writer.durable`` follows when it is on disk."""
@@ -157,10 +158,10 @@ class Journal:
         while True:
             if self._pending:
                 await self._commit(self._take())
-            elif self._transactions:
+            if self._transactions:  # in turn with the others: there may always be something pending
                 transactions, self._transactions = self._transactions, []
                 await self._transact(transactions)
-            else:
+            elif not self._pending:
                 self._wake = anyio.Event()
                 if self._idle is not None:
                     self._idle.set()
@@ -239,7 +240,7 @@ class Journal:
             else:
                 logger.exception("a transaction of %d steps failed; their sagas are read again", len(live))
             for transaction in live:
-                transaction.failed()
+                transaction.failed(error)
             self._pending = self._taken_out + self._pending
             await anyio.sleep(_FIRST_PAUSE)
             return

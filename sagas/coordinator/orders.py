@@ -84,6 +84,8 @@ class Orders:
                 row = check_order(await engine.in_thread(engine.store.get, saga_id), saga_id, kind)
                 if not await engine.may_drive(row):
                     return await self._post(saga_id, kind, body, mail)
+                if engine.lacks_code(row.id):
+                    return await self._post(saga_id, kind, body, mail)
                 if row.status != "stuck":
                     continue
                 if runtime is not None:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import anyio
 
-from sagas.errors import RequestError, SagaError, StoreUnavailable
+from sagas.errors import SagaError, StoreUnavailable
 from sagas.stores.port import Lease
 
 if TYPE_CHECKING:
@@ -116,7 +116,8 @@ class Sweeper:
                 done = await self._orders.give(item.saga_id, item.kind, item.body, mail=item.id)
             except StoreUnavailable:
                 raise
-            except (RequestError, SagaError, ValueError, KeyError) as error:
+            except (SagaError, ValueError, LookupError, TypeError, AttributeError) as error:
+                # Anybody can write to the table, and what makes no sense may fail anywhere.
                 logger.warning("a %s for saga %s is dropped: %s", item.kind, item.saga_id, error)
                 await engine.in_thread(engine.store.discard, [item.id])
             else:

@@ -9,6 +9,7 @@ import anyio
 from sagas.context import running_step
 from sagas.core import events as e
 from sagas.core.attempts import Act, Done
+from sagas.errors import StoreError, StoreUnavailable
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -90,10 +91,14 @@ class TransactionalAttempt:
             self.fed = True
         self._ended.set()
 
-    def failed(self) -> None:
+    def failed(self, error: Exception) -> None:
         """Lets go of a saga that ran on from a record which never became durable."""
         if self.fed:
             self.writer.rewind()
+        elif isinstance(error, StoreError) and not isinstance(error, StoreUnavailable):
+            # It will never work, as in a store without transactions.
+            self.error = error
+            self._action = self._attempts.not_run(error)
         self._ended.set()
 
     async def outcome(self) -> Next:

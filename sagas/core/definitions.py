@@ -7,7 +7,7 @@ import types
 import typing
 from dataclasses import dataclass
 from functools import cached_property, update_wrapper
-from typing import TYPE_CHECKING, Any, Generic, ParamSpec, TypeVar, Union, overload
+from typing import TYPE_CHECKING, Any, Generic, ParamSpec, TypeVar, Union, cast, overload
 
 from sagas.core.operations import SagaCall, StepCall
 from sagas.core.retry import NO_RETRY, UNDO_RETRY, Retry
@@ -97,16 +97,13 @@ class _Attached:
                 f"{where}: the step has no parameter {', '.join(sorted(unknown))}. A {role} takes by name any of "
                 f"the step's own parameters; here: {known}."
             )
-        self._check_types(step)
 
-    def _check_types(self, step: Step[..., Any]) -> None:
+    def check(self, step: Step[..., Any]) -> None:
         """Refuses a parameter whose annotation differs from the step's own.
 
         Raises:
-            DeclarationError: The two annotations differ.
+            DeclarationError: The two annotations differ, or one names something that does not exist.
         """
-        if not (self.parameters.resolved and step.parameters.resolved):
-            return
         own, theirs = self.parameters.hints(), step.parameters.hints()
         for name in self.wants & set(step.parameters.names):
             if name in own and name in theirs and own[name] != theirs[name]:
@@ -137,15 +134,16 @@ class Compensator(_Attached):
         self.retry = retry
         self.timeout = timeout
         self.wants_result = "result" in self.wants and "result" not in step.parameters.names
-        if self.wants_result and self.parameters.resolved and not step.options.transactional:
-            self._check_optional_result()
 
-    def _check_optional_result(self) -> None:
-        """Makes sure that a step in doubt, which has no result, can be undone.
+    def check(self, step: Step[..., Any]) -> None:
+        """Makes sure, in addition, that a step in doubt, which has no result, can be undone.
 
         Raises:
-            DeclarationError: ``result`` is annotated with a type that leaves out ``None``.
+            DeclarationError: ``result`` is annotated with a type that leaves out ``None``, or as for any other.
         """
+        super().check(step)
+        if not self.wants_result or step.options.transactional:
+            return
         hint = self.parameters.hints().get("result", Any)
         if not _allows_none(hint):
             raise DeclarationError(
@@ -178,57 +176,26 @@ def _show(hint: object) -> str:
     return hint.__name__ if isinstance(hint, type) else str(hint)
 
 
-class Step(Generic[P, R]):
-    """A business function as a step of sagas. Calling it builds a call; nothing runs yet.
-
-    Made by ``sagas.step``.
-
-    Attributes:
-        name: What journals and traces call it.
-        function: The plain function.
-        options: How it is attempted.
-        compensator_of: The compensator, if there is one.
-    """
+class _Declared(Generic[P, R]):
+    """What steps and sagas have in common: a function with a name, whose arguments and result are written."""
 
     __name__: str
 
     def __init__(
         self,
         function: Callable[..., object],
+        kind: str,
         *,
         name: str | None,
-        options: StepOptions,
         scope: Mapping[str, object] | None,
+        skip: int = 0,
     ) -> None:
-        if not inspect.isroutine(function) or inspect.isasyncgenfunction(function):
-            raise DeclarationError(f"@step decorates a function (def or async def), not {function!r}")
-        self.function = function
-        self.name = _check_name(name if name is not None else function.__name__, "step")
-        self.where = f"step {self.name}"
-        self.options = options
-        self.is_async = inspect.iscoroutinefunction(function)
+        self.function: Callable[..., Any] = function
+        self.name = _check_name(name if name is not None else function.__name__, kind)
+        self.where = f"{kind} {self.name}"
         self.scope = scope
-        options.check(self.where)
-        if options.transactional and self.is_async:
-            raise DeclarationError(
-                f"{self.where}: a transactional step runs in the journal's writer thread, so it must be `def`"
-            )
-        self.parameters = Parameters(function, self.where, skip=1 if options.transactional else 0, scope=scope)
-        if options.transactional and not self.parameters.skipped:
-            raise DeclarationError(f"{self.where}: the first parameter of a transactional step is the Session")
-        self.undo: Compensator | None = None
-        self.query: Probe | None = None
-        self.raises: tuple[type[Exception], ...] = (Rejected, *options.rejects)
-        update_wrapper(self, function)
-        if self.parameters.resolved:
-            self.resolve()
-
-    def __call__(self, *args: P.args, **kwargs: P.kwargs) -> StepCall[R]:
-        """Builds a call of this step: ``await`` it in a saga body."""
-        return StepCall(self, self.parameters.bind(args, kwargs))
-
-    def __repr__(self) -> str:
-        return f"<step {self.name}>"
+        self.parameters = Parameters(function, self.where, skip=skip, scope=scope)
+        update_wrapper(cast("Callable[..., object]", self), function)  # each of the two can be called
 
     @cached_property
     def arguments_schema(self) -> ArgumentsSchema:
@@ -247,6 +214,65 @@ class Step(Generic[P, R]):
             DeclarationError: An annotation cannot be resolved or written.
         """
         _ = self.arguments_schema, self.result_schema
+
+
+class Step(_Declared[P, R]):
+    """A business function as a step of sagas. Calling it builds a call; nothing runs yet.
+
+    Made by ``sagas.step``.
+
+    Attributes:
+        name: What journals and traces call it.
+        function: The plain function.
+        options: How it is attempted.
+        undo: Its compensator, if there is one.
+        query: Its probe, if there is one.
+        raises: What the body may see it raise, beside ``StepFailed``.
+    """
+
+    def __init__(
+        self,
+        function: Callable[..., object],
+        *,
+        name: str | None,
+        options: StepOptions,
+        scope: Mapping[str, object] | None,
+    ) -> None:
+        if not inspect.isroutine(function) or inspect.isasyncgenfunction(function):
+            raise DeclarationError(f"@step decorates a function (def or async def), not {function!r}")
+        super().__init__(function, "step", name=name, scope=scope, skip=1 if options.transactional else 0)
+        self.options = options
+        self.is_async = inspect.iscoroutinefunction(function)
+        options.check(self.where)
+        if options.transactional and self.is_async:
+            raise DeclarationError(
+                f"{self.where}: a transactional step runs in the journal's writer thread, so it must be `def`"
+            )
+        if options.transactional and not self.parameters.skipped:
+            raise DeclarationError(f"{self.where}: the first parameter of a transactional step is the Session")
+        self.undo: Compensator | None = None
+        self.query: Probe | None = None
+        self.raises: tuple[type[Exception], ...] = (Rejected, *options.rejects)
+        if self.parameters.resolved:
+            self.resolve()
+
+    def __call__(self, *args: P.args, **kwargs: P.kwargs) -> StepCall[R]:
+        """Builds a call of this step: ``await`` it in a saga body."""
+        return StepCall(self, self.parameters.bind(args, kwargs))
+
+    def __repr__(self) -> str:
+        return f"<step {self.name}>"
+
+    def resolve(self) -> None:
+        """Builds both schemas, and checks what the compensator and the probe want against them.
+
+        Raises:
+            DeclarationError: An annotation cannot be resolved or written, or does not fit.
+        """
+        super().resolve()
+        for attached in (self.undo, self.query):
+            if attached is not None:
+                attached.check(self)
 
     @overload
     def compensator(self, function: F, /) -> F: ...
@@ -272,7 +298,9 @@ class Step(Generic[P, R]):
         def declare(function: F) -> F:
             if self.undo is not None:
                 raise DeclarationError(f"{self.where} has a compensator already: {self.undo.function.__name__}")
-            self.undo = Compensator(self, function, retry=retry, timeout=timeout)
+            undo = Compensator(self, function, retry=retry, timeout=timeout)
+            self._attach(undo)
+            self.undo = undo
             return function
 
         return declare if function is None else declare(function)
@@ -290,11 +318,18 @@ class Step(Generic[P, R]):
             raise DeclarationError(f"{self.where} has a probe already: {self.query.function.__name__}")
         if self.options.transactional:
             raise DeclarationError(f"{self.where} is transactional, so it is never in doubt and needs no probe")
-        self.query = Probe(self, function)
+        query = Probe(self, function)
+        self._attach(query)
+        self.query = query
         return function
 
+    def _attach(self, attached: _Attached) -> None:
+        """Checks types at import, or leaves that to ``resolve`` if some are not known yet."""
+        if self.parameters.resolved and attached.parameters.resolved:
+            attached.check(self)
 
-class Saga(Generic[P, R]):
+
+class Saga(_Declared[P, R]):
     """A saga body. Calling it builds a call; a coordinator runs it. Made by ``sagas.saga``.
 
     Attributes:
@@ -303,8 +338,6 @@ class Saga(Generic[P, R]):
         function: The plain ``async def``.
         timeout: Seconds from its start after which it is undone.
     """
-
-    __name__: str
 
     def __init__(
         self,
@@ -320,15 +353,10 @@ class Saga(Generic[P, R]):
                 f"@saga decorates an `async def`, and {getattr(function, '__name__', function)!r} is none: a body "
                 "waits for its steps with await"
             )
-        self.function = function
-        self.name = _check_name(name if name is not None else function.__name__, "saga")
-        self.where = f"saga {self.name}"
+        super().__init__(function, "saga", name=name, scope=scope)
         self.version = _check_name(version, f"version of {self.where}")
         _check_seconds(timeout, f"{self.where}: timeout")
         self.timeout = timeout
-        self.scope = scope
-        self.parameters = Parameters(function, self.where, scope=scope)
-        update_wrapper(self, function)
         if self.parameters.resolved:
             self.resolve()
 
@@ -338,24 +366,6 @@ class Saga(Generic[P, R]):
 
     def __repr__(self) -> str:
         return f"<saga {self.name} version {self.version}>"
-
-    @cached_property
-    def arguments_schema(self) -> ArgumentsSchema:
-        """How the input is written."""
-        return ArgumentsSchema(self.parameters.annotations(), f"the input of {self.where}")
-
-    @cached_property
-    def result_schema(self) -> ValueSchema[R]:
-        """How the result is written."""
-        return ValueSchema(self.parameters.returns(), f"the result of {self.where}")
-
-    def resolve(self) -> None:
-        """Builds both schemas, so that a type that cannot be written shows now.
-
-        Raises:
-            DeclarationError: An annotation cannot be resolved or written.
-        """
-        _ = self.arguments_schema, self.result_schema
 
 
 def _check_name(name: object, what: str) -> str:

@@ -143,9 +143,11 @@ def _rebuild(kind: type[Exception], fields: bytes) -> Exception:
     by_name, positional = _hints(kind)  # type: ignore[arg-type]  # mypy takes the class for an instance
     padded = (*positional, *(typing.Any for _ in data["args"]))
     error = kind.__new__(kind)
-    error.args = tuple(_typed(value, hint) for value, hint in zip(data["args"], padded, strict=False))
+    # Past a `__setattr__` of its own: a frozen dataclass refuses every assignment.
+    put = object.__setattr__
+    put(error, "args", tuple(_typed(value, hint) for value, hint in zip(data["args"], padded, strict=False)))
     for name, value in data["attributes"].items():
-        setattr(error, name, _typed(value, by_name.get(name, typing.Any)))
+        put(error, name, _typed(value, by_name.get(name, typing.Any)))
     return error
 
 

@@ -54,6 +54,7 @@ class Registry:
             )
         self._newest[saga.name] = saga
         for step in _steps_around(saga):
+            step.resolve()
             self.steps.setdefault(step.name, step)
 
     def find(self, name: str, version: str) -> Saga[..., Any] | None:

@@ -55,8 +55,13 @@ def replay(
     else:
         execution = abandon(saga_id, steps, records[:abandoned])
         rest = records[abandoned:]
-    for record in rest:
-        _feed(execution, record)
+    try:
+        for record in rest:
+            _feed(execution, record)
+    except BaseException:
+        # Left to the garbage collector, a body's `finally` would run its steps as plain functions.
+        execution.close()
+        raise
     execution.recording = None
     return execution
 
@@ -88,7 +93,8 @@ def abandoned_at(records: Sequence[Record]) -> int | None:
 def _feed(execution: Execution, record: Record) -> None:
     """Applies one record, and holds what it leads to against what it led to."""
     recording = execution.recording
-    if recording is not None and any(isinstance(x, c.Halt) and x.path == "" for x in record.commands):
+    halted = any(isinstance(x, c.Halt) and x.path == "" for x in record.commands)
+    if recording is not None and halted:
         recording.free = True
     try:
         given = execution.apply(record.event, record.at)
@@ -97,7 +103,7 @@ def _feed(execution: Execution, record: Record) -> None:
             f"record {record.seq} ({type(record.event).__name__}): the code at hand does not allow it: {error}"
         ) from error
     if recording is not None and recording.free:
-        if isinstance(record.event, e.SagaResumed):
+        if isinstance(record.event, e.SagaResumed) and not halted:
             given = [*execution.unnoted, *given]
             execution.unnoted = ()
             recording.free = False

@@ -57,7 +57,7 @@ class Retry:
         try:
             pause = min(self.maximum, self.initial * self.factor ** (attempt - 1))
         except OverflowError:  # the power no longer fits a float, so the maximum was reached long ago
-            pause = self.maximum
+            pause = self.maximum if self.initial else 0.0
         return pause * (1 - self.jitter * chance)
 
 

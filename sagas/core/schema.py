@@ -5,9 +5,11 @@ The records that hold these values are encoded by orjson, which embeds them as t
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Generic, TypeVar, cast
+import types
+import typing
+from typing import TYPE_CHECKING, Annotated, Any, Generic, TypeVar, Union, cast
 
-from pydantic import ConfigDict, TypeAdapter
+from pydantic import ConfigDict, TypeAdapter, WrapValidator
 from pydantic.errors import PydanticUserError
 from pydantic_core import PydanticSerializationError, ValidationError
 from typing_extensions import TypedDict
@@ -15,7 +17,7 @@ from typing_extensions import TypedDict
 from sagas.errors import DeclarationError, PayloadError
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Callable, Mapping
 
 __all__ = ["ArgumentsSchema", "ValueSchema"]
 
@@ -30,6 +32,24 @@ def _explain(error: ValidationError) -> str:
     return "; ".join(
         f"{'.'.join(str(part) for part in item['loc'][1:]) or 'value'}: {item['msg']}" for item in error.errors()
     )
+
+
+def _validated(annotation: Any) -> Any:
+    """Has SQLModel's table models validated, which by themselves take any JSON as it is: text stays text."""
+    if isinstance(annotation, type) and getattr(annotation, "model_config", {}).get("table"):
+        check: Callable[[object], object] = annotation.model_validate  # type: ignore[attr-defined]  # a model has it
+        return Annotated[annotation, WrapValidator(lambda value, keep: _either(value, check, keep))]
+    origin, arguments = typing.get_origin(annotation), typing.get_args(annotation)
+    if origin in (Union, types.UnionType):
+        return Union[tuple(map(_validated, arguments))]  # noqa: UP007 - its arguments are computed
+    if origin in (list, set, tuple, dict):
+        return types.GenericAlias(origin, tuple(map(_validated, arguments)))
+    return annotation
+
+
+def _either(value: object, check: Callable[[object], object], keep: Callable[[object], object]) -> object:
+    """Validates JSON, and leaves a model as it is."""
+    return check(value) if isinstance(value, dict) else keep(value)
 
 
 class ValueSchema(Generic[T]):
@@ -48,7 +68,7 @@ class ValueSchema(Generic[T]):
     def __init__(self, annotation: object, where: str) -> None:
         # Within a one-element tuple, because pydantic lets no configuration be given for a bare dataclass or
         # TypedDict, but hands the tuple's down to it.
-        wrapped = tuple[annotation]  # type: ignore[valid-type]  # a type only known when the program runs
+        wrapped = tuple[_validated(annotation)]  # type: ignore[misc]  # a type only known when the program runs
         try:
             adapter = TypeAdapter(wrapped, config=_CONFIG)
         except PydanticUserError as error:

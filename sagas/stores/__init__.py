@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from sagas.stores.opening import store_for
+from sagas.stores.opening import is_store, store_for
 from sagas.stores.port import Codec, PayloadContext, Store
 
-__all__ = ["Codec", "PayloadContext", "Store", "store_for"]
+__all__ = ["Codec", "PayloadContext", "Store", "is_store", "store_for"]

@@ -4,12 +4,19 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from typing_extensions import TypeIs
+
 from sagas.errors import StoreError
 
 if TYPE_CHECKING:
     from sagas.stores.port import Store
 
-__all__ = ["store_for"]
+__all__ = ["is_store", "store_for"]
+
+
+def is_store(store: str | Store) -> TypeIs[Store]:
+    """Tells a store from the URL of one, by what it can do."""
+    return hasattr(store, "commit")
 
 
 def store_for(url: str) -> Store:

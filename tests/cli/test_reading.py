@@ -8,8 +8,10 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
+import anyio
 import pytest
 
+from sagas import Coordinator
 from sagas.cli.rendering import duration
 from tests.cli import orders
 from tests.cli.conftest import CommandLine
@@ -184,6 +186,28 @@ def test_a_journal_that_was_tampered_with_says_so(
     with sqlite3.connect(home / "journal.db") as database:
         assert database.execute(tampering).rowcount
     assert "order-1" in sagas.fails("show", "order-1")
+
+
+class Backwards:
+    """A codec, as one that encrypts."""
+
+    def encode(self, value: bytes, context: object) -> bytes:
+        return value[::-1]
+
+    def decode(self, value: bytes, context: object) -> bytes:
+        return value[::-1]
+
+
+def test_a_journal_behind_a_codec_can_be_listed_and_show_says_what_to_do(sagas: CommandLine) -> None:
+    async def play() -> None:
+        async with Coordinator(sagas.url, sagas=[orders.good], codec=Backwards()) as coordinator:
+            await coordinator.run(orders.good(), id="order-1")
+
+    anyio.run(play)
+    assert sagas("list", "--json").json[0]["status"] == "completed"
+    line = sagas.fails("show", "order-1")
+    assert "codec" in line
+    assert "coordinator.get" in line
 
 
 @pytest.mark.parametrize("store", ["postgres://x", "orders.db", "sqlite:///", "sqlite:///x.db?synchronous=SOMETIMES"])

@@ -18,7 +18,7 @@ from sagas.stores.sqlite import SqliteStore
 
 __all__ = ["Clock", "Gate", "Place", "until"]
 
-_PATIENCE = 20.0
+_PATIENCE = 10.0
 
 
 @dataclass

@@ -171,6 +171,10 @@ class Host:
             elif isinstance(command, c.RunUndo):
                 self.ledger.undos.append(command.path)
 
+    def close(self) -> None:
+        """Lets go of the body."""
+        self.execution.close()
+
     # --- the script ---------------------------------------------------------------------------------------------
 
     def run(self, moves: int = 500) -> bool:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from contextlib import closing
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -11,15 +12,13 @@ import orjson
 from sagas.core import commands as c
 from sagas.core import events as e
 from sagas.core.execution import Execution
-from sagas.core.recording import Recording
-from sagas.core.records import Record, encode
-from sagas.core.replay import abandon, replay
+from sagas.core.records import Record
 from sagas.core.transitions import SagaState
-from sagas.errors import IllegalTransition, ReplayDiverged
-from tests.core.host import Crashed, Fenced, Host, Journal, Ledger, Story
-from tests.core.plans import STEPS, Plan, altered, emptied, interpret, later_than, steps_in, subplans
+from sagas.errors import IllegalTransition
+from tests.core.host import Host, Story
+from tests.core.plans import Plan, later_than, steps_in, subplans
 
-__all__ = ["LawBroken", "check", "snapshot"]
+__all__ = ["LawBroken", "hold", "run", "snapshot", "timeline"]
 
 _PIVOTS = ("commit", "settle")
 _COMPENSATED = ("reserve", "settle")
@@ -37,7 +36,8 @@ class LawBroken(AssertionError):
         self.law = law
 
 
-def _hold(law: str, holds: object, what: object = "") -> None:
+def hold(law: str, holds: object, what: object = "") -> None:
+    """Raises ``LawBroken`` unless a law holds."""
     if not holds:
         raise LawBroken(law, what)
 
@@ -141,7 +141,7 @@ def _law_reverse_order(host: Host, moments: list[Moment]) -> None:
         elif moment.what in ("acted", "rejected", "doubt", "paused", "parked"):
             running.discard(moment.tag)
         if moment.what == "undo":
-            _hold("undo in reverse causal order", not (later[moment.tag] & (alive | running)), moment)
+            hold("undo in reverse causal order", not (later[moment.tag] & (alive | running)), moment)
 
 
 def _law_everything_undone(host: Host, moments: list[Moment]) -> None:
@@ -151,14 +151,14 @@ def _law_everything_undone(host: Host, moments: list[Moment]) -> None:
     for moment, left in _may_have_acted(moments, host.story.plan):
         # What a pivot made final may be on its way back already, if it ran beside the pivot.
         if moment.what == "undo":
-            _hold("only what may have acted is undone", moment.tag in acted, moment)
+            hold("only what may have acted is undone", moment.tag in acted, moment)
         elif moment.what in ("acted", "doubt"):
             acted.add(moment.tag)
         elif moment.what in ("rejected", "undone"):
             acted.discard(moment.tag)
         alive = set(left)
     if host.execution.state is SagaState.COMPENSATED:
-        _hold("every step that may have acted is undone", not alive, alive)
+        hold("every step that may have acted is undone", not alive, alive)
 
 
 def _law_irrevocable_doubt(host: Host, moments: list[Moment]) -> None:
@@ -166,7 +166,7 @@ def _law_irrevocable_doubt(host: Host, moments: list[Moment]) -> None:
     names = {x[1]: x[2] for x in steps_in(host.story.plan)}
     last = {m.tag: m.what for m in moments if names[m.tag] == "commit" and m.what in ("acted", "rejected", "doubt")}
     if host.execution.state is SagaState.COMPENSATED:
-        _hold("no irrevocable step is left in doubt", "doubt" not in last.values(), last)
+        hold("no irrevocable step is left in doubt", "doubt" not in last.values(), last)
 
 
 def _law_pivot(host: Host, moments: list[Moment]) -> None:
@@ -178,9 +178,9 @@ def _law_pivot(host: Host, moments: list[Moment]) -> None:
         if moment.what == "acted" and names[moment.tag] in _PIVOTS:
             pivoted.add(moment.tag)
         elif moment.what == "undo":
-            _hold("nothing before a pivot is undone", not (later[moment.tag] & pivoted), moment)
+            hold("nothing before a pivot is undone", not (later[moment.tag] & pivoted), moment)
     if pivoted:
-        _hold("a pivoted saga goes forward", host.execution.state is not SagaState.COMPENSATED)
+        hold("a pivoted saga goes forward", host.execution.state is not SagaState.COMPENSATED)
 
 
 def _plain(plan: Plan) -> bool:
@@ -203,7 +203,7 @@ def _law_siblings(host: Host, moments: list[Moment]) -> None:
         failed = False
         for moment in moments:
             if moment.tag in tags and moment.what == "asked":
-                _hold("no new step in the siblings of a failure", not failed, moment)
+                hold("no new step in the siblings of a failure", not failed, moment)
             # A backed-off step also reads as doubt, and has not failed.
             if moment.tag in tags and moment.what in ("rejected", "doubt"):
                 failed = failed or _ends_for_good(host, moment)
@@ -227,7 +227,7 @@ def _law_scope(host: Host, moments: list[Moment]) -> None:
     for plan in _walk(host.story.plan):
         if plan[0] == "try" and plan[1] in caught and plan[2][0] in ("scope", "child", "hurried"):
             inside = {x[1] for x in steps_in(plan[2])}
-            _hold("a failed scope is undone", not (inside & alive), (plan, alive))
+            hold("a failed scope is undone", not (inside & alive), (plan, alive))
 
 
 def _law_all_or_nothing(host: Host, moments: list[Moment]) -> None:
@@ -243,7 +243,7 @@ def _law_all_or_nothing(host: Host, moments: list[Moment]) -> None:
             continue
         if plan[0] in ("scope", "child") and all(x[0] in ("seq", "do") for x in _walk(plan[1])):
             inside = {x[1] for x in steps_in(plan)}
-            _hold("a scope is done or undone", inside <= acted or not (inside & alive), (plan, alive))
+            hold("a scope is done or undone", inside <= acted or not (inside & alive), (plan, alive))
 
 
 def _law_race(host: Host, moments: list[Moment]) -> None:
@@ -256,7 +256,7 @@ def _law_race(host: Host, moments: list[Moment]) -> None:
     for plan in _walk(host.story.plan):
         if plan[0] == "race":
             acting = [x for x in subplans(plan) if alive & {y[1] for y in steps_in(x)}]
-            _hold("the losers of a race are undone", len(acting) <= 1, (acting, alive))
+            hold("the losers of a race are undone", len(acting) <= 1, (acting, alive))
 
 
 def _law_cancel(host: Host, moments: list[Moment]) -> None:
@@ -264,7 +264,7 @@ def _law_cancel(host: Host, moments: list[Moment]) -> None:
     names = {x[1]: x[2] for x in steps_in(host.story.plan)}
     pivoted = any(m.what == "acted" and names[m.tag] in _PIVOTS for m in moments)
     if not pivoted and any(row.kind == "CancelRequested" for row in host.journal.rows):
-        _hold("a cancelled saga does not complete", host.execution.state is not SagaState.COMPLETED)
+        hold("a cancelled saga does not complete", host.execution.state is not SagaState.COMPLETED)
 
 
 def _law_signals(host: Host, _: list[Moment]) -> None:
@@ -281,18 +281,18 @@ def _law_signals(host: Host, _: list[Moment]) -> None:
                 collect(item)
 
     collect(orjson.loads(host.execution.result))
-    _hold("a signal is received once", len(received) == len(set(received)), received)
+    hold("a signal is received once", len(received) == len(set(received)), received)
 
 
 def _law_keys(host: Host, _: list[Moment]) -> None:
     """7: a step is repeated only under the same idempotency key."""
-    _hold("one key a step", all(len(keys) == 1 for keys in host.ledger.begun.values()), host.ledger.begun)
+    hold("one key a step", all(len(keys) == 1 for keys in host.ledger.begun.values()), host.ledger.begun)
 
 
 def _law_end(host: Host, _: list[Moment]) -> None:
     """1: it ends completed, compensated or stuck; what ended takes no fact any more."""
     state = host.execution.state
-    _hold("a saga ends", state.ended or state.stuck, state)
+    hold("a saga ends", state.ended or state.stuck, state)
     if not state.ended:
         return
     before = snapshot(host.execution)
@@ -301,124 +301,34 @@ def _law_end(host: Host, _: list[Moment]) -> None:
         try:
             host.execution.apply(event, host.execution.at + 1)
         except IllegalTransition:
-            _hold("an end is final", snapshot(host.execution) == before, event)
+            hold("an end is final", snapshot(host.execution) == before, event)
         else:
             raise LawBroken("an end is final", event)
 
 
-_RUN_LAWS: tuple[Callable[[Host, list[Moment]], None], ...] = (
+_LAWS: tuple[Callable[[Host, list[Moment]], None], ...] = (
     _law_reverse_order, _law_everything_undone, _law_irrevocable_doubt, _law_pivot, _law_siblings, _law_scope,
     _law_all_or_nothing, _law_race, _law_cancel, _law_signals, _law_keys, _law_end,
 )  # fmt: skip
 
 
-# --- laws about crashes ---------------------------------------------------------------------------------------------
+def run(story: Story, *, keep: Callable[[Host], None] = lambda _: None) -> Host:
+    """Runs a script to its end, and holds the run against every law.
 
-
-def _law_replay(journal: Journal) -> None:
-    """7, 9: fed its journal, a fresh execution gives the same commands at every record."""
-    execution = Execution(interpret, "saga", STEPS)
-    execution.recording = Recording(journal.records(), strict=True)
-    for row, record in zip(journal.rows, journal.records(), strict=True):
-        kind, path, data = encode(record.event, execution.apply(record.event, record.at))
-        _hold("replay asks for the same", (kind, path, data) == (row.kind, row.path, row.data), row)
-
-
-def _law_crash(host: Host, length: int, live: dict[str, Any]) -> None:
-    """7: after a crash at any record the saga is as it was, and goes on to the same end, record by record."""
-    recovered = Host(host.story, host.journal.prefix(length))
-    now = snapshot(recovered.execution)
-    _hold("replayed state is live state", now == live, (length, now, live))
-    recovered.run()
-    _hold("a crash changes nothing", recovered.journal.facts() == host.journal.facts(), (length, _first_difference(recovered, host)))
-
-
-def _first_difference(one: Host, other: Host) -> object:
-    pairs = zip(one.journal.facts(), other.journal.facts(), strict=False)
-    return next((pair for pair in pairs if pair[0] != pair[1]), "one goes on longer")
-
-
-def _law_durable(host: Host, length: int) -> None:
-    """7: nothing is begun before the record that asks for it is durable."""
-    dying = Host(host.story, host.journal.prefix(length), Ledger())
-    dying.dies = True
-    try:
-        dying.move()
-    except Crashed:
-        noted = {x.path for r in dying.journal.records() for x in r.commands if isinstance(x, (c.RunStep, c.RunUndo))}
-        begun = {*dying.ledger.begun, *dying.ledger.undos}
-        _hold("nothing is begun before it is durable", begun <= noted, begun - noted)
-
-
-def _law_fenced(host: Host, length: int) -> None:
-    """8: when another owner has gone on, the old one is stopped by its next append and does nothing more."""
-    journal = host.journal.prefix(length)
-    old, new = Host(host.story, journal), Host(host.story, journal)
-    new.feed(e.SagaTakenOver("new"), new.execution.at)
-    begun = {path: set(keys) for path, keys in old.ledger.begun.items()}
-    try:
-        old.move()
-    except Fenced:
-        _hold("an old owner is fenced", old.ledger.begun == begun)
-    else:
-        raise LawBroken("an old owner is fenced", length)
-    new.run()
-    _hold("a takeover changes nothing", new.journal.facts() == host.journal.facts(), (length, _first_difference(new, host)))
-
-
-def _law_diverged(host: Host, length: int) -> None:
-    """10: a body that does other things than the journal says is refused, and the operation is named."""
-    records = host.journal.prefix(length).records()
-    asked = [x for r in records for x in r.commands if isinstance(x, c.RunStep)]
-    for body, differs in ((altered, [x for x in asked if x.name == "reserve"]), (emptied, asked)):
-        if not differs:
-            continue
-        try:
-            replay(body, "saga", STEPS, records)
-        except ReplayDiverged as error:
-            named = any(f"operation {x.path}:" in str(error) for x in asked) or "record " in str(error)
-            _hold("the first difference is named", named, error)
-        else:
-            raise LawBroken("a changed body is refused", (body, length))
-
-
-def _law_abandoned(host: Host, length: int) -> None:
-    """10: the rollback of a saga that no code fits works from the journal alone."""
-    parked = Host(host.story, host.journal.prefix(length))
-    names = {x.name for x in parked.execution.steps.values()}
-    if parked.execution.state is not SagaState.RUNNING or "commit" in names or not parked.execution.can_cancel():
-        return
-    parked.feed(e.SagaParked(e.ErrorInfo("ReplayDiverged", "")), parked.execution.at)
-    journal, at, cancel = parked.journal, parked.execution.at, e.CancelRequested("no code for it")
-    rebuilt = abandon("saga", STEPS, journal.records())
-    journal.append(len(journal.rows), at, cancel, rebuilt.apply(cancel, at))
-    alone = Host(replace(host.story, cancel_at=None, operator="retry"), journal, body=None)
-    _hold("a saga ends", alone.run())
-    _hold("a rollback needs no body", alone.execution.state is SagaState.COMPENSATED, alone.execution.state)
-    left = {x.path for x in alone.execution.steps.values() if x.undoable}
-    _hold("every step that may have acted is undone", not left, left)
-
-
-def check(story: Story) -> Host:
-    """Runs a script, and holds it against every law.
+    Args:
+        story: The script.
+        keep: Called after every record.
 
     Raises:
         LawBroken: One does not hold.
     """
     host = Host(story)
-    live = [snapshot(host.execution)]
-    while host.move():
-        live.append(snapshot(host.execution))
-        _hold("a saga ends", len(live) < 500, "500 moves")
-    moments = timeline(host.journal.records())
-    for law in _RUN_LAWS:
-        law(host, moments)
-    _law_replay(host.journal)
-    for length in range(1, len(host.journal.rows) + 1):
-        _law_crash(host, length, live[length - 1])
-        if length < len(host.journal.rows):
-            _law_durable(host, length)
-            _law_diverged(host, length)
-            _law_abandoned(host, length)
-            _law_fenced(host, length)
+    with closing(host):
+        keep(host)
+        while host.move():
+            keep(host)
+            hold("a saga ends", len(host.journal.rows) < 500, "500 records")
+        moments = timeline(host.journal.records())
+        for law in _LAWS:
+            law(host, moments)
     return host

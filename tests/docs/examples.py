@@ -11,7 +11,7 @@ import ast
 import inspect
 import io
 import sys
-from collections.abc import Iterator
+from collections.abc import Generator
 from contextlib import contextmanager, redirect_stdout
 from pathlib import Path
 from types import ModuleType
@@ -60,7 +60,7 @@ class _Runner:
 
 
 @contextmanager
-def _module(name: str) -> Iterator[ModuleType]:
+def _module(name: str) -> Generator[ModuleType]:
     """Makes a module that dataclasses, pydantic and the journal can find by its name."""
     module = ModuleType(name)
     sys.modules[name] = module

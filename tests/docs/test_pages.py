@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import dataclasses
 import importlib.util
+import inspect
 import re
 import tomllib
 from itertools import pairwise
@@ -61,8 +63,6 @@ def test_every_public_name_is_in_the_reference(name: str) -> None:
 
 
 def test_every_option_is_in_the_reference() -> None:
-    import inspect
-
     text = _reference()
     for function in (sagas.step, sagas.saga, sagas.Coordinator.__init__, sagas.Retry.__init__):
         for name in list(inspect.signature(function).parameters)[1:]:
@@ -80,7 +80,11 @@ def test_every_method_of_the_coordinator_is_in_the_reference() -> None:
 )
 def test_every_field_of_a_view_is_in_the_reference(view: type) -> None:
     text = _reference()
-    assert [name for name in view.__dataclass_fields__ if name != "pulse" and f"`{name}`" not in text] == []
+    assert [name for name in _names(view) if f"`{name}`" not in text] == []
+
+
+def _names(view: type) -> list[str]:
+    return [field.name for field in dataclasses.fields(view) if field.name != "pulse"]
 
 
 def test_every_event_and_command_is_in_the_reference() -> None:
@@ -159,7 +163,8 @@ def test_extras_that_pages_name_exist() -> None:
 
 
 def test_the_eleven_laws_are_all_there() -> None:
-    numbers = [int(n) for n in re.findall(r"^## (\d+)\.", (DOCS / "explanation/semantics.md").read_text(), re.MULTILINE)]
+    text = (DOCS / "explanation" / "semantics.md").read_text(encoding="utf-8")
+    numbers = [int(number) for number in re.findall(r"^## (\d+)\.", text, re.MULTILINE)]
     assert numbers == list(range(1, 12))
 
 

@@ -1,7 +1,7 @@
-# The three lines below hide this file from checks of the whole repository; test_typing.py takes them off.
+# The lines below hide this file from checks of the whole repository; test_typing.py takes them off.
 # mypy: ignore-errors
 # type: ignore
-# ruff: noqa: F841, PGH003, PLC1901 - variables are there for their types; all of mypy and pyright is silenced
+# ruff: noqa: F841, PGH003 - variables are there for their types; all of mypy and pyright is silenced
 """Mistakes that type checkers have to find: exactly in the lines that are marked, and in no other."""
 
 from __future__ import annotations

@@ -70,9 +70,7 @@ def _pyright(directory: Path) -> set[tuple[str, int]]:
 
 
 @pytest.mark.parametrize("checker", [_mypy, _pyright], ids=["mypy", "pyright"])
-def test_errors_are_where_they_are_marked(
-    checker: Callable[[Path], set[tuple[str, int]]], tmp_path: Path
-) -> None:
+def test_errors_are_where_they_are_marked(checker: Callable[[Path], set[tuple[str, int]]], tmp_path: Path) -> None:
     assert checker(tmp_path) == {(name, line) for name in NAMES for line in _marked(name)}
 
 

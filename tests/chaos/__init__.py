@@ -1,0 +1,1 @@
+"""Crash tests: real processes, killed at random moments, and at every write."""

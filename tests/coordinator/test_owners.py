@@ -1,0 +1,246 @@
+"""Several coordinators on one journal: shutdown, takeover, fencing."""
+
+from __future__ import annotations
+
+import anyio
+import pytest
+
+from sagas import CoordinatorClosed, Rejected, SagaCompensated, current_step, receive, saga, sleep, step
+from tests.coordinator.places import Clock, Gate, Place, until
+
+
+class Work:
+    """A saga whose middle step waits at a gate, once."""
+
+    def __init__(self) -> None:
+        self.gate = Gate()
+        self.done: list[tuple[str, str]] = []
+        self.cancelled = 0
+
+        @step
+        async def work(what: str) -> str:
+            if what == "slow" and not self.gate.arrived:
+                try:
+                    await self.gate.wait()
+                except BaseException:
+                    self.cancelled += 1
+                    raise
+            self.done.append((what, current_step().idempotency_key))
+            return what
+
+        @saga(name="working")
+        async def body() -> list[str]:
+            return [await work("a"), await work("slow"), await work("b")]
+
+        self.saga = body
+
+    def counts(self) -> list[str]:
+        """What was done, in order."""
+        return [what for what, _ in self.done]
+
+
+async def test_leaving_lets_running_steps_end_and_starts_nothing_new(place: Place) -> None:
+    """The next coordinator goes on from there."""
+    work = Work()
+    async with place.coordinator(work.saga, shutdown_timeout=10) as coordinator:
+        await coordinator.start(work.saga(), id="s")
+        await work.gate.arrival()
+
+        async def open_when_closing() -> None:
+            async def closing() -> bool:
+                return coordinator._engine is not None and coordinator._engine.closing
+
+            await until(closing)
+            with pytest.raises(CoordinatorClosed):
+                await coordinator.start(work.saga(), id="t")
+            work.gate.open()
+
+        group = anyio.create_task_group()
+        await group.__aenter__()
+        group.start_soon(open_when_closing)
+    await group.__aexit__(None, None, None)
+    assert work.counts() == ["a", "slow"]
+    async with place.coordinator(work.saga) as coordinator:
+        assert await coordinator.run(work.saga(), id="s") == ["a", "slow", "b"]
+        assert [x.id for x in await coordinator.list()] == ["s"]
+    assert work.counts() == ["a", "slow", "b"]
+
+
+async def test_a_step_that_outlasts_the_shutdown_is_cancelled_and_repeated_under_its_key(place: Place) -> None:
+    """It is not taken for a failure."""
+    work = Work()
+    async with place.coordinator(work.saga, shutdown_timeout=0) as coordinator:
+        await coordinator.start(work.saga(), id="s")
+        await work.gate.arrival()
+    assert work.cancelled == 1
+    async with place.coordinator(work.saga) as coordinator:
+        assert await coordinator.run(work.saga(), id="s") == ["a", "slow", "b"]
+        assert [x.state for x in (await coordinator.get("s")).steps] == ["succeeded"] * 3
+    assert work.counts() == ["a", "slow", "b"]
+
+
+async def test_whoever_waits_hears_that_the_coordinator_was_closed(place: Place) -> None:
+    """Instead of waiting for ever."""
+    work = Work()
+    heard = 0
+
+    async with anyio.create_task_group() as group:
+        async with place.coordinator(work.saga, shutdown_timeout=0) as coordinator:
+            handle = await coordinator.start(work.saga(), id="s")
+
+            async def wait() -> None:
+                nonlocal heard
+                with pytest.raises(CoordinatorClosed, match="goes on when one runs again"):
+                    await handle.result()
+                heard += 1
+
+            group.start_soon(wait)
+            group.start_soon(wait)
+            await work.gate.arrival()
+    assert heard == 2
+
+
+async def test_every_open_saga_is_recovered_at_the_start(place: Place) -> None:
+    """Running, waiting for a timer, waiting for a signal; compensating."""
+    block = Gate()
+    undone: list[str] = []
+    allowed = False
+
+    @step
+    async def book(what: str) -> str:
+        return what
+
+    @book.compensator
+    async def unbook(what: str) -> None:
+        if not allowed:
+            await block.wait()
+        undone.append(what)
+
+    @saga
+    async def body(what: str) -> str:
+        await book(what)
+        if what == "timer":
+            await sleep(0.2)
+        elif what == "signal":
+            await receive("go")
+        else:
+            raise Rejected("no")
+        return what
+
+    kinds = ("timer", "signal", "compensating")
+    async with place.coordinator(body, shutdown_timeout=0) as coordinator:
+        for kind in kinds:
+            await coordinator.start(body(kind), id=kind)
+        await block.arrival()
+    allowed = True
+    async with place.coordinator(body) as coordinator:
+        await coordinator.signal("signal", "go")
+        assert await coordinator.run(body("timer"), id="timer") == "timer"
+        assert await coordinator.run(body("signal"), id="signal") == "signal"
+        with pytest.raises(SagaCompensated):
+            await coordinator.run(body("compensating"), id="compensating")
+    assert undone == ["compensating"]
+
+
+async def test_an_owner_whose_lease_ran_out_is_replaced_and_fenced_by_its_next_append(place: Place) -> None:
+    """Both make the attempt, under the same key; only one of them advances the saga."""
+    work = Work()
+    async with place.coordinator(work.saga) as paused:
+        handle = await paused.start(work.saga(), id="s")
+        await work.gate.arrival()
+        async with place.coordinator(work.saga, clock=Clock(ahead=31)) as successor:
+            with anyio.fail_after(10):
+                assert await successor.run(work.saga(), id="s") == ["a", "slow", "b"]
+            assert work.counts() == ["a", "slow", "b"]
+            work.gate.open()
+            with anyio.fail_after(10):
+                assert await handle.result() == ["a", "slow", "b"]
+
+            async def dropped() -> bool:
+                return paused._engine is not None and "s" not in paused._engine.sagas
+
+            await until(dropped)
+            view = await successor.get("s")
+    assert [line.what for line in view.timeline].count("saga taken over") == 1
+    assert [x.state for x in view.steps] == ["succeeded"] * 3
+    slow = [key for what, key in work.done if what == "slow"]
+    assert len(set(slow)) == 1
+    assert work.counts().count("b") == 1
+
+
+async def test_a_successor_leaves_the_sagas_of_a_living_owner_alone(place: Place) -> None:
+    """However long a step takes."""
+    work = Work()
+    async with place.coordinator(work.saga) as owner:
+        handle = await owner.start(work.saga(), id="s")
+        await work.gate.arrival()
+        async with place.coordinator(work.saga) as other:
+            waiting = await other.start(work.saga(), id="s")
+            work.gate.open()
+            assert await handle.result() == await waiting.result() == ["a", "slow", "b"]
+            assert "saga taken over" not in [line.what for line in (await other.get("s")).timeline]
+    assert work.counts() == ["a", "slow", "b"]
+
+
+async def test_a_lease_is_renewed_long_before_it_runs_out(place: Place) -> None:
+    """A short one holds all the same."""
+    work = Work()
+    async with place.coordinator(work.saga, lease=0.3) as owner:
+        handle = await owner.start(work.saga(), id="s")
+        await work.gate.arrival()
+        async with place.coordinator(work.saga, lease=0.3) as other:
+            store = place.store()
+            store.open(migrate=True)
+            assert owner._engine is not None
+            first = owner._engine.clock.now()
+
+            async def renewed() -> bool:
+                assert owner._engine is not None
+                return store.alive(owner._engine.owner, first + 0.6)
+
+            await until(renewed)
+            assert other._engine is not None
+            assert not other._engine.sagas
+            if not store.in_memory:
+                store.close()
+        work.gate.open()
+        assert await handle.result() == ["a", "slow", "b"]
+    assert work.counts() == ["a", "slow", "b"]
+
+
+async def test_orders_reach_a_saga_wherever_it_lives(place: Place) -> None:
+    """A cancel from another coordinator undoes it."""
+    work = Work()
+    async with place.coordinator(work.saga) as owner, place.coordinator(work.saga) as other:
+        handle = await owner.start(work.saga(), id="s")
+        await work.gate.arrival()
+        await other.cancel("s", reason="from elsewhere")
+
+        async def stopping() -> bool:
+            return (await owner.get("s")).timeline[-1].what == "cancel requested"
+
+        await until(stopping)
+        work.gate.open()
+        with pytest.raises(SagaCompensated, match="from elsewhere"):
+            await handle.result()
+    assert work.counts() == ["a", "slow"]
+
+
+async def test_two_coordinators_share_the_sagas_of_one_that_ended(place: Place) -> None:
+    """Each goes to one of them; nothing is done twice."""
+    works = [Work() for _ in range(1)]
+    work = works[0]
+    async with place.coordinator(work.saga, shutdown_timeout=0) as coordinator:
+        for number in range(20):
+            await coordinator.start(work.saga(), id=f"s{number}")
+        await work.gate.arrival()
+    async with place.coordinator(work.saga) as first, place.coordinator(work.saga) as second:
+        results: list[list[str]] = []
+
+        async def wait(number: int) -> None:
+            results.append(await (first if number % 2 else second).run(work.saga(), id=f"s{number}"))
+
+        async with anyio.create_task_group() as group:
+            for number in range(20):
+                group.start_soon(wait, number)
+    assert results == [["a", "slow", "b"]] * 20
