@@ -236,14 +236,7 @@ class Coordinator:
         self, engine: Engine, call: SagaCall[Any], wanted: str | None, *, wait: bool
     ) -> tuple[str, Runtime | None]:
         """Starts a saga, or finds it."""
-        if not isinstance(call, SagaCall):
-            raise TypeError(f"start and run take the call of a saga, such as place_order(order), not {call!r}")
-        saga = call.saga
-        if saga not in self._registry:
-            raise SagaNotRegistered(
-                f"{saga.where} version {saga.version} is not among this coordinator's sagas; pass it in "
-                "Coordinator(…, sagas=[…])"
-            )
+        saga = self._saga_of(call)
         saga_id = _new_id(engine.clock) if wanted is None else check_id(wanted)
         arguments = saga.arguments_schema.encode(call.arguments)
         fingerprint = hashlib.blake2b(saga.name.encode() + b"|" + arguments, digest_size=16).digest()
@@ -256,6 +249,31 @@ class Coordinator:
                 return saga_id, runtime
         elif (existing.birth is None or await existing.birth.durable()) and existing.fingerprint == fingerprint:
             return saga_id, existing
+        return saga_id, await self._existing(engine, saga_id, fingerprint)
+
+    def _saga_of(self, call: SagaCall[Any]) -> Saga[..., Any]:
+        """Gives the saga of a call.
+
+        Raises:
+            TypeError: It is no call of a saga.
+            SagaNotRegistered: The coordinator was not given this saga.
+        """
+        if not isinstance(call, SagaCall):
+            raise TypeError(f"start and run take the call of a saga, such as place_order(order), not {call!r}")
+        if call.saga not in self._registry:
+            raise SagaNotRegistered(
+                f"{call.saga.where} version {call.saga.version} is not among this coordinator's sagas; pass it in "
+                "Coordinator(…, sagas=[…])"
+            )
+        return call.saga
+
+    async def _existing(self, engine: Engine, saga_id: str, fingerprint: bytes) -> Runtime | None:
+        """Finds a saga that was started before; ``None`` if it is not in memory here.
+
+        Raises:
+            IdempotencyConflict: It was started with another input.
+            CoordinatorClosed: This coordinator is being left.
+        """
         if engine.closing:
             raise CoordinatorClosed(f"the coordinator was closed while saga {saga_id} began; start it again, same id")
         row = await engine.in_thread(engine.store.get, saga_id)
@@ -267,7 +285,7 @@ class Coordinator:
             )
         if row.ended_at is None:
             engine.want(saga_id)  # while our attempt to start it was in its place, it may have missed its timer
-        return saga_id, engine.sagas.get(saga_id)
+        return engine.sagas.get(saga_id)
 
     # --- asking for things --------------------------------------------------------------------------------------
 

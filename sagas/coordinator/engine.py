@@ -321,7 +321,8 @@ class Engine:
         runtime = Runtime(self, row.id, execution, fingerprint=row.fingerprint)
         runtime.trace, runtime.parent = history.start.trace, history.start.parent
         runtime.started_at = history.records[0].at
-        runtime.restored(len(history.records), history.digest, taken_over=row.owner != self.owner)
+        stale = row.owner != self.owner or row.status == "stuck"
+        runtime.restored(len(history.records), history.digest, taken_over=stale)
         for record in history.records:
             if isinstance(record.event, e.SagaTakenOver):
                 runtime.note("taken over", record.at, owner=record.event.owner)

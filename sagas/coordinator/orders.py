@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 
 __all__ = ["KINDS", "Orders", "check_order", "encode_order"]
 
+_TRIES = 10
 KINDS = ("signal", "cancel", "retry", "skip", "resume")
 
 
@@ -76,24 +77,18 @@ class Orders:
         engine = self._engine
         read = () if mail is None else (mail,)
         fields: dict[str, Any] = from_json(body)
-        for _ in range(10):  # each time the saga may have moved to another coordinator meanwhile
+        for _ in range(_TRIES):  # each time the saga may have moved to another coordinator meanwhile
             runtime = await engine.ensure(saga_id)
             if runtime is not None and not (kind == "resume" and "" in runtime.execution.halted):
                 write = self._apply(runtime, kind, body, fields, read)
             else:
                 row = check_order(await engine.in_thread(engine.store.get, saga_id), saga_id, kind)
-                if not await engine.may_drive(row):
-                    return await self._post(saga_id, kind, body, mail)
-                if engine.lacks_code(row.id):
-                    return await self._post(saga_id, kind, body, mail)
-                if row.status != "stuck":
+                elsewhere = engine.lacks_code(row.id) or not await engine.may_drive(row)
+                if not elsewhere and row.status != "stuck":
                     continue
-                if runtime is not None:
-                    engine.lost(runtime)
-                write_or_none = await self._wake_parked(row, kind, fields, read)
-                if write_or_none is None:
+                write = None if elsewhere else await self._wake_parked(row, runtime, kind, fields, read)
+                if write is None:
                     return await self._post(saga_id, kind, body, mail)
-                write = write_or_none
             if write is None:
                 if mail is not None:
                     await engine.in_thread(engine.store.discard, [mail])
@@ -112,9 +107,11 @@ class Orders:
         return False
 
     async def _wake_parked(
-        self, row: SagaRow, kind: str, fields: dict[str, Any], read: tuple[int, ...]
+        self, row: SagaRow, runtime: Runtime | None, kind: str, fields: dict[str, Any], read: tuple[int, ...]
     ) -> Write | None:
         """Orders about a saga that the code at hand cannot drive; signals wait until it can."""
+        if runtime is not None:
+            self._engine.lost(runtime)
         if kind in ("resume", "retry"):
             return await self._engine.unpark(row, e.SagaResumed(fields.get("by", "")), read)
         if kind == "cancel":

@@ -179,7 +179,7 @@ class Runtime:
         execution = self.execution
         active = not execution.state.ended and bool(execution.open)
         wake_at = min(execution.timers.values()) if execution.timers and not active else None
-        # After a takeover the row has to say who owns it now, whatever else is the same.
+        # After a takeover the row has to say who owns it now, and after a resume that it is not stuck any more.
         self.reported = execution.state.status
         self._saved = ("", False, None) if taken_over else (execution.state.status, active, wake_at)
 

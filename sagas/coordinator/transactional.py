@@ -10,6 +10,7 @@ from sagas.context import running_step
 from sagas.core import events as e
 from sagas.core.attempts import Act, Done
 from sagas.errors import StoreError, StoreUnavailable
+from sagas.stores.outage import is_outage
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -70,6 +71,8 @@ class TransactionalAttempt:
             self._payload = self._step.result_schema.encode(result)
             session.commit()
         except Exception as error:
+            if is_outage(error):
+                raise  # the step is tried again when the database works, as if it had not begun
             session.rollback()
             self.error = error
         finally:

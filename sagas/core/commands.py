@@ -29,7 +29,7 @@ class RunStep:
         name: Of the step.
         step: Its definition; ``None`` if the code at hand has none.
         arguments: As one JSON object.
-        scheduled_at: POSIX time at which the body asked for it.
+        scheduled_at: POSIX time at which the body asked for it, or an operator granted it a new budget.
         tried: Attempts that were used up before.
         doubt: Whether one of them may have acted.
         redelivered: Whether this command was given out before, by a process that may have died since.

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any, Literal, ParamSpec, Protocol, TypeVar, ov
 from sagas.core.definitions import Saga, Step, StepOptions
 from sagas.core.retry import NO_RETRY, Retry
 from sagas.core.signatures import caller_scope
+from sagas.errors import DeclarationError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine, Sequence
@@ -109,6 +110,8 @@ def step(
         DeclarationError: See its text.
     """
     scope = caller_scope(1)
+    if isinstance(rejects, type):
+        raise DeclarationError(f"rejects={rejects.__name__} is one type; write a tuple: rejects=({rejects.__name__},)")
     options = StepOptions(
         retry=retry, timeout=timeout, total_timeout=total_timeout, heartbeat=heartbeat, rejects=tuple(rejects),
         pivot=pivot, atomic=atomic, transactional=transactional, limit=limit,

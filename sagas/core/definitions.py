@@ -54,6 +54,7 @@ class StepOptions:
         """
         for name in ("timeout", "total_timeout", "heartbeat"):
             _check_seconds(getattr(self, name), f"{where}: {name}")
+        _check_retry(self.retry, where)
         for kind in self.rejects:
             if not (isinstance(kind, type) and issubclass(kind, Exception)):
                 raise DeclarationError(f"{where}: rejects={kind!r} is not an exception type")
@@ -64,6 +65,16 @@ class StepOptions:
                 f"{where}: a transactional step runs inside the journal's own transaction, where it cannot be "
                 "interrupted; it takes neither timeout= nor heartbeat="
             )
+
+
+def _check_retry(value: object, where: str) -> None:
+    """Refuses what is no retry policy.
+
+    Raises:
+        DeclarationError: The value is something else.
+    """
+    if not isinstance(value, Retry):
+        raise DeclarationError(f"{where}: retry={value!r} is not a Retry, such as Retry(attempts=5)")
 
 
 def _check_seconds(value: object, what: str) -> None:
@@ -130,6 +141,7 @@ class Compensator(_Attached):
         self, step: Step[..., Any], function: Callable[..., object], *, retry: Retry, timeout: float | None
     ) -> None:
         super().__init__(step, function, "compensator", frozenset({"result"}))
+        _check_retry(retry, self.parameters.where)
         _check_seconds(timeout, f"{self.parameters.where}: timeout")
         self.retry = retry
         self.timeout = timeout
@@ -238,8 +250,10 @@ class Step(_Declared[P, R]):
         options: StepOptions,
         scope: Mapping[str, object] | None,
     ) -> None:
-        if not inspect.isroutine(function) or inspect.isasyncgenfunction(function):
-            raise DeclarationError(f"@step decorates a function (def or async def), not {function!r}")
+        yields = inspect.isasyncgenfunction(function) or inspect.isgeneratorfunction(function)
+        if yields or not inspect.isroutine(function):
+            what = "one that yields" if yields else repr(function)
+            raise DeclarationError(f"@step decorates a function (def or async def) that returns, not {what}")
         super().__init__(function, "step", name=name, scope=scope, skip=1 if options.transactional else 0)
         self.options = options
         self.is_async = inspect.iscoroutinefunction(function)

@@ -282,6 +282,8 @@ class Execution(Driver):
             self._wake(wait.fiber, error=revive(event.error, (), step="record", path=event.path, doubt=False))
             return
         entry = self._entry(event.path, type(event).__name__)
+        if event.path not in self.open:
+            raise IllegalTransition(entry.state.value, type(event).__name__, f"step {event.path}")
         doubt = isinstance(event, e.StepInDoubt)
         if self._needs_operator(entry, event.error, doubt=doubt):
             entry.move(StepTrigger.PARK)
@@ -329,6 +331,7 @@ class Execution(Driver):
         entry = self._entry(event.path, "StepRetried")
         entry.move(StepTrigger.RETRY)
         entry.tried = 0
+        entry.scheduled_at = self.at
         self._release(event.path)
         self._run_step(entry)
 

@@ -33,7 +33,7 @@ def _text(error: BaseException) -> str:
     """Gives an exception's text, however its author wrote ``__str__``."""
     try:
         return _writable(str(error)[:_TEXT_LIMIT])
-    except Exception as broken:  # noqa: BLE001 - the author's __str__ may raise anything
+    except Exception as broken:
         return f"<its __str__ raised {type(broken).__name__}>"
 
 
@@ -66,7 +66,7 @@ def _fields(args: tuple[object, ...], attributes: dict[str, object]) -> bytes:
     try:
         fields = {"args": args, "attributes": attributes}
         return to_json(fields, bytes_mode="base64", inf_nan_mode="strings", fallback=repr)
-    except Exception:  # noqa: BLE001 - values may refer to themselves, or raise anything when looked at
+    except Exception:
         named = {_writable(name): _shown(value) for name, value in attributes.items()}
         return orjson.dumps({"args": [_shown(value) for value in args], "attributes": named})
 
@@ -75,7 +75,7 @@ def _shown(value: object) -> str:
     """Shows a value as text, whatever it is."""
     try:
         return _writable(value if isinstance(value, str) else repr(value))
-    except Exception as broken:  # noqa: BLE001 - the author's __repr__ may raise anything
+    except Exception as broken:
         return f"<its __repr__ raised {type(broken).__name__}>"
 
 

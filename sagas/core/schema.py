@@ -68,7 +68,7 @@ class ValueSchema(Generic[T]):
     def __init__(self, annotation: object, where: str) -> None:
         # Within a one-element tuple, because pydantic lets no configuration be given for a bare dataclass or
         # TypedDict, but hands the tuple's down to it.
-        wrapped = tuple[_validated(annotation)]  # type: ignore[misc]  # a type only known when the program runs
+        wrapped: Any = types.GenericAlias(tuple, (_validated(annotation),))
         try:
             adapter = TypeAdapter(wrapped, config=_CONFIG)
         except PydanticUserError as error:

@@ -17,6 +17,7 @@ from sqlmodel import Session
 
 from sagas.errors import StoreUnavailable
 from sagas.stores import schema
+from sagas.stores.outage import root_of
 from sagas.stores.port import Batch, Committed, JournalRow, Lease, Mail, NewSaga, SagaRow
 from sagas.stores.tables import metadata
 
@@ -129,9 +130,9 @@ class SqlStore(ABC):
         except IntegrityError:
             raise
         except SQLAlchemyError as error:
-            raise StoreUnavailable(self._explain(error)) from error
+            raise StoreUnavailable(self._explain(root_of(error))) from error
 
-    def _explain(self, error: SQLAlchemyError) -> str:
+    def _explain(self, error: BaseException) -> str:
         """Says what a driver's error means for this database."""
         reason = str(getattr(error, "orig", error)).strip().replace("\n", " ")
         return f"the journal's database {self.url} cannot be used now: {reason}"
@@ -203,6 +204,11 @@ class SqlStore(ABC):
                 elif mine is not None or seq > last.get(saga_id, seq):
                     # The second: it was written before, but somebody else has gone on since.
                     (taken if saga_id in new_ids else fenced).add(saga_id)
+        for start in range(0, len(ids), _READ_MANY):
+            some = [saga_id for saga_id in ids[start : start + _READ_MANY] if saga_id in new_ids]
+            for (saga_id,) in connection.execute(select(_saga.c.id).where(_saga.c.id.in_(some))):
+                if (saga_id, 0) not in present:
+                    taken.add(saga_id)  # also by a saga whose journal was deleted
         return taken, fenced, present
 
     def _write_batch(self, connection: Connection, batch: Batch) -> None:

@@ -1,6 +1,6 @@
 """The process that is killed: starts orders, goes on with those of the processes before it, reports each end.
 
-    python -m tests.chaos.child DIRECTORY SEED ORDERS
+``python -m tests.chaos.child DIRECTORY SEED ORDERS``
 """
 
 from __future__ import annotations

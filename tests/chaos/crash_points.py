@@ -1,6 +1,6 @@
 """Ends a process right before or right after each of its commits in turn, recovers in another one, and audits.
 
-    python -m tests.chaos.crash_points DIRECTORY SEED
+``python -m tests.chaos.crash_points DIRECTORY SEED``
 
 Each process is forked from this one, which starts no threads of its own, so that a life takes milliseconds.
 """
@@ -34,7 +34,7 @@ _MOST = 200
 @step(transactional=True)
 def enter(session: Session, number: int) -> int:
     """Writes into the journal's own database; every third entry is refused after it was written."""
-    session.execute(text("INSERT INTO ledger VALUES (:number)"), {"number": number})
+    session.connection().execute(text("INSERT INTO ledger VALUES (:number)"), {"number": number})
     if number % 3 == 2:
         raise business.Refused(number)
     return number

@@ -15,7 +15,7 @@ import pytest
 def test_a_process_that_ends_at_any_write_is_recovered_to_the_right_end(tmp_path: Path, rng: random.Random) -> None:
     """Before it, when nothing of it happened; and after it, when nobody heard that it did."""
     seed = rng.randrange(2**32)
-    print(f"repeat it with: python -m tests.chaos.crash_points DIRECTORY {seed}")
+    print(f"repeat it with: python -m tests.chaos.crash_points DIRECTORY {seed}")  # noqa: T201 - shown when it fails
     process = subprocess.run(
         [sys.executable, "-m", "tests.chaos.crash_points", str(tmp_path), str(seed)],
         capture_output=True, text=True, timeout=120, check=False,

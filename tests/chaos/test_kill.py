@@ -17,7 +17,7 @@ def test_processes_killed_at_random_moments_lose_nothing_and_do_nothing_twice(
 ) -> None:
     """Every order ends completed or compensated, and the business agrees with the journal to the last effect."""
     seed = rng.randrange(2**32)
-    print(f"repeat it with: python -m tests.chaos --kills {_KILLS} --seed {seed}")
+    print(f"repeat it with: python -m tests.chaos --kills {_KILLS} --seed {seed}")  # noqa: T201 - shown when it fails
     story = run(tmp_path, kills=_KILLS, seed=seed)
     assert story.kills >= 1, "no process lived long enough to be killed"
     assert story.totals["completed"] > 0

@@ -51,17 +51,21 @@ class Place:
 
 
 class Clock(SystemClock):
-    """The machine's time, but ``ahead`` by some seconds, and without chance."""
+    """The machine's time, but ``ahead`` by some seconds, without chance, and with pauses by ``pace`` as long."""
 
-    def __init__(self, ahead: float = 0.0) -> None:
+    def __init__(self, ahead: float = 0.0, *, pace: float = 1.0) -> None:
         super().__init__()
         self.ahead = ahead
+        self.pace = pace
 
     def now(self) -> float:
         return super().now() + self.ahead
 
     def chance(self) -> float:
         return 0.0
+
+    async def sleep(self, seconds: float) -> None:
+        await super().sleep(seconds * self.pace)
 
 
 class Gate:
@@ -97,5 +101,5 @@ async def until(check: Callable[[], Awaitable[object]]) -> None:
         TimeoutError: It does not come to hold.
     """
     with anyio.fail_after(_PATIENCE):
-        while not await check():
+        while not await check():  # noqa: ASYNC110 - what is asked for gives no sign when it comes to hold
             await anyio.sleep(0.002)

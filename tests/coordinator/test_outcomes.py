@@ -20,7 +20,7 @@ from sagas import (
     saga,
     step,
 )
-from tests.coordinator.places import Gate, Place
+from tests.coordinator.places import Clock, Gate, Place
 
 
 class CardDeclined(Exception):
@@ -131,7 +131,9 @@ async def test_a_rejection_that_nobody_catches_compensates_and_names_the_cause(p
 
     async with place.coordinator(order) as coordinator:
         for _ in range(2):
-            with pytest.raises(SagaCompensated, match="saga s was compensated: .*OutOfStock: 0 of book left") as caught:
+            with pytest.raises(
+                SagaCompensated, match=r"saga s was compensated: .*OutOfStock: 0 of book left"
+            ) as caught:
                 await coordinator.run(order(), id="s")
             assert caught.value.saga_id == "s"
             assert caught.value.cause_type.endswith("OutOfStock")
@@ -156,12 +158,10 @@ async def test_any_other_exception_leaves_doubt_and_is_undone_without_a_result(p
         try:
             await charge(7)
         except StepInDoubt as error:
-            assert error.step == "charge"
-            assert error.error_message == "reply lost"
-            raise
+            raise ValueError(f"{error.step}: {error.error_message}") from error
 
     async with place.coordinator(pay) as coordinator:
-        with pytest.raises(SagaCompensated, match="reply lost"):
+        with pytest.raises(SagaCompensated, match="ValueError: charge: reply lost"):
             await coordinator.run(pay(), id="s")
     assert undone == [(7, None, True)]
 
@@ -264,7 +264,7 @@ async def test_a_probe_that_cannot_answer_leaves_doubt(place: Place) -> None:
     async def pay() -> int:
         return await charge()
 
-    async with place.coordinator(pay) as coordinator:
+    async with place.coordinator(pay, clock=Clock(pace=0.01)) as coordinator:
         with pytest.raises(SagaCompensated, match="StepInDoubt"):
             await coordinator.run(pay())
     assert asked == 5
@@ -330,7 +330,9 @@ async def test_a_result_that_cannot_be_written_fails_that_step_and_undoes_it(pla
     assert undone == [None]
 
 
-@pytest.mark.parametrize("text", ["\udcff in a file's name", "two\nlines\0", "x" * 100_000], ids=["surrogate", "control", "long"])
+@pytest.mark.parametrize(
+    "text", ["\udcff in a file's name", "two\nlines\0", "x" * 100_000], ids=["surrogate", "control", "long"]
+)
 async def test_an_error_may_say_anything(place: Place, text: str) -> None:
     """Its text is no reason for the coordinator to stumble: in a step, a compensator, and a rejection."""
 

@@ -1,5 +1,7 @@
 """Several coordinators on one journal: shutdown, takeover, fencing."""
 
+# ruff: noqa: SLF001 - looks behind the scenes, where users do not
+
 from __future__ import annotations
 
 import anyio
@@ -42,23 +44,21 @@ class Work:
 async def test_leaving_lets_running_steps_end_and_starts_nothing_new(place: Place) -> None:
     """The next coordinator goes on from there."""
     work = Work()
-    async with place.coordinator(work.saga, shutdown_timeout=10) as coordinator:
+    coordinator = place.coordinator(work.saga, shutdown_timeout=10)
+
+    async def open_when_closing() -> None:
+        async def closing() -> bool:
+            return coordinator._engine is not None and coordinator._engine.closing
+
+        await until(closing)
+        with pytest.raises(CoordinatorClosed, match="shutting down"):
+            await coordinator.start(work.saga(), id="t")
+        work.gate.open()
+
+    async with anyio.create_task_group() as group, coordinator:
         await coordinator.start(work.saga(), id="s")
         await work.gate.arrival()
-
-        async def open_when_closing() -> None:
-            async def closing() -> bool:
-                return coordinator._engine is not None and coordinator._engine.closing
-
-            await until(closing)
-            with pytest.raises(CoordinatorClosed):
-                await coordinator.start(work.saga(), id="t")
-            work.gate.open()
-
-        group = anyio.create_task_group()
-        await group.__aenter__()
         group.start_soon(open_when_closing)
-    await group.__aexit__(None, None, None)
     assert work.counts() == ["a", "slow"]
     async with place.coordinator(work.saga) as coordinator:
         assert await coordinator.run(work.saga(), id="s") == ["a", "slow", "b"]
@@ -84,19 +84,18 @@ async def test_whoever_waits_hears_that_the_coordinator_was_closed(place: Place)
     work = Work()
     heard = 0
 
-    async with anyio.create_task_group() as group:
-        async with place.coordinator(work.saga, shutdown_timeout=0) as coordinator:
-            handle = await coordinator.start(work.saga(), id="s")
+    async with anyio.create_task_group() as group, place.coordinator(work.saga, shutdown_timeout=0) as coordinator:
+        handle = await coordinator.start(work.saga(), id="s")
 
-            async def wait() -> None:
-                nonlocal heard
-                with pytest.raises(CoordinatorClosed, match="goes on when one runs again"):
-                    await handle.result()
-                heard += 1
+        async def wait() -> None:
+            nonlocal heard
+            with pytest.raises(CoordinatorClosed, match="goes on when one runs again"):
+                await handle.result()
+            heard += 1
 
-            group.start_soon(wait)
-            group.start_soon(wait)
-            await work.gate.arrival()
+        group.start_soon(wait)
+        group.start_soon(wait)
+        await work.gate.arrival()
     assert heard == 2
 
 

@@ -47,7 +47,7 @@ async def test_a_used_up_budget_ends_in_doubt(place: Place) -> None:
         await flaky()
 
     async with place.coordinator(body) as coordinator:
-        with pytest.raises(SagaCompensated, match="StepInDoubt.*try 4"):
+        with pytest.raises(SagaCompensated, match=r"StepInDoubt.*try 4"):
             await coordinator.run(body())
     assert tries == 4
 
@@ -204,7 +204,7 @@ async def test_a_long_pause_is_persisted_and_ends_in_the_next_process(place: Pla
             await coordinator.start(body(), id="s")
 
             async def waits(tries: int = tries) -> bool:
-                found = await coordinator.get("s")  # noqa: B023 - called in this round
+                found = await coordinator.get("s")
                 return found.waiting and len(found.steps[0].attempts) == tries
 
             await until(waits)

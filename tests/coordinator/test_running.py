@@ -297,6 +297,7 @@ async def test_listing_refuses_what_would_silently_find_nothing(place: Place) ->
 
 async def test_listing_filters_and_pages(place: Place) -> None:
     """Newest first."""
+
     @step
     async def refuse() -> None:
         raise ValueError("no")
@@ -320,11 +321,16 @@ async def test_listing_filters_and_pages(place: Place) -> None:
 
 async def test_leaving_by_an_exception_stops_it_all_the_same(place: Place) -> None:
     """The exception comes out as it was raised."""
-    with pytest.raises(ZeroDivisionError):
+
+    async def leave() -> None:
         async with place.coordinator(total) as coordinator:
             await coordinator.start(total([1]), id="s")
             raise ZeroDivisionError
+
+    with pytest.raises(ZeroDivisionError):
+        await leave()
     async with place.coordinator(total) as coordinator:
+
         async def ended() -> bool:
             return (await coordinator.get("s")).status == "completed"
 

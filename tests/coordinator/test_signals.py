@@ -1,5 +1,7 @@
 """Signals: early, late, twice, wrong, too late; and those for sagas that are not in memory."""
 
+# ruff: noqa: SLF001 - looks behind the scenes, where users do not
+
 from __future__ import annotations
 
 import anyio

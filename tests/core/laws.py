@@ -44,7 +44,7 @@ def hold(law: str, holds: object, what: object = "") -> None:
 
 @dataclass(frozen=True)
 class Moment:
-    """Something about a step that the journal says, in order. ``what``: asked, acted, rejected, doubt, …"""
+    """Something that the journal says about a step: that it was asked for, that it acted, and so on."""
 
     seq: int
     what: str
@@ -200,13 +200,23 @@ def _law_siblings(host: Host, moments: list[Moment]) -> None:
             continue
         # A pivot that cannot be taken back is asked for again, because its outcome is needed.
         tags = {x[1] for x in steps_in(group) if x[2] != "commit"}
+        # The failure of a gather within reaches this one only when everything in flight there has ended.
+        direct = {x[1] for x in _in_sequence(group[1:])}
         failed = False
         for moment in moments:
             if moment.tag in tags and moment.what == "asked":
                 hold("no new step in the siblings of a failure", not failed, moment)
             # A backed-off step also reads as doubt, and has not failed.
-            if moment.tag in tags and moment.what in ("rejected", "doubt"):
+            if moment.tag in direct and moment.what in ("rejected", "doubt"):
                 failed = failed or _ends_for_good(host, moment)
+
+
+def _in_sequence(plans: list[Plan]) -> Iterator[Plan]:
+    for plan in plans:
+        if plan[0] == "do":
+            yield plan
+        elif plan[0] == "seq":
+            yield from _in_sequence(plan[1:])
 
 
 def _ends_for_good(host: Host, moment: Moment) -> bool:
@@ -231,7 +241,7 @@ def _law_scope(host: Host, moments: list[Moment]) -> None:
 
 
 def _law_all_or_nothing(host: Host, moments: list[Moment]) -> None:
-    """A child saga in a saga that completed has run to its end, or is undone, also where a sibling's failure ended it."""
+    """A scope or child saga in a completed saga ran to its end or is undone, also if a sibling's failure ended it."""
     if host.execution.state is not SagaState.COMPLETED:
         return
     alive: set[int] = set()

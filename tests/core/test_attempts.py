@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sagas import NotApplied, PayloadError, Rejected, Retry, step
+from sagas import NotApplied, PayloadError, Rejected, Retry, Step, step
 from sagas.core import attempts as a
 from sagas.core import events as e
 from sagas.core.commands import RunStep, RunUndo
@@ -20,16 +20,15 @@ _THREE = Retry(attempts=3, initial=1, factor=2, jitter=0)
 def command(*, probe: bool = False, options: dict[str, Any] | None = None, **fields: Any) -> RunStep:
     """Asks for a step with some options."""
 
-    @step(**(options or {}))
-    def act() -> int:
+    def function() -> int:
         return 1
 
+    def find() -> int | NotApplied:
+        return NotApplied()
+
+    act: Step[[], int] = step(**(options or {}))(function)
     if probe:
-
-        @act.probe
-        def find() -> int | NotApplied:
-            return NotApplied()
-
+        act.probe(find)
     return RunStep("1", "act", act, b"{}", 1000.0, **fields)
 
 
@@ -43,7 +42,9 @@ def transactional() -> RunStep:
     return RunStep("1", "write", write, b"{}", 1000.0)
 
 
-def fail(attempts: a.StepAttempts, error: Exception | None = None, *, now: float = 1000.0, stop: bool = False) -> a.Next:
+def fail(
+    attempts: a.StepAttempts, error: Exception | None = None, *, now: float = 1000.0, stop: bool = False
+) -> a.Next:
     """Lets an attempt fail."""
     return attempts.failed(error or OSError("broke"), now, now, 0.0, stop=stop)
 
@@ -61,7 +62,7 @@ def test_it_begins_with_an_attempt() -> None:
 
 
 @pytest.mark.parametrize("fields", [{"doubt": True}, {"redelivered": True}])
-def test_a_step_that_may_have_acted_is_asked_about_first(fields: dict[str, bool]) -> None:
+def test_a_step_that_may_have_acted_is_asked_about_first(fields: dict[str, Any]) -> None:
     """After a crash, for one; without a probe it is attempted again under the same key."""
     assert a.StepAttempts(command(probe=True, **fields)).first() == a.Ask()
     assert a.StepAttempts(command(**fields)).first() == a.Act()
@@ -212,7 +213,8 @@ def test_the_outcome_is_true_of_the_world(
 ) -> None:
     """Rejected only if no attempt acted; succeeded only if one did; else in doubt. Also across a crash."""
     acted = crashed and script[0] != "fail"
-    attempts = a.StepAttempts(command(probe=probe, redelivered=crashed, options={"retry": Retry(attempts=4, initial=0)}))
+    options = {"retry": Retry(attempts=4, initial=0)}
+    attempts = a.StepAttempts(command(probe=probe, redelivered=crashed, options=options))
     following, number, asked = attempts.first(), 0, 0
     while not isinstance(following, a.Done):
         if isinstance(following, a.Pause):

@@ -1,5 +1,6 @@
 """The laws bite: each of these deliberate mistakes in the core (or in the host) breaks one."""
 
+# ruff: noqa: SLF001 - a mutant changes what nobody else may touch
 from __future__ import annotations
 
 from collections.abc import Callable
@@ -8,11 +9,12 @@ from typing import Any
 import pytest
 from hypothesis import HealthCheck, Phase, given, seed, settings
 
-from sagas.core import driver, execution, recording, replay, rollback
+from sagas.core import attempts, driver, execution, recording, replay, rollback
 from sagas.core import events as e
 from sagas.core import operations as o
 from sagas.core.fibers import Fiber, Group
 from tests.core import host as hosts
+from tests.core import test_attempts
 from tests.core.corpus import ONCE_BROKEN
 from tests.core.crashes import check
 from tests.core.host import Story, stories
@@ -129,7 +131,7 @@ def hunt(holds: Callable[[Story], object], examples: int) -> str | None:
         max_examples=examples,
         database=None,
         phases=[Phase.generate],
-        suppress_health_check=list(HealthCheck),
+        suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large],
         print_blob=False,
         report_multiple_bugs=False,
     )
@@ -149,7 +151,7 @@ def test_a_mutant_is_caught(mutant: Callable[[Patch], None], monkeypatch: Patch)
     """By a law, in a bounded search."""
     mutant(monkeypatch)
     law = hunt(MUTANTS[mutant], 2000)
-    print(f"{mutant.__name__}: {law}")
+    print(f"{mutant.__name__}: {law}")  # noqa: T201 - shown by `pytest -rP`
     assert law is not None
 
 
@@ -158,6 +160,13 @@ def test_a_rare_mutant_is_caught_by_what_once_broke_a_law(monkeypatch: Patch) ->
     stopped_scope_not_undone(monkeypatch)
     with pytest.raises(LawBroken, match="a scope is done or undone"):
         run(ONCE_BROKEN["a child saga half done beside a failure"])
+
+
+def test_an_attempt_s_doubt_taken_for_a_rejection_is_caught(monkeypatch: Patch) -> None:
+    """Where outcomes are decided, before the core hears of them."""
+    monkeypatch.setattr(attempts.StepAttempts, "_in_doubt", attempts.StepAttempts._rejected)
+    with pytest.raises(AssertionError):
+        test_attempts.test_the_outcome_is_true_of_the_world()
 
 
 @pytest.mark.parametrize(("holds", "examples"), [(run, 200), (check, 30)])

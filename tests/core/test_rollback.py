@@ -101,7 +101,14 @@ def test_nothing_to_undo_is_an_order_too() -> None:
 
 @pytest.mark.parametrize(
     ("path", "place", "within"),
-    [("1", "", True), ("2.1", "2", True), ("2:1.4", "2:1", True), ("2", "2", True), ("21", "2", False), ("2", "2.1", False)],
+    [
+        ("1", "", True),
+        ("2.1", "2", True),
+        ("2:1.4", "2:1", True),
+        ("2", "2", True),
+        ("21", "2", False),
+        ("2", "2.1", False),
+    ],
 )
 def test_a_place_holds_itself_and_what_is_below_it(path: str, place: str, within: bool) -> None:
     """By components, not by characters."""

@@ -98,7 +98,8 @@ def test_the_table_holds_what_the_core_uses_and_nothing_else() -> None:
 def _impossible(execution: Execution) -> list[e.Event]:
     """Lists events that a saga does not allow now."""
     error = e.ErrorInfo("x", "y")
-    events: list[e.Event] = [e.StepSucceeded("99", b"1"), e.UndoSucceeded("99"), e.Recorded("99", b"1"), e.TimerFired("99")]
+    events: list[e.Event] = [e.StepSucceeded("99", b"1"), e.UndoSucceeded("99"), e.Recorded("99", b"1")]
+    events += [e.TimerFired("99"), e.StepSkipped("99", "x")]
     for path, entry in execution.steps.items():
         if entry.state is not StepState.SCHEDULED:
             events += [e.StepSucceeded(path, b"1"), e.StepRejected(path, error), e.StepInDoubt(path, error)]

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import sys
 
-from sqlmodel import Session
 from sqlalchemy import text
+from sqlmodel import Session
 
 from sagas.stores.port import Batch, Lease
 from sagas.stores.sqlite import SqliteStore
@@ -17,18 +17,18 @@ def main(url: str, name: str, times: int) -> None:
     store = SqliteStore(url)
     store.open(migrate=True)
     store.renew(Lease(name, name, 1e12))
-    print("ready", flush=True)
+    print("ready", flush=True)  # noqa: T201 - tells the parent
     sys.stdin.readline()
     for number in range(times):
 
         def add(session: Session) -> None:
-            value = session.execute(text("SELECT value FROM counter")).scalar_one()
-            session.execute(text("UPDATE counter SET value = :value"), {"value": value + 1})
+            value = session.connection().execute(text("SELECT value FROM counter")).scalar_one()
+            session.connection().execute(text("UPDATE counter SET value = :value"), {"value": value + 1})
             session.commit()
 
         store.transact([add], Batch)
         store.commit(start(f"{name}-{number}", owner=name))
-    print("done", flush=True)
+    print("done", flush=True)  # noqa: T201 - tells the parent
     sys.stdin.readline()  # holds its lease until it is told to end, or is killed
     store.release(name)
     store.close()

@@ -1,5 +1,7 @@
 """Migrations: what they make is what the models say, from wherever they start."""
 
+# ruff: noqa: SLF001 - looks behind the scenes, where users do not
+
 from __future__ import annotations
 
 import sqlite3

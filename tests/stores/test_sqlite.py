@@ -1,5 +1,7 @@
 """What is special about the SQLite store: its settings, and the errors that a file can give."""
 
+# ruff: noqa: SLF001 - looks behind the scenes, where users do not
+
 from __future__ import annotations
 
 import os
@@ -22,7 +24,7 @@ def _pragma(store: SqliteStore, name: str) -> object:
     found: list[object] = []
 
     def ask(session: Session) -> None:
-        found.append(session.execute(text(f"PRAGMA {name}")).scalar())
+        found.append(session.connection().execute(text(f"PRAGMA {name}")).scalar())
 
     store.transact([ask], Batch)
     return found[0]

@@ -1,5 +1,7 @@
 """Several processes on one SQLite file."""
 
+# ruff: noqa: SLF001 - looks behind the scenes, where users do not
+
 from __future__ import annotations
 
 import sqlite3

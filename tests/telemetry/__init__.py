@@ -1,0 +1,1 @@
+"""Traces, received over real OTLP."""

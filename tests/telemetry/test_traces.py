@@ -1,0 +1,271 @@
+"""One trace a saga, which is a tree: received over real OTLP, by gRPC and by HTTP."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import anyio.to_thread
+import pytest
+from opentelemetry import trace
+from opentelemetry.exporter.otlp.proto.grpc.trace_exporter import OTLPSpanExporter as GrpcExporter
+from opentelemetry.exporter.otlp.proto.http.trace_exporter import OTLPSpanExporter as HttpExporter
+from opentelemetry.sdk.trace import TracerProvider
+from opentelemetry.sdk.trace.export import BatchSpanProcessor, SpanExporter
+from opentelemetry.sdk.trace.sampling import ALWAYS_OFF, ParentBased, TraceIdRatioBased
+
+from sagas import Coordinator, Rejected, Retry, SagaCompensated, gather, saga, step
+from tests.support.otlp import OtlpReceiver, ReceivedSpan, SpanNode, tree
+
+
+@pytest.fixture(scope="module")
+def receiver() -> Iterator[OtlpReceiver]:
+    """One for all tests; each looks at its own trace."""
+    with OtlpReceiver() as receiver:
+        yield receiver
+
+
+@pytest.fixture(params=["grpc", "http"])
+def provider(request: pytest.FixtureRequest, receiver: OtlpReceiver) -> Iterator[TracerProvider]:
+    """Exports to the receiver."""
+    provider = _provider(receiver, request.param)
+    yield provider
+    provider.shutdown()
+
+
+def _provider(receiver: OtlpReceiver, protocol: str = "grpc", **options: object) -> TracerProvider:
+    exporter: SpanExporter = (
+        GrpcExporter(endpoint=receiver.grpc_endpoint, insecure=True)
+        if protocol == "grpc"
+        else HttpExporter(endpoint=receiver.http_endpoint)
+    )
+    provider = TracerProvider(**options)  # type: ignore[arg-type]  # a sampler
+    provider.add_span_processor(BatchSpanProcessor(exporter))
+    return provider
+
+
+async def _spans(provider: TracerProvider, receiver: OtlpReceiver, trace_id: str) -> list[ReceivedSpan]:
+    """What has come of one trace, when everything was sent."""
+    assert await anyio.to_thread.run_sync(provider.force_flush)
+    return [span for span in receiver.spans() if span.trace_id == trace_id]
+
+
+async def _tree(provider: TracerProvider, receiver: OtlpReceiver, traceparent: str) -> SpanNode:
+    return tree(await _spans(provider, receiver, traceparent.split("-")[1]))
+
+
+@step
+async def reserve(sku: str) -> str:
+    """Acts."""
+    return sku
+
+
+@reserve.compensator
+async def release(sku: str) -> None:
+    """Takes it back."""
+
+
+@step
+async def charge(amount: int) -> int:
+    """Acts, or refuses."""
+    if amount < 0:
+        raise Rejected("negative")
+    return amount
+
+
+@saga(version="3")
+async def order(sku: str, amount: int) -> str:
+    """Two steps side by side, and one more."""
+    await gather(reserve(sku), reserve(sku + "2"))
+    await charge(amount)
+    return "done"
+
+
+async def test_a_saga_that_completes_is_a_root_with_a_child_an_attempt(
+    provider: TracerProvider, receiver: OtlpReceiver
+) -> None:
+    """With the attributes to find them by, and no payloads."""
+    async with Coordinator("memory:", sagas=[order], tracer_provider=provider) as coordinator:
+        await coordinator.run(order("secret-sku", 7), id="s")
+        root = await _tree(provider, receiver, (await coordinator.get("s")).trace)
+    assert (root.span.name, root.span.status, root.span.scope) == ("saga order", "UNSET", "sagas")
+    assert root.span.attributes == {
+        "saga.id": "s", "saga.name": "order", "saga.version": "3", "saga.outcome": "completed",
+    }  # fmt: skip
+    assert [child.span.name for child in root.children] == ["step reserve", "step reserve", "step charge"]
+    for child in root.children:
+        assert child.span.attributes["saga.id"] == "s"
+        assert child.span.attributes["saga.attempt"] == 1
+        assert "saga.compensation" not in child.span.attributes
+        assert root.span.start_ns <= child.span.start_ns <= child.span.end_ns
+        assert child.span.start_ns <= root.span.end_ns
+    assert len({child.span.attributes["saga.path"] for child in root.children}) == 3
+    assert "secret" not in repr([node.span for node in root.walk()])
+
+
+async def test_a_compensation_is_linked_to_the_attempt_that_it_undoes(
+    provider: TracerProvider, receiver: OtlpReceiver
+) -> None:
+    """The failing attempt and the root say why."""
+    async with Coordinator("memory:", sagas=[order], tracer_provider=provider) as coordinator:
+        with pytest.raises(SagaCompensated):
+            await coordinator.run(order("a", -1), id="s")
+        root = await _tree(provider, receiver, (await coordinator.get("s")).trace)
+    assert root.span.attributes["saga.outcome"] == "compensated"
+    assert (root.span.status, root.span.status_message) == ("ERROR", "Rejected: negative")
+    failed = root.find("step charge").span
+    assert (failed.status, failed.status_message) == ("ERROR", "Rejected: negative")
+    assert [event.name for event in failed.events] == ["exception"]
+    undone = [child.span for child in root.children if child.span.name == "compensate reserve"]
+    done = {child.span.span_id: child.span for child in root.children if child.span.name == "step reserve"}
+    assert len(undone) == len(done) == 2
+    for span in undone:
+        assert span.attributes["saga.compensation"] is True
+        (link,) = span.links
+        assert link.trace_id == span.trace_id
+        assert done.pop(link.span_id).attributes["saga.path"] == span.attributes["saga.path"]
+
+
+async def test_retries_are_siblings_that_count_their_attempts(provider: TracerProvider, receiver: OtlpReceiver) -> None:
+    """Those that failed say so; so does a compensator's."""
+    calls: list[str] = []
+
+    @step(retry=Retry(attempts=3, initial=0))
+    async def flaky() -> None:
+        calls.append("flaky")
+        if len(calls) < 3:
+            raise ConnectionError(f"try {len(calls)}")
+
+    @flaky.compensator(retry=Retry(attempts=2, initial=0))
+    async def undo() -> None:
+        calls.append("undo")
+        if calls.count("undo") < 2:
+            raise ConnectionError("undo failed")
+
+    @saga
+    async def body() -> None:
+        await flaky()
+        raise ValueError("no")
+
+    async with Coordinator("memory:", sagas=[body], tracer_provider=provider) as coordinator:
+        with pytest.raises(SagaCompensated):
+            await coordinator.run(body(), id="s")
+        root = await _tree(provider, receiver, (await coordinator.get("s")).trace)
+    assert [(x.span.name, x.span.attributes["saga.attempt"], x.span.status) for x in root.children] == [
+        ("step flaky", 1, "ERROR"),
+        ("step flaky", 2, "ERROR"),
+        ("step flaky", 3, "UNSET"),
+        ("compensate flaky", 1, "ERROR"),
+        ("compensate flaky", 2, "UNSET"),
+    ]
+    last = root.children[2].span.span_id
+    assert [[link.span_id for link in child.span.links] for child in root.children[3:]] == [[last], [last]]
+
+
+async def test_the_callers_own_span_is_the_parent_and_spans_inside_a_step_nest_in_its_attempt(
+    provider: TracerProvider, receiver: OtlpReceiver
+) -> None:
+    """In the event loop and in worker threads; the caller's span is still current afterwards."""
+    tracer = provider.get_tracer("app")
+
+    @step
+    async def call() -> None:
+        with tracer.start_as_current_span("client call"):
+            pass
+
+    @step
+    def call_in_a_thread() -> None:
+        with tracer.start_as_current_span("client call in a thread"):
+            pass
+
+    @saga
+    async def body() -> None:
+        await call()
+        await call_in_a_thread()
+
+    async with Coordinator("memory:", sagas=[body], tracer_provider=provider) as coordinator:
+        with tracer.start_as_current_span("request") as request:
+            await coordinator.run(body(), id="s")
+            assert trace.get_current_span() is request
+        root = await _tree(provider, receiver, (await coordinator.get("s")).trace)
+    assert root.span.name == "request"
+    (saga_node,) = root.children
+    assert saga_node.span.name == "saga body"
+    assert [child.span.name for child in saga_node.children] == ["step call", "step call_in_a_thread"]
+    assert [[x.span.name for x in child.children] for child in saga_node.children] == [
+        ["client call"],
+        ["client call in a thread"],
+    ]
+
+
+async def test_of_a_caller_that_is_not_sampled_nothing_is_exported(receiver: OtlpReceiver) -> None:
+    """Nor of a saga that the sampler itself leaves out."""
+    provider = _provider(receiver, sampler=ParentBased(ALWAYS_OFF))
+    before = len(receiver.spans())
+    try:
+        async with Coordinator("memory:", sagas=[order], tracer_provider=provider) as coordinator:
+            with provider.get_tracer("app").start_as_current_span("request"):
+                await coordinator.run(order("a", 1), id="s")
+            await coordinator.run(order("a", 1), id="t")
+            with pytest.raises(SagaCompensated):
+                await coordinator.run(order("a", -1), id="u")
+        assert await anyio.to_thread.run_sync(provider.force_flush)
+    finally:
+        provider.shutdown()
+    assert receiver.spans()[before:] == []
+
+
+async def test_a_sampler_keeps_whole_sagas_or_none_of_them(receiver: OtlpReceiver) -> None:
+    """Each trace that comes is a tree with its root."""
+    provider = _provider(receiver, sampler=ParentBased(TraceIdRatioBased(0.5)))
+    try:
+        async with Coordinator("memory:", sagas=[order], tracer_provider=provider) as coordinator:
+            kept = 0
+            for number in range(30):
+                await coordinator.run(order("a", 1), id=f"s{number}")
+            assert await anyio.to_thread.run_sync(provider.force_flush)
+            for number in range(30):
+                trace_id = (await coordinator.get(f"s{number}")).trace.split("-")[1]
+                spans = await _spans(provider, receiver, trace_id)
+                kept += bool(spans)
+                assert not spans or len(list(tree(spans).walk())) == 4
+    finally:
+        provider.shutdown()
+    assert 0 < kept < 30
+
+
+async def test_without_a_provider_nothing_is_traced() -> None:
+    """And a saga's trace is empty."""
+    async with Coordinator("memory:", sagas=[order]) as coordinator:
+        await coordinator.run(order("a", 1), id="s")
+        assert (await coordinator.get("s")).trace == ""
+
+
+def test_a_killed_process_and_its_successor_leave_one_trace_that_is_a_tree(tmp_path: Path) -> None:
+    """The attempt that was in flight never ended; the rest is there, and the recovery is an event of the root."""
+    with OtlpReceiver() as receiver:
+        command = [sys.executable, "-m", "tests.telemetry.child", str(tmp_path / "j.db"), receiver.grpc_endpoint]
+        killed = subprocess.Popen([*command, "hang"], stdout=subprocess.PIPE, text=True)
+        try:
+            assert killed.stdout is not None
+            assert killed.stdout.readline() == "in flight\n"
+        finally:
+            killed.kill()
+            killed.communicate(timeout=30)
+        assert [span.name for span in receiver.spans()] == ["step reserve"]
+        second = subprocess.run([*command, "go"], capture_output=True, text=True, timeout=60, check=False)
+        assert second.stdout == "compensated\n", second.stderr
+        root = tree(receiver.wait_for(lambda spans: any(span.name == "saga order" for span in spans)))
+    assert [(x.span.name, x.span.resource["service.name"]) for x in root.children] == [
+        ("step reserve", "hang"),
+        ("step charge", "go"),
+        ("compensate charge", "go"),
+        ("compensate reserve", "go"),
+    ]
+    assert [event.name for event in root.span.events] == ["taken over"]
+    assert root.span.start_ns <= root.children[0].span.start_ns
+    assert root.children[0].span.end_ns <= root.span.events[0].at_ns <= root.children[1].span.start_ns
+    assert [link.span_id for link in root.find("compensate reserve").span.links] == [root.children[0].span.span_id]
+    assert root.span.status == "ERROR"
