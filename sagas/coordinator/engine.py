@@ -393,9 +393,12 @@ class Engine:
             return runtime.feed(
                 event, read=read, noted=unnoted, dispatch=[*self._outstanding(execution), *_ends(unnoted)]
             )
-        except IllegalTransition:
+        except IllegalTransition as error:
             self._forget(runtime)
-            raise
+            raise NotApplicable(
+                f"saga {row.id} has passed its pivot, or may have, so it can only go forward: deploy code that fits its "
+                "journal and resume it"
+            ) from error
 
 
 def _ends(commands: Sequence[c.Command]) -> list[c.Command]:

@@ -17,7 +17,7 @@ from sagas.core import events as e
 from sagas.core.driver import Driver
 from sagas.core.failures import describe, revive
 from sagas.core.fibers import Entry, Fiber, Group, Unwinding, Wait
-from sagas.core.paths import is_within
+from sagas.core.paths import follows, is_within
 from sagas.core.rollback import UndoOrder
 from sagas.core.transitions import SagaState, SagaTrigger, StepState, StepTrigger, next_saga
 from sagas.errors import IllegalTransition, PayloadError, ReceiveTimeout, SagaTimeout
@@ -105,7 +105,7 @@ class Execution(Driver):
         before, self.at, self._draft, self._ready = self.at, at, [], []
         try:
             _REACTIONS[type(event)](self, event)
-        except IllegalTransition:
+        except (IllegalTransition, PayloadError):
             self.at = before
             raise
         return self._run()
@@ -261,16 +261,16 @@ class Execution(Driver):
         entry.doubt = False
         entry.span = event.attempts[-1].span if event.attempts else ""
         if entry.pivot:
-            self._pivot()
+            self._pivot(entry)
         fiber, entry.fiber = entry.fiber, None
         if fiber is not None:
             self._deliver(fiber, entry.step.result_schema if entry.step else None, event.result)
 
-    def _pivot(self) -> None:
-        """Makes everything up to now final: from here the saga only goes forward."""
+    def _pivot(self, pivot: Entry) -> None:
+        """Makes a pivot and everything that it follows final: from here the saga only goes forward."""
         self.state = next_saga(self.state, SagaTrigger.PIVOT, self.saga_id)
         for entry in self.steps.values():
-            entry.final = True
+            entry.final = entry.final or entry is pivot or follows(pivot.path, entry.path)
         self._pending_stop = None
         self.timers.pop("", None)
 

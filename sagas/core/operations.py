@@ -10,6 +10,7 @@ from contextvars import ContextVar
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from enum import Enum
+from math import isfinite
 from typing import TYPE_CHECKING, Any, Generic, TypeVar, cast, overload
 
 from sagas.errors import OutsideSaga
@@ -267,8 +268,12 @@ def race(*branches: Awaitable[T]) -> Operation[T]:
 
 
 def sleep(seconds: float) -> Operation[None]:
-    """Pauses the saga, for seconds or for months; it survives restarts."""
-    return Sleep(float(seconds), None)
+    """Pauses the saga, for seconds or for months; it survives restarts.
+
+    Raises:
+        ValueError: The number is not finite.
+    """
+    return Sleep(_finite(float(seconds), "sleep"), None)
 
 
 def sleep_until(when: datetime) -> Operation[None]:
@@ -296,11 +301,23 @@ def receive(name: str, kind: object = None, *, timeout: float | None = None) -> 
 
     Raises:
         ReceiveTimeout: In the body, when none came in time.
-        ValueError: The name is empty.
+        ValueError: The name is empty, or the timeout is not finite.
     """
     if not name:
         raise ValueError("receive() needs the name of a signal")
-    return Receive(name, Any if kind is None else kind, timeout)
+    within = None if timeout is None else _finite(float(timeout), "receive")
+    return Receive(name, Any if kind is None else kind, within)
+
+
+def _finite(seconds: float, what: str) -> float:
+    """Refuses what no clock ever reaches.
+
+    Raises:
+        ValueError: The number is infinite, or none.
+    """
+    if not isfinite(seconds):
+        raise ValueError(f"{what}() waits for a finite number of seconds, not {seconds}")
+    return seconds
 
 
 class scope:  # noqa: N801 - reads as a statement: `async with scope():`

@@ -161,13 +161,16 @@ def abandon(saga_id: str, steps: Mapping[str, Step[..., Any]], records: Sequence
                 entry.result = event.result
                 entry.span = event.attempts[-1].span if event.attempts else ""
                 if entry.pivot:
-                    _make_final(execution)
+                    execution.state = SagaState.PIVOTED
         for noted in record.commands:
             if isinstance(noted, c.RunStep) and noted.path not in execution.steps:
                 execution.steps[noted.path] = _entry(noted, steps, record.at)
     for entry in execution.steps.values():
         if entry.state is StepState.SCHEDULED:
             entry.state = StepState.IN_DOUBT
+    if any(entry.state is StepState.IN_DOUBT and entry.irrevocable for entry in execution.steps.values()):
+        # It may have acted, and nothing can take it back; so nothing can be called undone.
+        execution.state = SagaState.PIVOTED
     return execution
 
 
@@ -176,10 +179,3 @@ def _entry(noted: c.RunStep, steps: Mapping[str, Step[..., Any]], at: float) -> 
     entry = Entry(noted.path, noted.name, steps.get(noted.name), noted.arguments, at)
     entry.pivot = noted.pivot
     return entry
-
-
-def _make_final(execution: Execution) -> None:
-    """Notes that a pivot succeeded."""
-    execution.state = SagaState.PIVOTED
-    for entry in execution.steps.values():
-        entry.final = True
