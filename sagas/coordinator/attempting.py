@@ -18,6 +18,7 @@ from sagas.core import events as e
 from sagas.core.attempts import Act, Done, Pause, StepAttempts, UndoAttempts
 from sagas.core.commands import RunStep, RunUndo
 from sagas.core.definitions import NotApplied
+from sagas.core.failures import describe, is_rejection
 from sagas.errors import PayloadError, SagaNotRegistered, StoreError
 
 if TYPE_CHECKING:
@@ -71,6 +72,14 @@ class Attempting:
     async def run(self, job: Job) -> None:
         """Attempts a step or an undo until it has an outcome, and feeds the outcome to its saga."""
         runtime, command = job
+        try:
+            await self._attempt(runtime, command)
+        except Exception as error:
+            # This saga waits for an operator; the others, and the task that runs their steps, go on.
+            runtime.give_up(error)
+
+    async def _attempt(self, runtime: Runtime, command: RunStep | RunUndo) -> None:
+        """Does what ``run`` says."""
         if runtime.discarded:
             return
         attempts = StepAttempts(command) if isinstance(command, RunStep) else UndoAttempts(command)
@@ -84,11 +93,7 @@ class Attempting:
                 return  # whoever goes on finds the command in the journal
             action = await (run.act() if isinstance(action, Act) else run.ask())
         if not runtime.discarded and not run.fed:
-            try:
-                runtime.feed(action.event)
-            except Exception:
-                # The saga has been given up already; what is left is to spare the others.
-                logger.exception("saga %s could not take the outcome of %s", runtime.id, command.path)
+            runtime.feed(action.event)
 
     def limiter(self, step: Step[..., Any], number: int) -> CapacityLimiter:
         """Gives the limiter that all attempts of a step share."""
@@ -198,6 +203,8 @@ class _Run:
                 if not self._is_failure(error):
                     raise
                 _mark(span, error)
+                if not is_rejection(error, step.options.rejects):
+                    self._report("attempt", number, error)
                 now, stop = clock.now(), self._stop()
                 return attempts.failed(error, started, now, clock.chance(), stop=stop, span=span_id)
         return attempts.succeeded(payload, e.Attempt(started, round(clock.now() - started, 6), None, span_id))
@@ -241,6 +248,7 @@ class _Run:
                 if not self._is_failure(error):
                     raise
                 _mark(span, error)
+                self._report("undo", number, error)
                 return attempts.failed(error, started, clock.now(), clock.chance(), span=span_id)
         return attempts.succeeded(e.Attempt(started, round(clock.now() - started, 6), None, span_id))
 
@@ -266,6 +274,11 @@ class _Run:
         if applied:
             return attempts.applied(payload, clock.now())
         return attempts.not_applied(clock.now(), clock.chance(), stop=self._stop())
+
+    def _report(self, what: str, number: int, error: BaseException) -> None:
+        """Shows a developer where a function failed; what it says may not even be printable, so not as it is."""
+        told = describe(error).traceback
+        logger.warning("saga %s: %s %d of step %s failed\n%s", self._runtime.id, what, number, self._command.name, told)
 
     def _stop(self) -> bool:
         """Says whether the saga no longer wants new attempts of this step."""

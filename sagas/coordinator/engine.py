@@ -396,8 +396,8 @@ class Engine:
         except IllegalTransition as error:
             self._forget(runtime)
             raise NotApplicable(
-                f"saga {row.id} has passed its pivot, or may have, so it can only go forward: deploy code that fits its "
-                "journal and resume it"
+                f"saga {row.id} has passed its pivot, or may have, so it can only go forward: deploy code that "
+                "fits its journal and resume it"
             ) from error
 
 

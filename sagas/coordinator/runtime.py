@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Protocol
 import anyio
 
 from sagas.coordinator.journal import Write
+from sagas.coordinator.seclusion import Secluded
 from sagas.core import commands as c
 from sagas.core import events as e
 from sagas.core import records
@@ -124,7 +125,8 @@ class Runtime:
         execution = self.execution
         at = max(self._hub.clock.now(), execution.at)
         try:
-            given = execution.apply(event, at)
+            with Secluded():
+                given = execution.apply(event, at)
         except (IllegalTransition, PayloadError):
             raise
         except Exception as error:
@@ -215,6 +217,11 @@ class Runtime:
             write.done.set()
         if not self.discarded:
             self._hub.lost(self)
+
+    def give_up(self, error: Exception) -> None:
+        """Has it shown as stuck, after a failure that only a bug of this library can cause."""
+        if not self.discarded:
+            self._hub.broken(self, error)
 
     def rewind(self) -> None:
         """Gives it up, to be read again from what is durable."""

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import anyio
 
 from sagas.errors import SagaError, StoreUnavailable
-from sagas.stores.port import Lease
+from sagas.stores.port import Lease, Mail
 
 if TYPE_CHECKING:
     from sagas.coordinator.engine import Engine
@@ -21,6 +21,8 @@ logger = logging.getLogger("sagas.coordinator")
 _AT_ONCE = 500
 # Even if nothing seems to have changed, a lease may have run out.
 _LONGEST = 1.0
+# How long mail that cannot be delivered yet is left alone, in seconds.
+_KEEP = 2.0
 
 
 class Sweeper:
@@ -43,7 +45,7 @@ class Sweeper:
         self._renew_at = 0.0
         self._look_at = 0.0
         self._wake: anyio.Event | None = None
-        self._kept: set[int] = set()
+        self._kept: dict[int, float] = {}
 
     def wake(self) -> None:
         """Looks at once."""
@@ -106,22 +108,31 @@ class Sweeper:
                 return
 
     async def _deliver(self) -> None:
-        """Carries out orders from other processes."""
+        """Carries out orders from other processes, a page at a time, so that what has to wait holds up nothing."""
         engine = self._engine
-        mail = await engine.in_thread(engine.store.mail, engine.owner, engine.clock.now(), _AT_ONCE)
-        for item in mail:
-            if item.id in self._kept:
-                continue
-            try:
-                done = await self._orders.give(item.saga_id, item.kind, item.body, mail=item.id)
-            except StoreUnavailable:
-                raise
-            except (SagaError, ValueError, LookupError, TypeError, AttributeError) as error:
-                # Anybody can write to the table, and what makes no sense may fail anywhere.
-                logger.warning("a %s for saga %s is dropped: %s", item.kind, item.saga_id, error)
-                await engine.in_thread(engine.store.discard, [item.id])
-            else:
-                if not done:
-                    self._kept.add(item.id)
-                elif item.kind in ("resume", "cancel", "retry"):
-                    self._kept.clear()
+        after = 0
+        while not engine.closing:
+            now = engine.clock.now()
+            mail = await engine.in_thread(engine.store.mail, engine.owner, now, _AT_ONCE, after)
+            for item in mail:
+                if item.saga_id in engine.sagas or self._kept.get(item.id, 0.0) <= now:
+                    await self._deliver_one(item, now)
+            if len(mail) < _AT_ONCE:
+                return
+            after = mail[-1].id
+
+    async def _deliver_one(self, item: Mail, now: float) -> None:
+        """Carries out one order; one for a saga that no code at hand can drive is kept, and tried again later."""
+        engine = self._engine
+        self._kept.pop(item.id, None)
+        try:
+            done = await self._orders.give(item.saga_id, item.kind, item.body, mail=item.id)
+        except StoreUnavailable:
+            raise
+        except (SagaError, ValueError, LookupError, TypeError, AttributeError) as error:
+            # Anybody can write to the table, and what makes no sense may fail anywhere.
+            logger.warning("a %s for saga %s is dropped: %s", item.kind, item.saga_id, error)
+            await engine.in_thread(engine.store.discard, [item.id])
+        else:
+            if not done:
+                self._kept[item.id] = now + _KEEP

@@ -331,6 +331,8 @@ def _detail(event: e.Event) -> str:
             return f"{event.name} {event.payload.decode()}"
         case e.CancelRequested() | e.StepSkipped() | e.UndoSkipped():
             return event.reason + (f" (by {event.by})" if event.by else "")
+        case e.StepRetried() | e.UndoRetried() | e.SagaResumed():
+            return f"by {event.by}" if event.by else ""
         case e.SagaTakenOver():
             return f"by coordinator {event.owner}"
         case (

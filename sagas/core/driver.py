@@ -129,9 +129,11 @@ class Driver(ABC):
                     fiber.routine = None
                     self._settle(fiber, stop.value, None)
                     return
-                except Exception as failure:
+                except KeyboardInterrupt:
+                    raise
+                except BaseException as failure:
                     fiber.routine = None
-                    self._settle(fiber, None, failure)
+                    self._settle(fiber, None, _ordinary(failure))
                     return
                 begin = _BEGINNINGS.get(type(operation))
                 if begin is None:
@@ -373,6 +375,15 @@ class Driver(ABC):
 async def _lazily(make: Callable[[Any], Awaitable[object]], item: object) -> object:
     """Calls for an item within its branch, so that what the call raises fails the branch."""
     return await make(item)
+
+
+def _ordinary(failure: BaseException) -> Exception:
+    """Keeps what ends programs and tasks (``sys.exit``, a cancellation) from ending whoever drives the body."""
+    if isinstance(failure, Exception):
+        return failure
+    error = RuntimeError(f"the saga body raised {type(failure).__qualname__}: {failure}")
+    error.__cause__ = failure
+    return error
 
 
 def _foreign(awaited: object, routine: object) -> DeterminismError:

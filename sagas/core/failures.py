@@ -95,10 +95,16 @@ def revive(info: ErrorInfo, declared: Iterable[type[BaseException]], *, step: st
     if info.fields is not None:
         # The youngest of that name: a module that was reloaded, or a class in a function, leaves older ones behind.
         found = [kind for kind in _family(declared) if type_name(kind) == info.type]
+        if not found:
+            # A script's own classes are `__main__`'s there, and its module's where it is imported.
+            name = info.type.rpartition(":")[2]
+            found = [kind for kind in _family(declared) if kind.__qualname__ == name]
         if found:
             return _rebuild(found[-1], info.fields)
-    flavour = StepInDoubt if doubt else StepFailed
-    return flavour(step, path, info.type, info.message)
+    failure = (StepInDoubt if doubt else StepFailed)(step, path, info.type, info.message)
+    if info.traceback:
+        failure.add_note(f"raised in the step:\n{info.traceback}")
+    return failure
 
 
 def _family(kinds: Iterable[type[BaseException]]) -> Iterator[type[Exception]]:

@@ -303,8 +303,8 @@ def receive(name: str, kind: object = None, *, timeout: float | None = None) -> 
         ReceiveTimeout: In the body, when none came in time.
         ValueError: The name is empty, or the timeout is not finite.
     """
-    if not name:
-        raise ValueError("receive() needs the name of a signal")
+    if not name or not isinstance(name, str):
+        raise ValueError(f"receive({name!r}) needs the name of a signal first, then its type")
     within = None if timeout is None else _finite(float(timeout), "receive")
     return Receive(name, Any if kind is None else kind, within)
 

@@ -31,18 +31,19 @@ class Registry:
         self.steps: dict[str, Step[..., Any]] = {}
         self._sagas: dict[tuple[str, str], Saga[..., Any]] = {}
         self._newest: dict[str, Saga[..., Any]] = {}
-        for saga in sagas:
-            self.add(saga)
         for step in steps:
             if not isinstance(step, Step):
                 raise DeclarationError(f"steps=[{step!r}]: that is no step; decorate it with @step")
             self.steps[step.name] = step
+        self._given = frozenset(self.steps)
+        for saga in sagas:
+            self.add(saga)
 
     def add(self, saga: Saga[..., Any]) -> None:
         """Adds a saga and what belongs to it.
 
         Raises:
-            DeclarationError: Another one has its name and version.
+            DeclarationError: Another one has its name and version, or two of its steps have one name.
         """
         if not isinstance(saga, Saga):
             raise DeclarationError(f"sagas=[{saga!r}]: that is no saga; decorate it with @saga")
@@ -55,7 +56,12 @@ class Registry:
         self._newest[saga.name] = saga
         for step in _steps_around(saga):
             step.resolve()
-            self.steps.setdefault(step.name, step)
+            known = self.steps.setdefault(step.name, step)
+            if known is not step and step.name not in self._given:
+                raise DeclarationError(
+                    f"two steps are named {step.name!r} ({_home(known)} and {_home(step)}). A rollback finds a step "
+                    "by its name, so give one another with @step(name=…), or say which with Coordinator(…, steps=[…])"
+                )
 
     def find(self, name: str, version: str) -> Saga[..., Any] | None:
         """Gives the definition of a saga: of this version if there is one, else the one added last."""
@@ -79,6 +85,11 @@ def _steps_around(saga: Saga[..., Any], seen: set[int] | None = None) -> Iterato
             yield value
         elif isinstance(value, Saga):
             yield from _steps_around(cast("Saga[..., Any]", value), seen)
+
+
+def _home(step: Step[..., Any]) -> str:
+    """Says where a step is defined."""
+    return f"{step.function.__module__}.{step.function.__qualname__}"
 
 
 def _filled(cell: Any) -> bool:

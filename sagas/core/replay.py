@@ -153,15 +153,7 @@ def abandon(saga_id: str, steps: Mapping[str, Step[..., Any]], records: Sequence
         execution.at = record.at
         if isinstance(event, e.SagaStarted):
             execution.key = event.key
-        entry = execution.steps.get(getattr(event, "path", ""))
-        state = _OUTCOMES.get(type(event))
-        if entry is not None and state is not None:
-            entry.state = state
-            if isinstance(event, e.StepSucceeded):
-                entry.result = event.result
-                entry.span = event.attempts[-1].span if event.attempts else ""
-                if entry.pivot:
-                    execution.state = SagaState.PIVOTED
+        _note_outcome(execution, event)
         for noted in record.commands:
             if isinstance(noted, c.RunStep) and noted.path not in execution.steps:
                 execution.steps[noted.path] = _entry(noted, steps, record.at)
@@ -172,6 +164,20 @@ def abandon(saga_id: str, steps: Mapping[str, Step[..., Any]], records: Sequence
         # It may have acted, and nothing can take it back; so nothing can be called undone.
         execution.state = SagaState.PIVOTED
     return execution
+
+
+def _note_outcome(execution: Execution, event: e.Event) -> None:
+    """Takes from an event what a rollback needs to know of a step."""
+    entry = execution.steps.get(getattr(event, "path", ""))
+    state = _OUTCOMES.get(type(event))
+    if entry is None or state is None:
+        return
+    entry.state = state
+    if isinstance(event, e.StepSucceeded):
+        entry.result = event.result
+        entry.span = event.attempts[-1].span if event.attempts else ""
+        if entry.pivot:
+            execution.state = SagaState.PIVOTED
 
 
 def _entry(noted: c.RunStep, steps: Mapping[str, Step[..., Any]], at: float) -> Entry:

@@ -29,8 +29,11 @@ class LifeLine:
         self._path = path
         self._file: IO[bytes] | None = None
         if sys.platform != "win32":
-            self._file = path.open("wb")
+            # Locked before it goes by its name, so that nobody can find it unlocked while its holder lives.
+            unnamed = path.with_name(f".{path.name}")
+            self._file = unnamed.open("wb")
             fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            unnamed.rename(path)
 
     def let_go(self) -> None:
         """Removes the file and its lock."""

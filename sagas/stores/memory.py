@@ -130,13 +130,15 @@ class MemoryStore:
         self._mail[mail_id] = Mail(mail_id, saga_id, at, kind, body)
         return mail_id
 
-    def mail(self, owner: str, now: float, limit: int) -> Sequence[Mail]:
+    def mail(self, owner: str, now: float, limit: int, after: int = 0) -> Sequence[Mail]:
         """See ``Store.mail``."""
-        return [
-            mail
-            for mail in list(self._mail.values())
-            if (saga := self._sagas.get(mail.saga_id)) is None or saga.owner == owner or not self.alive(saga.owner, now)
-        ][:limit]
+        found: list[Mail] = []
+        for mail in list(self._mail.values()):
+            saga = self._sagas.get(mail.saga_id)
+            reachable = saga is None or saga.owner == owner or not self.alive(saga.owner, now)
+            if mail.id > after and reachable:
+                found.append(mail)
+        return found[:limit]
 
     def discard(self, mail_ids: Sequence[int]) -> None:
         """See ``Store.discard``."""

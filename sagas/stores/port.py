@@ -250,8 +250,8 @@ class Store(Protocol):
         """Writes mail, durably."""
         ...
 
-    def mail(self, owner: str, now: float, limit: int) -> Sequence[Mail]:
-        """Reads mail for sagas of this coordinator, or of none that is alive, oldest first."""
+    def mail(self, owner: str, now: float, limit: int, after: int = 0) -> Sequence[Mail]:
+        """Reads mail for sagas of this coordinator, or of none that is alive, oldest first, after an id."""
         ...
 
     def discard(self, mail_ids: Sequence[int]) -> None:

@@ -314,13 +314,13 @@ class SqlStore(ABC):
             assert key is not None, "an insert of one row gives its key"
             return int(key[0])
 
-    def mail(self, owner: str, now: float, limit: int) -> Sequence[Mail]:
+    def mail(self, owner: str, now: float, limit: int, after: int = 0) -> Sequence[Mail]:
         """See ``Store.mail``."""
         others = [other for other in self._live(now) if other != owner]
         query = (
             select(*_MAIL_COLUMNS)
             .join_from(_mail, _saga, _mail.c.saga_id == _saga.c.id, isouter=True)
-            .where(or_(_saga.c.owner.is_(None), _saga.c.owner.not_in(others)))
+            .where(_mail.c.id > after, or_(_saga.c.owner.is_(None), _saga.c.owner.not_in(others)))
             .order_by(_mail.c.id)
             .limit(limit)
         )

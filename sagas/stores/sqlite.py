@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import glob
 import sqlite3
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -114,10 +115,7 @@ class SqliteStore(SqlStore):
             except OSError as error:
                 raise StoreError(f"{self.url}: cannot write beside the database: {error}") from error
         super().renew(lease)
-        for owner in list(self._dead):
-            super().release(owner)
-            self._lifeline(owner).unlink(missing_ok=True)
-            self._dead.discard(owner)
+        self._bury()
 
     def release(self, owner: str) -> None:
         """See ``Store.release``."""
@@ -125,6 +123,16 @@ class SqliteStore(SqlStore):
         lifeline = self._lifelines.pop(owner, None)
         if lifeline is not None:
             lifeline.let_go()
+        self._bury()
+
+    def _bury(self) -> None:
+        """Removes what coordinators that died have left behind: their leases, and the files beside the database."""
+        for file in self._path.parent.glob(f"{glob.escape(self._path.name)}-lease-*"):
+            owner = file.name.rpartition("-lease-")[2]
+            if self._proven_dead(owner):
+                super().release(owner)
+                file.unlink(missing_ok=True)
+                self._dead.discard(owner)
 
     def close(self) -> None:
         """See ``Store.close``. A lease that could not be given back is known to be over all the same."""

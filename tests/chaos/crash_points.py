@@ -70,7 +70,7 @@ def _fork(work: Callable[[], None]) -> int:
     if pid == 0:
         try:
             work()
-        except BaseException:  # noqa: BLE001 - the parent reads the status
+        except BaseException:
             traceback.print_exc()
             os._exit(1)
         os._exit(0)
