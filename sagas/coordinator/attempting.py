@@ -68,6 +68,20 @@ class Attempting:
         self._threads = CapacityLimiter(threads)
         self._limits: dict[str, CapacityLimiter] = {}
         self.closing = False
+        self.lease_until = float("inf")
+        self.lease_renewed = anyio.Event()
+        self._threads_running: set[anyio.CancelScope] = set()
+
+    def lease_held(self, until: float) -> None:
+        """Notes until when this coordinator may act, and lets go on what waited for that."""
+        self.lease_until = until
+        renewed, self.lease_renewed = self.lease_renewed, anyio.Event()
+        renewed.set()
+
+    def leave_threads(self) -> None:
+        """Stops waiting for functions that run in threads; they run on, and their outcome is nobody's."""
+        for scope in self._threads_running:
+            scope.cancel()
 
     async def run(self, job: Job) -> None:
         """Attempts a step or an undo until it has an outcome, and feeds the outcome to its saga."""
@@ -89,6 +103,9 @@ class Attempting:
             if isinstance(action, Pause):
                 await self.clock.sleep(action.seconds)
                 action = action.then
+            # A process that was paused may hold its sagas no longer; nothing acts before that is known.
+            while self.clock.now() >= self.lease_until and not self.closing:
+                await self.lease_renewed.wait()
             if runtime.discarded or (self.closing and run.made):
                 return  # whoever goes on finds the command in the journal
             action = await (run.act() if isinstance(action, Act) else run.ask())
@@ -119,11 +136,21 @@ class Attempting:
         return self._tracing.attempt(runtime.trace, name, attributes, undoes=undoes)
 
     async def call(self, target: _Callable, arguments: Mapping[str, object]) -> Any:
-        """Calls a user's function, in a worker thread if it is not asynchronous."""
+        """Calls a user's function, in a worker thread if it is not asynchronous.
+
+        A thread cannot be interrupted. So its end is waited for, whatever timeout has passed: else it could act when
+        the step is being tried again, or even undone, already.
+        """
         if target.is_async:
             return await target.function(**arguments)
         function = partial(target.function, **arguments)
-        return await to_thread.run_sync(function, limiter=self._threads, abandon_on_cancel=True)
+        with anyio.CancelScope(shield=True) as scope:
+            self._threads_running.add(scope)
+            try:
+                return await to_thread.run_sync(function, limiter=self._threads, abandon_on_cancel=True)
+            finally:
+                self._threads_running.discard(scope)
+        return await anyio.sleep_forever()  # only a coordinator that is left cancels the scope, and then this task
 
 
 class _Run:
@@ -286,9 +313,9 @@ class _Run:
 
     def _is_failure(self, error: BaseException) -> bool:
         """Tells what a function raised from an order to this task to end."""
-        if isinstance(error, (Exception, SystemExit)):
-            return True
-        return isinstance(error, anyio.get_cancelled_exc_class()) and not self._home.closing and _let_out()
+        if isinstance(error, anyio.get_cancelled_exc_class()):
+            return not self._home.closing and _let_out()
+        return not isinstance(error, (KeyboardInterrupt, GeneratorExit))
 
     def _timeout(self, step: Step[..., Any], now: float) -> float | None:
         """Says how long this attempt may take."""

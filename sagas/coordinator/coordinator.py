@@ -170,6 +170,7 @@ class Coordinator:
                 with anyio.move_on_after(self._shutdown_timeout):
                     await engine.pool.settled()
                     await engine.journal.flushed()
+            engine.attempting.leave_threads()
             self._group.cancel_scope.cancel()
 
     async def _close_store(self, engine: Engine) -> None:

@@ -8,7 +8,7 @@ from collections import OrderedDict
 from typing import TYPE_CHECKING, Any
 
 import anyio
-from anyio import to_thread
+from anyio import CapacityLimiter, to_thread
 
 from sagas.coordinator.attempting import Attempting, Job
 from sagas.coordinator.journal import Journal, Write
@@ -82,7 +82,7 @@ class Engine:
         self.codec = codec
         self.tracing = tracing
         self.journal = Journal(store, clock)
-        self.timers = Timers(clock, self._timer_due)
+        self.timers = Timers(clock, self._timer_due, self._timer_matters)
         self.attempting = Attempting(clock, self.journal, tracing, threads)
         self.pool: Pool[Job] = Pool(self.attempting.run)
         self.sagas: dict[str, Runtime] = {}
@@ -93,13 +93,16 @@ class Engine:
         self._waiting: OrderedDict[str, None] = OrderedDict()
         self._loading: dict[str, anyio.Lock] = {}
         self._codeless: set[str] = set()
+        # Apart from those of steps, which may all be taken for long.
+        self._threads = CapacityLimiter(4)
+        self._dropped: set[str] = set()
 
     async def in_thread(self, function: Callable[..., Any], *args: object) -> Any:
         """Calls the store; in a worker thread, unless it needs none."""
         if self.store.in_memory:
             return function(*args)
         with anyio.CancelScope(shield=True):
-            return await to_thread.run_sync(function, *args)
+            return await to_thread.run_sync(function, *args, limiter=self._threads)
 
     # --- starting -----------------------------------------------------------------------------------------------
 
@@ -119,7 +122,7 @@ class Engine:
         try:
             write = runtime.birth = runtime.feed(event, new=new)
         except BaseException:
-            del self.sagas[saga_id]
+            self.sagas.pop(saga_id, None)
             raise
         return runtime, write
 
@@ -147,7 +150,9 @@ class Engine:
         """Computes a local value at once."""
         try:
             event: e.Event = e.Recorded(command.path, command.schema.encode(command.make()))
-        except Exception as error:
+        except KeyboardInterrupt:
+            raise
+        except BaseException as error:
             event = e.StepRejected(command.path, describe(error))
         runtime.feed(event)
 
@@ -190,6 +195,8 @@ class Engine:
             if dropped is not None and dropped.execution.waiting and not dropped.unwritten and dropped.changed is None:
                 del self.sagas[oldest]
                 dropped.discard()
+                if dropped.execution.timers:
+                    self._dropped.add(oldest)
 
     def lost(self, runtime: Runtime) -> None:
         """Drops a saga that another coordinator has taken over, or whose id was taken."""
@@ -197,12 +204,12 @@ class Engine:
             logger.warning("saga %s was taken over by another coordinator; it is dropped here", runtime.id)
         self._forget(runtime)
 
-    def _forget(self, runtime: Runtime) -> None:
-        """Stops driving a saga."""
+    def _forget(self, runtime: Runtime, *, keep_writes: bool = False) -> None:
+        """Stops driving a saga; what it has queued is written only if asked to."""
         if self.sagas.get(runtime.id) is runtime:
             del self.sagas[runtime.id]
         self._waiting.pop(runtime.id, None)
-        runtime.discard()
+        runtime.discard(keep_writes=keep_writes)
 
     def rewind(self, runtime: Runtime) -> None:
         """Reads a saga again, whose last event did not become durable."""
@@ -227,6 +234,11 @@ class Engine:
             runtime.feed(e.TimerFired(path))
         except Exception:
             logger.exception("saga %s could not take its timer %r", saga_id, path)
+
+    def _timer_matters(self, saga_id: str, path: str, until: float) -> bool:
+        """Says whether a timer is still to be kept."""
+        runtime = self.sagas.get(saga_id)
+        return saga_id in self._dropped if runtime is None else runtime.execution.timers.get(path) == until
 
     def want(self, saga_id: str) -> None:
         """Has the sweeper fetch a saga."""
@@ -327,6 +339,7 @@ class Engine:
             if isinstance(record.event, e.SagaTakenOver):
                 runtime.note("taken over", record.at, owner=record.event.owner)
         self.sagas[row.id] = runtime
+        self._dropped.discard(row.id)
         return runtime
 
     def _outstanding(self, execution: Execution) -> list[c.Command]:
@@ -360,10 +373,29 @@ class Engine:
         return write
 
     def broken(self, runtime: Runtime, error: Exception) -> None:
-        """Gives up a saga that this library cannot drive, so that the others go on."""
-        logger.error("saga %s cannot be driven on; this is a bug in sagas", runtime.id, exc_info=error)
-        self._forget(runtime)
-        self._mark_stuck(runtime.id, error)
+        """Parks a saga that could not take an event, which only a bug or a codec can cause; the others go on.
+
+        As a record, so that it is fenced as any other, and an operator can resume or cancel the saga.
+        """
+        logger.error("saga %s cannot be driven on", runtime.id, exc_info=error)
+        self._forget(runtime, keep_writes=True)
+        if not runtime.seq:
+            return
+        try:
+            row = runtime.encode(e.SagaParked(describe(error)), self.clock.now(), ())
+        except Exception:
+            logger.exception("saga %s cannot even be parked; it is tried again by the next coordinator", runtime.id)
+            return
+        self._write_stuck(runtime.id, error, (row,))
+
+    async def drop_what_was_taken(self) -> None:
+        """After a pause beyond the lease: lets go of every saga that another coordinator has taken over meanwhile."""
+        ids = list(self.sagas)
+        rows = await self.in_thread(lambda: {saga_id: self.store.get(saga_id) for saga_id in ids})
+        for saga_id, row in rows.items():
+            runtime = self.sagas.get(saga_id)
+            if runtime is not None and row is not None and row.owner != self.owner:
+                self.lost(runtime)
 
     # --- parked sagas -------------------------------------------------------------------------------------------
 
@@ -409,11 +441,11 @@ def _ends(commands: Sequence[c.Command]) -> list[c.Command]:
 class _Parked:
     """Stands for a saga that nobody drives."""
 
-    __slots__ = ("discarded", "id")
+    __slots__ = ("discarded", "id", "void")
 
     def __init__(self, saga_id: str) -> None:
         self.id = saga_id
-        self.discarded = False
+        self.discarded = self.void = False
 
     def durable(self, write: Write) -> None:
         """Lets whoever waits go on."""

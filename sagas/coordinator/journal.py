@@ -45,6 +45,11 @@ class Writer(Protocol):
         """Whether it is no longer driven here."""
         ...
 
+    @property
+    def void(self) -> bool:
+        """Whether its queued records must not be written."""
+        ...
+
     def durable(self, write: Write) -> None:
         """Called after the commit."""
         ...
@@ -106,6 +111,10 @@ class Transaction(Protocol):
         """Runs the step's function; called in the writer thread. Keeps its exception to itself."""
         ...
 
+    def abandoned(self) -> None:
+        """Called instead of the others, when its saga is no longer driven here."""
+        ...
+
     def feed(self) -> None:
         """Tells the saga how it went; called in the event loop, before the commit."""
         ...
@@ -132,6 +141,7 @@ class Journal:
         self._idle: anyio.Event | None = None
         self._thread = CapacityLimiter(1)
         self._taken_out: list[Write] = []
+        self._writing: list[Write] = []
         self.stalled: StoreUnavailable | None = None
         self.has_sessions = not store.in_memory
 
@@ -170,7 +180,7 @@ class Journal:
 
     def abandon(self) -> None:
         """Gives up what is queued, once nobody writes any more; whoever waits for it hears so."""
-        writes, self._pending = self._pending, []
+        writes, self._pending, self._writing = [*self._writing, *self._pending], [], []
         for write in writes:
             write.writer.lost(write, taken=False)
 
@@ -178,15 +188,17 @@ class Journal:
         """Takes what is queued, but for sagas that are no longer driven here."""
         writes, self._pending = self._pending, []
         for write in writes:
-            if write.writer.discarded:
+            if write.writer.void:
                 write.writer.lost(write, taken=False)
-        return [write for write in writes if not write.writer.discarded]
+        return [write for write in writes if not write.writer.void]
 
     async def _commit(self, writes: list[Write]) -> None:
         """Commits a batch, however long it takes, and hands out what it leads to."""
         if not writes:
             return
+        self._writing = writes
         done = await self._persist(_batch(writes))
+        self._writing = []
         for write in writes:
             saga_id = write.writer.id
             if saga_id in done.taken or saga_id in done.fenced:
@@ -223,6 +235,9 @@ class Journal:
         are dropped and come back from what is durable, and only the records of others are written again.
         """
         live = [x for x in transactions if not x.writer.discarded]
+        for transaction in transactions:
+            if transaction.writer.discarded:
+                transaction.abandoned()
         functions = [x.run for x in live]
         self._taken_out = []
         try:
@@ -251,7 +266,9 @@ class Journal:
     def _finish(self, transactions: list[Transaction]) -> Batch:
         """Feeds the outcomes to the sagas, and takes every record that is queued by then."""
         for transaction in transactions:
-            if not transaction.writer.discarded:
+            if transaction.writer.discarded:
+                transaction.abandoned()
+            else:
                 transaction.feed()
         self._taken_out = self._take()
         return _batch(self._taken_out)

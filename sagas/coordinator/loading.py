@@ -42,6 +42,18 @@ def read_history(saga_id: str, rows: Sequence[JournalRow], codec: Codec | None) 
     Raises:
         JournalCorrupted: A record is missing, out of order, altered or unreadable.
     """
+    try:
+        return _read(saga_id, rows, codec)
+    except (TypeError, ValueError, AttributeError) as error:
+        raise JournalCorrupted(f"saga {saga_id}: its journal holds a value of another type: {error}") from error
+
+
+def _read(saga_id: str, rows: Sequence[JournalRow], codec: Codec | None) -> History:
+    """Checks and decodes a journal.
+
+    Raises:
+        JournalCorrupted: A record is missing, out of order, altered or unreadable.
+    """
     digest = saga_id.encode()
     found: list[Record] = []
     for position, row in enumerate(rows):

@@ -64,6 +64,7 @@ class Runtime:
         execution: Its state.
         seq: Number of its next record.
         digest: Of its last record.
+        void: Whether its queued records must not be written.
         discarded: Whether it is no longer driven here; whatever still refers to it must leave it alone.
         birth: Its first record, until that is durable.
         unwritten: How many of its records are not durable yet.
@@ -77,7 +78,7 @@ class Runtime:
 
     __slots__ = (
         "_hub", "_saved", "birth", "changed", "digest", "discarded", "execution", "fingerprint", "id", "moments",
-        "parent", "reported", "seq", "started_at", "trace", "unwritten",
+        "parent", "reported", "seq", "started_at", "trace", "unwritten", "void",
     )  # fmt: skip
 
     def __init__(self, hub: Hub, saga_id: str, execution: Execution, *, fingerprint: bytes = b"") -> None:
@@ -87,6 +88,7 @@ class Runtime:
         self.seq = 0
         self.digest = saga_id.encode()
         self.discarded = False
+        self.void = False
         self.unwritten = 0
         self.trace = ""
         self.parent = ""
@@ -132,7 +134,11 @@ class Runtime:
         except Exception as error:
             self._hub.broken(self, error)
             raise
-        row = self._row(event, at, [*noted, *given] if noted else given)
+        try:
+            row = self.encode(event, at, [*noted, *given] if noted else given)
+        except Exception as error:
+            self._hub.broken(self, error)
+            raise
         write = Write(
             self,
             (row,),
@@ -145,7 +151,7 @@ class Runtime:
         self._hub.journal.append(write)
         return write
 
-    def _row(self, event: e.Event, at: float, commands: Sequence[c.Command]) -> JournalRow:
+    def encode(self, event: e.Event, at: float, commands: Sequence[c.Command]) -> JournalRow:
         """Writes the next record."""
         kind, path, data = records.encode(event, commands)
         codec = self._hub.codec
@@ -227,9 +233,10 @@ class Runtime:
         """Gives it up, to be read again from what is durable."""
         self._hub.rewind(self)
 
-    def discard(self) -> None:
-        """Stops driving it here."""
+    def discard(self, *, keep_writes: bool = False) -> None:
+        """Stops driving it here; what it has queued is void, unless asked otherwise."""
         self.discarded = True
+        self.void = not keep_writes
         self.execution.close()
         if self.changed is not None:
             self.changed.set()

@@ -73,8 +73,13 @@ class Sweeper:
         """Says that this coordinator is alive."""
         now = self._engine.clock.now()
         if now >= self._renew_at:
-            lease = Lease(self._engine.owner, self._name, now + self._lease)
-            await self._engine.in_thread(self._engine.store.renew, lease)
+            engine = self._engine
+            lapsed = now >= engine.attempting.lease_until
+            lease = Lease(engine.owner, self._name, now + self._lease)
+            await engine.in_thread(engine.store.renew, lease)
+            if lapsed:
+                await engine.drop_what_was_taken()
+            engine.attempting.lease_held(lease.expires_at)
             self._renew_at = now + self._lease / 3
 
     async def sweep(self) -> None:
@@ -96,14 +101,12 @@ class Sweeper:
     async def _claim(self) -> None:
         """Takes over sagas that nobody drives."""
         engine = self._engine
-        seen: set[str] = set()
+        left = 0  # rows that stay, since this process has no code for them; they must not hide the others
         while not engine.closing:
-            rows = await engine.in_thread(engine.store.claimable, engine.owner, engine.clock.now(), _AT_ONCE)
-            fresh = [row for row in rows if row.id not in seen]
-            if not fresh:
-                return
-            seen |= {row.id for row in fresh}
-            await engine.bring_back(fresh)
+            now = engine.clock.now()
+            rows = await engine.in_thread(engine.store.claimable, engine.owner, now, _AT_ONCE, left)
+            await engine.bring_back(rows)
+            left += sum(engine.lacks_code(row.id) for row in rows)
             if len(rows) < _AT_ONCE:
                 return
 

@@ -17,6 +17,7 @@ __all__ = ["Timers"]
 
 
 _LONGEST_WAIT = 30.0
+_SIFT_FROM = 1000
 
 
 class Timers:
@@ -25,11 +26,16 @@ class Timers:
     Args:
         clock: Whose time.
         fire: Called with the saga's id and the path; it checks whether the timer still matters.
+        matters: Says so beforehand, for the timers of sagas that ended long before their time.
     """
 
-    def __init__(self, clock: Clock, fire: Callable[[str, str], None]) -> None:
+    def __init__(
+        self, clock: Clock, fire: Callable[[str, str], None], matters: Callable[[str, str, float], bool]
+    ) -> None:
         self._clock = clock
         self._fire = fire
+        self._matters = matters
+        self._sift_at = _SIFT_FROM
         self._heap: list[tuple[float, int, str, str]] = []
         self._numbers = count()
         self._wake: anyio.Event | None = None
@@ -37,6 +43,10 @@ class Timers:
     def add(self, until: float, saga_id: str, path: str) -> None:
         """Sets a timer, at a POSIX time."""
         heapq.heappush(self._heap, (until, next(self._numbers), saga_id, path))
+        if len(self._heap) >= self._sift_at:
+            self._heap = [x for x in self._heap if self._matters(x[2], x[3], x[0])]
+            heapq.heapify(self._heap)
+            self._sift_at = max(_SIFT_FROM, 2 * len(self._heap))
         if self._wake is not None and self._heap[0][0] >= until:
             self._wake.set()
 

@@ -48,7 +48,7 @@ class TransactionalAttempt:
     ) -> None:
         self.writer = runtime
         self.fed = False
-        self.error: Exception | None = None
+        self.error: BaseException | None = None
         self.span = ""
         self._step = step
         self._arguments = arguments
@@ -70,7 +70,7 @@ class TransactionalAttempt:
             result = self._step.function(session, **self._arguments)
             self._payload = self._step.result_schema.encode(result)
             session.commit()
-        except Exception as error:
+        except BaseException as error:
             if is_outage(error):
                 raise  # the step is tried again when the database works, as if it had not begun
             session.rollback()
@@ -92,6 +92,11 @@ class TransactionalAttempt:
         if isinstance(self._action, Done):
             self.writer.feed(self._action.event)
             self.fed = True
+        self._ended.set()
+
+    def abandoned(self) -> None:
+        """Lets go whoever waits: the saga is not driven here any more."""
+        self._action = Act()
         self._ended.set()
 
     def failed(self, error: Exception) -> None:

@@ -93,7 +93,8 @@ def step(
             the sagas that are under way.
         retry: How often to try. One attempt by default, since not every function may run twice; every attempt
             has the same ``current_step().idempotency_key``.
-        timeout: Seconds for one attempt. A ``def`` step cannot be interrupted: its thread runs on.
+        timeout: Seconds for one attempt. A ``def`` step cannot be interrupted: its end is waited for all the same,
+            so it should watch ``current_step().deadline``, and give its own I/O timeouts.
         total_timeout: Seconds for all attempts with the pauses between them.
         heartbeat: Seconds within which the function must call ``current_step().heartbeat()`` again and again.
         rejects: Business errors that mean: nothing happened.

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from functools import cached_property, update_wrapper
 from typing import TYPE_CHECKING, Any, Generic, ParamSpec, TypeVar, Union, cast, overload
 
-from sagas.core.operations import SagaCall, StepCall
+from sagas.core.operations import LONGEST, SagaCall, StepCall
 from sagas.core.retry import NO_RETRY, UNDO_RETRY, Retry
 from sagas.core.schema import ArgumentsSchema, ValueSchema
 from sagas.core.signatures import Parameters
@@ -83,8 +83,8 @@ def _check_seconds(value: object, what: str) -> None:
     Raises:
         DeclarationError: The value is something else.
     """
-    if value is not None and not (isinstance(value, (int, float)) and value > 0):
-        raise DeclarationError(f"{what}={value!r} is not a positive number of seconds")
+    if value is not None and not (isinstance(value, (int, float)) and 0 < value <= LONGEST):
+        raise DeclarationError(f"{what}={value!r} is not a positive number of seconds, at most {LONGEST:g}")
 
 
 class _Attached:

@@ -18,7 +18,7 @@ from sagas.core import operations as o
 from sagas.core.fibers import Entry, Fiber, Group, Wait
 from sagas.core.operations import Driving, driving
 from sagas.core.schema import ValueSchema
-from sagas.errors import DeterminismError, PayloadError
+from sagas.errors import DeterminismError, PayloadError, ReplayDiverged
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable
@@ -141,8 +141,10 @@ class Driver(ABC):
                     continue
                 try:
                     value, error = begin(self, fiber, operation), None
-                except PayloadError as unencodable:
-                    value, error = None, unencodable
+                except ReplayDiverged:
+                    raise
+                except Exception as refused:  # an argument that cannot be written, a type that pydantic does not know
+                    value, error = None, refused
         finally:
             driving.reset(token)
 

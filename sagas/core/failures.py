@@ -5,6 +5,7 @@ from __future__ import annotations
 import inspect
 import traceback
 import typing
+from contextlib import suppress
 from functools import cache
 from typing import TYPE_CHECKING
 
@@ -52,13 +53,20 @@ def one_line(error: BaseException | ErrorInfo) -> str:
 
 def describe(error: BaseException) -> ErrorInfo:
     """Turns an exception into data."""
-    lines = traceback.format_exception(error, limit=-_TRACEBACK_LIMIT)
+    try:
+        lines = traceback.format_exception(error, limit=-_TRACEBACK_LIMIT)
+    except Exception as broken:
+        lines = [f"<its traceback cannot be written: {type(broken).__name__}>"]
     return ErrorInfo(type_name(type(error)), _text(error), None, _writable("".join(lines)[-_TEXT_LIMIT:]))
 
 
 def describe_rejection(error: BaseException) -> ErrorInfo:
     """Turns a declared rejection into data, with its arguments and attributes."""
-    return ErrorInfo(type_name(type(error)), _text(error), _fields(error.args, vars(error)))
+    try:
+        fields = _fields(error.args, vars(error))
+    except Exception:
+        fields = b'{"args":[],"attributes":{}}'  # its own properties raise, so its type and text have to do
+    return ErrorInfo(type_name(type(error)), _text(error), fields)
 
 
 def _fields(args: tuple[object, ...], attributes: dict[str, object]) -> bytes:
@@ -100,7 +108,8 @@ def revive(info: ErrorInfo, declared: Iterable[type[BaseException]], *, step: st
             name = info.type.rpartition(":")[2]
             found = [kind for kind in _family(declared) if kind.__qualname__ == name]
         if found:
-            return _rebuild(found[-1], info.fields)
+            with suppress(Exception):  # a class that cannot be made without its constructor is only told about
+                return _rebuild(found[-1], info.fields)
     failure = (StepInDoubt if doubt else StepFailed)(step, path, info.type, info.message)
     if info.traceback:
         failure.add_note(f"raised in the step:\n{info.traceback}")

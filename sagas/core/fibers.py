@@ -119,7 +119,9 @@ class Fiber:
         token = driving.set(Driving.CLOSING)
         try:
             routine.close()
-        except Exception as error:
+        except KeyboardInterrupt:
+            raise
+        except BaseException as error:
             # It was told to end, and nobody waits for it any more.
             logger.debug("the cleanup of the stopped branch %s failed: %r", self.place or "body", error)
         finally:

@@ -10,7 +10,6 @@ from contextvars import ContextVar
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from enum import Enum
-from math import isfinite
 from typing import TYPE_CHECKING, Any, Generic, TypeVar, cast, overload
 
 from sagas.errors import OutsideSaga
@@ -62,6 +61,12 @@ class Driving(Enum):
 driving: ContextVar[Driving] = ContextVar("sagas_driving", default=Driving.NOTHING)
 
 
+# Seconds; about three centuries, within what a datetime can hold.
+LONGEST = 1e10
+_PATIENCE = 1000
+_refusals = [0]
+
+
 class Operation(Generic[R]):
     """Something a body can await."""
 
@@ -77,7 +82,11 @@ class Operation(Generic[R]):
         if mode is Driving.RUNNING:
             return cast("R", (yield self))
         if mode is Driving.CLOSING:
-            # The branch was stopped. Its `finally` blocks may run, but start nothing any more.
+            # The branch was stopped. Its `finally` blocks may run, but start nothing any more; one that never gives
+            # up asking is left hanging, which ends its coroutine with an error.
+            _refusals[0] += 1
+            if _refusals[0] % _PATIENCE == 0:
+                yield self
             raise GeneratorExit
         return (yield from self._outside())
 
@@ -310,13 +319,13 @@ def receive(name: str, kind: object = None, *, timeout: float | None = None) -> 
 
 
 def _finite(seconds: float, what: str) -> float:
-    """Refuses what no clock ever reaches.
+    """Refuses what no calendar reaches.
 
     Raises:
-        ValueError: The number is infinite, or none.
+        ValueError: The number is too large, or none.
     """
-    if not isfinite(seconds):
-        raise ValueError(f"{what}() waits for a finite number of seconds, not {seconds}")
+    if not seconds <= LONGEST:
+        raise ValueError(f"{what}() waits for at most {LONGEST:g} seconds, not {seconds}")
     return seconds
 
 

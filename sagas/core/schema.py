@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Generic, TypeVar, Union, cast
 
 from pydantic import ConfigDict, TypeAdapter, WrapValidator
 from pydantic.errors import PydanticUserError
-from pydantic_core import PydanticSerializationError, ValidationError
+from pydantic_core import ValidationError, from_json
 from typing_extensions import TypedDict
 
 from sagas.errors import DeclarationError, PayloadError
@@ -25,6 +25,8 @@ T = TypeVar("T")
 
 # JSON has neither bytes nor NaN; these say how the journal writes them.
 _CONFIG = ConfigDict(ser_json_bytes="base64", val_json_bytes="base64", ser_json_inf_nan="strings")
+_LARGEST = 100_000_000
+_DEEP = 20
 
 
 def _explain(error: ValidationError) -> str:
@@ -50,6 +52,18 @@ def _validated(annotation: Any) -> Any:
 def _either(value: object, check: Callable[[object], object], keep: Callable[[object], object]) -> object:
     """Validates JSON, and leaves a model as it is."""
     return check(value) if isinstance(value, dict) else keep(value)
+
+
+def _check_size(payload: bytes) -> None:
+    """Refuses what a database or a parser could not take back out of a record.
+
+    Raises:
+        ValueError: It is too large, or nested too deeply.
+    """
+    if len(payload) > _LARGEST:
+        raise ValueError(f"{len(payload)} bytes are more than the {_LARGEST} that a journal takes; store a reference")
+    if payload.count(b"[") + payload.count(b"{") > _DEEP:
+        from_json(b"[" * _DEEP + payload + b"]" * _DEEP)  # a record wraps it a few times more
 
 
 class ValueSchema(Generic[T]):
@@ -93,10 +107,11 @@ class ValueSchema(Generic[T]):
         try:
             payload = self._dump((value,), warnings=False)
             self._load(payload)
+            _check_size(payload)
             return payload[1:-1]
         except ValidationError as error:
             raise PayloadError(f"{self.where} does not fit its type: {_explain(error)}") from error
-        except (PydanticSerializationError, ValueError, TypeError, RecursionError) as error:
+        except Exception as error:  # a user's own validator or serializer may raise anything
             reason = str(error).replace("\n", " ")
             raise PayloadError(f"{self.where} cannot be encoded: {reason}") from error
 
@@ -110,6 +125,8 @@ class ValueSchema(Generic[T]):
             return cast("T", self._load(b"[" + payload + b"]")[0])
         except ValidationError as error:
             raise PayloadError(f"{self.where} does not fit its type: {_explain(error)}") from error
+        except Exception as error:  # a user's own validator may raise anything
+            raise PayloadError(f"{self.where} cannot be decoded: {type(error).__name__}: {error}") from error
 
 
 class ArgumentsSchema(ValueSchema["Mapping[str, object]"]):

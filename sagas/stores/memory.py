@@ -66,7 +66,7 @@ class MemoryStore:
             if row.saga_id not in left_out and row.seq == len(self._journals[row.saga_id]):
                 self._journals[row.saga_id].append(row)
         for change in batch.changes.values():
-            if change.id not in left_out:
+            if change.id not in left_out and self._sagas[change.id].ended_at is None:
                 self._sagas[change.id] = self._sagas[change.id]._replace(**change._asdict())
         for mail_id in batch.read:
             self._mail.pop(mail_id, None)
@@ -108,7 +108,7 @@ class MemoryStore:
         kept = (row for row in rows if status in (None, row.status) and name in (None, row.name))
         return [row for row, _ in zip(kept, range(limit), strict=False)]
 
-    def claimable(self, owner: str, now: float, limit: int) -> Sequence[SagaRow]:
+    def claimable(self, owner: str, now: float, limit: int, skip: int = 0) -> Sequence[SagaRow]:
         """See ``Store.claimable``."""
         return [
             row
@@ -117,7 +117,7 @@ class MemoryStore:
             and (row.active or (row.wake_at is not None and row.wake_at <= now))
             and row.owner != owner
             and not self.alive(row.owner, now)
-        ][:limit]
+        ][skip : skip + limit]
 
     def next_wake(self) -> float | None:
         """See ``Store.next_wake``."""

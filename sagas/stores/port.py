@@ -232,13 +232,14 @@ class Store(Protocol):
         """Reads sagas, newest first, from before the one with the id ``before``."""
         ...
 
-    def claimable(self, owner: str, now: float, limit: int) -> Sequence[SagaRow]:
+    def claimable(self, owner: str, now: float, limit: int, skip: int = 0) -> Sequence[SagaRow]:
         """Reads sagas that need a coordinator now and have none that is alive: active ones, and due timers.
 
         Args:
             owner: The coordinator that asks; its own active sagas are left out.
             now: POSIX time.
             limit: At most so many.
+            skip: Leave out so many at the front.
         """
         ...
 

@@ -284,7 +284,7 @@ class SqlStore(ABC):
             query = query.where(_saga.c.key < select(_saga.c.key).where(_saga.c.id == before).scalar_subquery())
         return [SagaRow._make(row) for row in self._read(query)]
 
-    def claimable(self, owner: str, now: float, limit: int) -> Sequence[SagaRow]:
+    def claimable(self, owner: str, now: float, limit: int, skip: int = 0) -> Sequence[SagaRow]:
         """See ``Store.claimable``."""
         query = (
             select(*_SAGA_COLUMNS)
@@ -295,6 +295,7 @@ class SqlStore(ABC):
             )
             .order_by(_saga.c.key)
             .limit(limit)
+            .offset(skip)
         )
         return [SagaRow._make(row) for row in self._read(query)]
 

@@ -89,7 +89,7 @@ class SqliteStore(SqlStore):
         assignments = ", ".join(f"{name} = v.column{number}" for number, name in enumerate(names, 2))
         return (
             f"UPDATE saga SET {assignments} FROM (VALUES {self._values(rows, len(Change._fields))}) AS v "
-            "WHERE saga.id = v.column1"
+            "WHERE saga.id = v.column1 AND saga.ended_at IS NULL"
         )
 
     def changed(self) -> bool:

@@ -74,22 +74,33 @@ async def test_an_attempt_that_takes_too_long_is_cancelled_and_in_doubt(place: P
     assert deadline > Clock(ahead=999_000).now()
 
 
-async def test_a_sync_step_that_takes_too_long_is_left_behind(place: Place) -> None:
-    """A thread cannot be interrupted, but the saga goes on."""
+async def test_a_sync_step_that_takes_too_long_is_waited_for_all_the_same(place: Place) -> None:
+    """A thread cannot be interrupted, and what it does late must not overtake its undo; its result counts."""
     released = anyio.Event()
+    log: list[str] = []
 
     @step(timeout=0.05)
-    def slow() -> None:
+    def slow() -> str:
         anyio.from_thread.run(released.wait)
+        log.append("acted")
+        return "late"
+
+    @slow.compensator
+    def undo() -> None:
+        log.append("undone")
 
     @saga
-    async def body() -> None:
-        await slow()
+    async def body() -> str:
+        return await slow()
 
     async with place.coordinator(body) as coordinator:
-        with pytest.raises(SagaCompensated, match="TimeoutError"):
-            await coordinator.run(body())
+        handle = await coordinator.start(body(), id="s")
+        await anyio.sleep(0.1)  # beyond the timeout
+        await coordinator.cancel("s", reason="too slow")
         released.set()
+        with pytest.raises(SagaCompensated, match="too slow"):
+            await handle.result()
+    assert log == ["acted", "undone"]
 
 
 async def test_the_total_timeout_bounds_all_attempts_with_their_pauses(place: Place) -> None:

@@ -10,9 +10,22 @@ from typing import Any
 import anyio
 import pytest
 
-from sagas import DeclarationError, Rejected, Saga, SagaCompensated, SagaStuck, receive, saga, step
+from sagas import (
+    DeclarationError,
+    PayloadContext,
+    Rejected,
+    Retry,
+    Saga,
+    SagaCompensated,
+    SagaStuck,
+    receive,
+    saga,
+    sleep,
+    step,
+)
 from sagas.core import attempts
-from tests.coordinator.places import Place, until
+from sagas.stores.port import Batch, Change
+from tests.coordinator.places import Clock, Place, until
 
 LOG: list[str] = []
 
@@ -208,6 +221,114 @@ async def test_an_undeclared_error_says_where_in_the_step_it_was_raised(place: P
         with pytest.raises(SagaCompensated):
             await coordinator.run(stumbling("x"), id="s")
         assert "return {}[what]" in (await coordinator.get("s")).traceback
+
+
+async def test_a_coordinator_that_was_paused_beyond_its_lease_attempts_nothing_that_another_has_taken_over(
+    on_disk: Place,
+) -> None:
+    """Its next attempt would act after the undo: fencing its records alone would come too late."""
+    tries: list[str] = []
+    gate = anyio.Event()
+
+    @step(retry=Retry(attempts=5, initial=0.01, factor=1, jitter=0))
+    async def flaky(what: str) -> str:
+        tries.append(what)
+        await gate.wait()
+        raise ConnectionError(what)
+
+    @saga
+    async def body(what: str) -> str:
+        return await flaky(what)
+
+    clock = Clock()
+    async with on_disk.coordinator(body, clock=clock, lease=30) as paused:
+        await paused.start(body("x"), id="s")
+        await until(lambda: _some(tries))
+        on_disk.sql("DELETE FROM saga_lease")
+        on_disk.sql("UPDATE saga SET owner = 'another'")
+        on_disk.sql("INSERT INTO saga_lease (id, name, expires_at) VALUES ('another', 'another', 1e12)")
+        clock.ahead = 31.0
+        gate.set()
+        await until(lambda: _is_gone(paused))
+        assert tries == ["x"]
+
+
+async def _some(things: list[str]) -> bool:
+    return bool(things)
+
+
+async def _is_gone(coordinator: Any) -> bool:
+    return not coordinator._engine.sagas  # noqa: SLF001 - what it holds in memory is the point
+
+
+async def test_what_has_ended_is_never_changed_again(place: Place) -> None:
+    """Not even by a coordinator that believes the saga to be its own."""
+    async with place.coordinator(quiet) as coordinator:
+        await coordinator.run(quiet("x"), id="s")
+    store = place.store()
+    store.open(migrate=False)
+    change = Change("s", "stuck", active=False, wake_at=None, ended_at=None, error="late", owner="old")
+    store.commit(Batch(changes={"s": change}))
+    row = store.get("s")
+    store.close()
+    assert row is not None
+    assert row.status == "completed"
+
+
+async def test_a_timer_that_no_calendar_holds_is_refused_in_the_body(place: Place) -> None:
+    """It would make the list of all sagas unreadable."""
+
+    @saga
+    async def patient() -> None:
+        await sleep(1e12)
+
+    async with place.coordinator(patient) as coordinator:
+        with pytest.raises(SagaCompensated, match="waits for at most"):
+            await coordinator.run(patient())
+        assert len(await coordinator.list()) == 1
+
+
+async def test_an_argument_nested_too_deeply_fails_where_it_is_passed(place: Place) -> None:
+    """Accepted, it could be written and never be read again."""
+
+    @step
+    async def keep(what: object) -> None: ...
+
+    @saga
+    async def deep() -> None:
+        what: list[Any] = []
+        for _ in range(196):
+            what = [what]
+        await keep(what)
+
+    async with place.coordinator(deep) as coordinator:
+        with pytest.raises(SagaCompensated, match="cannot be encoded"):
+            await coordinator.run(deep(), id="s")
+        assert (await coordinator.get("s")).status == "compensated"
+
+
+async def test_a_codec_that_fails_parks_its_saga_and_loses_nothing(on_disk: Place) -> None:
+    """What memory knew beyond the journal is forgotten; a resume goes on from what is durable."""
+
+    class Flaky:
+        broken = False
+
+        def encode(self, value: bytes, context: PayloadContext) -> bytes:
+            if self.broken and context.kind == "StepSucceeded":
+                raise OSError("no key")
+            return value
+
+        def decode(self, value: bytes, context: PayloadContext) -> bytes:
+            return value
+
+    codec = Flaky()
+    async with on_disk.coordinator(quiet, codec=codec) as coordinator:
+        codec.broken = True
+        with pytest.raises(SagaStuck, match="no key"):
+            await coordinator.run(quiet("x"), id="s")
+        codec.broken = False
+        await coordinator.resume("s")
+        assert await coordinator.run(quiet("x"), id="s") == "x"
 
 
 async def test_lease_files_of_the_dead_are_removed(on_disk: Place) -> None:

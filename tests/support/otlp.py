@@ -40,9 +40,7 @@ if TYPE_CHECKING:
 
 __all__ = ["OtlpReceiver", "ReceivedEvent", "ReceivedLink", "ReceivedSpan", "SpanNode", "tree"]
 
-AttributeValue: TypeAlias = (
-    "str | bool | int | float | bytes | list[AttributeValue] | dict[str, AttributeValue] | None"
-)
+AttributeValue: TypeAlias = "str | bool | int | float | bytes | list[AttributeValue] | dict[str, AttributeValue] | None"
 
 _TRACES_PATH = "/v1/traces"
 _PROTOBUF = "application/x-protobuf"
@@ -241,9 +239,7 @@ class _Inbox:
         with self._arrived:
             return list(self._spans)
 
-    def wait_for(
-        self, predicate: Callable[[list[ReceivedSpan]], object], timeout: float
-    ) -> list[ReceivedSpan]:
+    def wait_for(self, predicate: Callable[[list[ReceivedSpan]], object], timeout: float) -> list[ReceivedSpan]:
         with self._arrived:
             satisfied = self._arrived.wait_for(lambda: bool(predicate(list(self._spans))), timeout)
             assert satisfied, f"not received within {timeout} s; these came:{_listed(self._spans) or ' none'}"

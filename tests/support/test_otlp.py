@@ -29,9 +29,7 @@ EXPORTERS: dict[str, MakeExporter] = {
     "grpc": lambda receiver: GrpcExporter(endpoint=receiver.grpc_endpoint, insecure=True),
     "http": lambda receiver: HttpExporter(endpoint=receiver.http_endpoint),
     "http-gzip": lambda receiver: HttpExporter(endpoint=receiver.http_endpoint, compression=Compression.Gzip),
-    "http-deflate": lambda receiver: HttpExporter(
-        endpoint=receiver.http_endpoint, compression=Compression.Deflate
-    ),
+    "http-deflate": lambda receiver: HttpExporter(endpoint=receiver.http_endpoint, compression=Compression.Deflate),
 }
 
 
@@ -53,13 +51,9 @@ def tracer(receiver: OtlpReceiver, request: pytest.FixtureRequest) -> Iterator[t
 def test_everything_a_span_holds_arrives(receiver: OtlpReceiver, tracer: trace.Tracer) -> None:
     with tracer.start_as_current_span("saga"):
         with tracer.start_as_current_span("charge_card", kind=SpanKind.CLIENT) as step:
-            step.set_attributes(
-                {"saga.attempt": 2, "saga.late": True, "saga.ratio": 0.5, "saga.tags": ["a", "b"]}
-            )
+            step.set_attributes({"saga.attempt": 2, "saga.late": True, "saga.ratio": 0.5, "saga.tags": ["a", "b"]})
             step.add_event("retried", {"saga.cause": "reset"}, timestamp=17)
-        undo = tracer.start_span(
-            "refund_card", links=[Link(step.get_span_context(), {"saga.link": "undoes"})]
-        )
+        undo = tracer.start_span("refund_card", links=[Link(step.get_span_context(), {"saga.link": "undoes"})])
         undo.set_status(Status(StatusCode.ERROR, "no such card"))
         undo.end()
 
@@ -191,9 +185,7 @@ def span(span_id: str, parent: str | None, *, trace_id: str = "t") -> ReceivedSp
 def test_a_tree_is_drawn_by_start() -> None:
     root = tree([span("d", "b"), span("c", "a"), span("b", "a"), span("a", None)])
 
-    assert str(root) == (
-        "A [INTERNAL, UNSET]\n  B [INTERNAL, UNSET]\n    D [INTERNAL, UNSET]\n  C [INTERNAL, UNSET]"
-    )
+    assert str(root) == ("A [INTERNAL, UNSET]\n  B [INTERNAL, UNSET]\n    D [INTERNAL, UNSET]\n  C [INTERNAL, UNSET]")
     assert [node.span.name for node in root.walk()] == ["A", "B", "D", "C"]
 
 
