@@ -39,8 +39,12 @@ def _explain(error: ValidationError) -> str:
 def _validated(annotation: Any) -> Any:
     """Has SQLModel's table models validated, which by themselves take any JSON as it is: text stays text."""
     if isinstance(annotation, type) and getattr(annotation, "model_config", {}).get("table"):
-        check: Callable[[object], object] = annotation.model_validate  # type: ignore[attr-defined]  # a model has it
-        return Annotated[annotation, WrapValidator(lambda value, keep: _either(value, check, keep))]
+        check = cast("Callable[[object], object]", getattr(annotation, "model_validate"))  # noqa: B009 - a model has it
+
+        def validate(value: object, keep: Callable[[object], object]) -> object:
+            return _either(value, check, keep)
+
+        return Annotated[annotation, WrapValidator(validate)]
     origin, arguments = typing.get_origin(annotation), typing.get_args(annotation)
     if origin in (Union, types.UnionType):
         return Union[tuple(map(_validated, arguments))]  # noqa: UP007 - its arguments are computed
@@ -51,7 +55,7 @@ def _validated(annotation: Any) -> Any:
 
 def _either(value: object, check: Callable[[object], object], keep: Callable[[object], object]) -> object:
     """Validates JSON, and leaves a model as it is."""
-    return check(value) if isinstance(value, dict) else keep(value)
+    return check(cast("object", value)) if isinstance(value, dict) else keep(value)
 
 
 def _check_size(payload: bytes) -> None:

@@ -64,6 +64,11 @@ async def _run(directory: Path) -> None:
                 group.start_soon(run, number)
 
 
+def _recover(directory: Path) -> None:
+    """Runs what was left to its end."""
+    anyio.run(_run, directory)
+
+
 def _fork(work: Callable[[], None]) -> int:
     """Runs something in a process of its own, and gives how it ended."""
     pid = os.fork()
@@ -138,7 +143,7 @@ def main() -> None:
             business.use(directory / "business.db", seed)
             status = _fork(partial(_live, directory, number, after=after))
             assert status in (0, _CRASHED), f"{directory.name}: the process ended with {status}"
-            assert _fork(partial(anyio.run, _run, directory)) == 0, f"{directory.name}: it did not recover"
+            assert _fork(partial(_recover, directory)) == 0, f"{directory.name}: it did not recover"
             try:
                 _audit(directory)
             except AssertionError as error:

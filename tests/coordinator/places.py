@@ -38,7 +38,8 @@ class Place:
 
     def coordinator(self, *sagas: Saga[..., Any], **options: Any) -> Coordinator:
         """Another coordinator; one that looks often, since tests are impatient."""
-        return Coordinator(self.store(), sagas=sagas, **({"poll": 0.01} | options))
+        options.setdefault("poll", 0.01)
+        return Coordinator(self.store(), sagas=sagas, **options)
 
     def sql(self, statement: str, *values: object) -> list[Any]:
         """Reads or changes the SQLite file behind everybody's back."""

@@ -142,8 +142,8 @@ class _Small(SqliteStore):
         super().__init__(url)
         self.connections: list[Any] = []
 
-    def _configure(self, connection: Any, record: object) -> None:
-        super()._configure(connection, record)
+    def _configure(self, connection: Any, _: object) -> None:
+        super()._configure(connection, _)
         self.connections.append(connection)
 
     def limit(self, pages: int) -> None:
@@ -194,8 +194,8 @@ async def test_a_transactional_step_that_meets_a_full_disk_runs_again_when_there
     async with Coordinator(store, sagas=[body], poll=0.01) as coordinator:
         assert await coordinator.run(body()) == 1
         store.limit(1)
+        results: list[int] = []
         async with anyio.create_task_group() as group:
-            results: list[int] = []
 
             async def run() -> None:
                 results.append(await coordinator.run(body()))

@@ -101,7 +101,7 @@ async def test_a_saga_that_completes_is_a_root_with_a_child_an_attempt(
         assert "saga.compensation" not in child.span.attributes
         assert root.span.start_ns <= child.span.start_ns <= child.span.end_ns
         assert child.span.start_ns <= root.span.end_ns
-    assert len({child.span.attributes["saga.path"] for child in root.children}) == 3
+    assert len({str(child.span.attributes["saga.path"]) for child in root.children}) == 3
     assert "secret" not in repr([node.span for node in root.walk()])
 
 
