@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 import secrets
-from collections import OrderedDict
 from typing import TYPE_CHECKING, Any
 
 import anyio
@@ -90,7 +89,7 @@ class Engine:
         self.wanted: set[str] = set()
         self.wake_sweeper: Callable[[], None] = lambda: None
         self._keep_waiting = keep_waiting
-        self._waiting: OrderedDict[str, None] = OrderedDict()
+        self._waiting: dict[str, None] = {}  # in the order in which they began to wait
         self._loading: dict[str, anyio.Lock] = {}
         self._codeless: set[str] = set()
         # Apart from those of steps, which may all be taken for long.
@@ -187,10 +186,11 @@ class Engine:
             return
         if execution.open:
             return
+        self._waiting.pop(runtime.id, None)
         self._waiting[runtime.id] = None
-        self._waiting.move_to_end(runtime.id)
         while len(self._waiting) > self._keep_waiting:
-            oldest, _ = self._waiting.popitem(last=False)
+            oldest = next(iter(self._waiting))
+            del self._waiting[oldest]
             dropped = self.sagas.get(oldest)
             if dropped is not None and dropped.execution.waiting and not dropped.unwritten and dropped.changed is None:
                 del self.sagas[oldest]
