@@ -18,6 +18,8 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger("sagas.core")
 
+_undying: list[object] = []
+
 __all__ = ["Entry", "Fiber", "Group", "Unwinding", "Wait"]
 
 
@@ -124,6 +126,9 @@ class Fiber:
         except BaseException as error:
             # It was told to end, and nobody waits for it any more.
             logger.debug("the cleanup of the stopped branch %s failed: %r", self.place or "body", error)
+            if getattr(routine, "cr_frame", None) is not None:
+                # It swallows whatever ends it, and would go on doing so when the garbage collector tries.
+                _undying.append(routine)
         finally:
             driving.reset(token)
 

@@ -88,7 +88,13 @@ class Operation(Generic[R]):
             if _refusals[0] % _PATIENCE == 0:
                 yield self
             raise GeneratorExit
-        return (yield from self._outside())
+        try:
+            return (yield from self._outside())
+        except OutsideSaga:
+            _refusals[0] += 1  # as above, for one that the interpreter ends as it exits
+            if _refusals[0] % _PATIENCE == 0:
+                yield self
+            raise
 
     def _outside(self) -> Generator[object, object, R]:
         """Decides what awaiting means where no saga runs."""

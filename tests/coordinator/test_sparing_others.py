@@ -332,6 +332,25 @@ async def test_a_codec_that_fails_parks_its_saga_and_loses_nothing(on_disk: Plac
         assert await coordinator.run(quiet("x"), id="s") == "x"
 
 
+async def test_a_body_that_swallows_its_end_is_left_alone(place: Place) -> None:
+    """It would otherwise be asked to end for ever, and nothing else would run."""
+
+    @saga
+    async def stubborn() -> None:
+        while True:
+            try:
+                await sleep(10)
+            except:  # noqa: E722, S112 - the very mistake
+                continue
+
+    async with place.coordinator(stubborn, quiet) as coordinator:
+        handle = await coordinator.start(stubborn(), id="s")
+        await coordinator.cancel("s", reason="enough")
+        with pytest.raises(SagaCompensated, match="enough"):
+            await handle.result()
+        assert await coordinator.run(quiet("y")) == "y"
+
+
 async def test_lease_files_of_the_dead_are_removed(on_disk: Place) -> None:
     """By the next coordinator that comes by."""
     assert on_disk.path is not None
