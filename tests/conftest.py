@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import os
 import random
+from collections.abc import Iterator
 from typing import Any
 
 import pytest
 from hypothesis import HealthCheck, settings
+
+from tests.support.postgres import Databases, shared_databases
 
 # A run may find what another missed: none is derandomized, and what fails prints how to repeat it.
 # No deadline: a test that waits for a disk or for another process is slow at times, and not wrong.
@@ -61,3 +64,25 @@ def anyio_backend(request: pytest.FixtureRequest) -> tuple[str, dict[str, Any]]:
     """Every test that is an ``async def`` runs under each of these."""
     backend: tuple[str, dict[str, Any]] = request.param
     return backend
+
+
+@pytest.fixture(scope="session")
+def postgres_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Databases]:
+    """The PostgreSQL server of this run; tests that kill theirs start one of their own (``PostgresServer``).
+
+    The environment variable ``SAGAS_POSTGRES_URL`` names one that runs already, for a user who may create databases.
+    """
+    if url := os.environ.get("SAGAS_POSTGRES_URL"):
+        yield Databases(url)
+        return
+    own = tmp_path_factory.getbasetemp()
+    with shared_databases(own.parent if "PYTEST_XDIST_WORKER" in os.environ else own) as databases:
+        yield databases
+
+
+@pytest.fixture
+def postgres_url(postgres_server: Databases) -> Iterator[str]:
+    """An empty PostgreSQL database of this test's own."""
+    url = postgres_server.create_database()
+    yield url
+    postgres_server.drop_database(url)
