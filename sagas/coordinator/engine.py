@@ -116,7 +116,7 @@ class Engine:
         event = e.SagaStarted(
             saga.name, saga.version, arguments, f"{saga_id}.{self.clock.token(4)}", runtime.trace, runtime.parent
         )
-        new = NewSaga(saga_id, saga.name, saga.version, fingerprint, now, self.owner)
+        new = NewSaga(saga_id, saga.name, saga.version, fingerprint, now, self.owner, rank=now)
         self.sagas[saga_id] = runtime
         try:
             write = runtime.birth = runtime.feed(event, new=new)

@@ -75,8 +75,8 @@ class Sweeper:
         if now >= self._renew_at:
             engine = self._engine
             lapsed = now >= engine.attempting.lease_until
-            lease = Lease(engine.owner, self._name, now + self._lease)
-            await engine.in_thread(engine.store.renew, lease)
+            lease = Lease(engine.owner, self._name, now + self._lease, engine.registry.code)
+            await engine.in_thread(engine.store.renew, lease, now)
             if lapsed:
                 await engine.drop_what_was_taken()
             engine.attempting.lease_held(lease.expires_at)
@@ -101,12 +101,10 @@ class Sweeper:
     async def _claim(self) -> None:
         """Takes over sagas that nobody drives."""
         engine = self._engine
-        left = 0  # rows that stay, since this process has no code for them; they must not hide the others
         while not engine.closing:
             now = engine.clock.now()
-            rows = await engine.in_thread(engine.store.claimable, engine.owner, now, _AT_ONCE, left)
+            rows = await engine.in_thread(engine.store.claim, engine.owner, now, _AT_ONCE, engine.registry.code)
             await engine.bring_back(rows)
-            left += sum(engine.lacks_code(row.id) for row in rows)
             if len(rows) < _AT_ONCE:
                 return
 

@@ -30,7 +30,6 @@ class Registry:
     def __init__(self, sagas: Iterable[Saga[..., Any]], steps: Iterable[Step[..., Any]] = ()) -> None:
         self.steps: dict[str, Step[..., Any]] = {}
         self._sagas: dict[tuple[str, str], Saga[..., Any]] = {}
-        self._newest: dict[str, Saga[..., Any]] = {}
         for step in steps:
             if not isinstance(step, Step):
                 raise DeclarationError(f"steps=[{step!r}]: that is no step; decorate it with @step")
@@ -53,7 +52,6 @@ class Registry:
             raise DeclarationError(
                 f"two sagas are named {saga.name!r} version {saga.version!r}; give one another name= or version="
             )
-        self._newest[saga.name] = saga
         for step in _steps_around(saga):
             step.resolve()
             known = self.steps.setdefault(step.name, step)
@@ -64,8 +62,13 @@ class Registry:
                 )
 
     def find(self, name: str, version: str) -> Saga[..., Any] | None:
-        """Gives the definition of a saga: of this version if there is one, else the one added last."""
-        return self._sagas.get((name, version)) or self._newest.get(name)
+        """Gives the definition of a saga, of this very version."""
+        return self._sagas.get((name, version))
+
+    @property
+    def code(self) -> tuple[str, ...]:
+        """Lists the sagas that there is code for, each as ``name@version``."""
+        return tuple(sorted(f"{name}@{version}" for name, version in self._sagas))
 
     def __contains__(self, saga: Saga[..., Any]) -> bool:
         """Says whether this very saga was added."""

@@ -10,7 +10,7 @@ from sagas.errors import StoreError
 from sagas.stores.port import Batch, Committed, Lease, Mail, SagaRow
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Mapping, Sequence
+    from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 
     from sqlmodel import Session
 
@@ -18,11 +18,15 @@ if TYPE_CHECKING:
 
 __all__ = ["MemoryStore"]
 
+# Seconds for which a claim keeps others away.
+_CLAIM = 5.0
+
 
 class MemoryStore:
     """Keeps journals in dictionaries, with the same rules as a database."""
 
     in_memory = True
+    parallel = 0
 
     def __init__(self, url: str = "memory:") -> None:
         self.url = url
@@ -32,6 +36,7 @@ class MemoryStore:
         self._mail: dict[int, Mail] = {}
         self._leases: dict[str, Lease] = {}
         self._mail_ids = count(1)
+        self._claims: dict[str, tuple[str, float]] = {}
 
     def open(self, *, migrate: bool) -> None:
         """Needs nothing."""
@@ -81,7 +86,9 @@ class MemoryStore:
         """Creates those sagas that are not there yet."""
         for new in sagas:
             if new.id not in self._sagas:
-                self._sagas[new.id] = SagaRow(*new, "running", active=True, wake_at=None, ended_at=None, error=None)
+                self._sagas[new.id] = SagaRow(
+                    *new[:-1], "running", active=True, wake_at=None, ended_at=None, error=None, rank=new.rank
+                )
                 self._journals[new.id] = []
 
     def transact(self, work: Sequence[Callable[[Session], None]], finish: Callable[[], Batch]) -> None:  # noqa: ARG002 - the port's
@@ -108,16 +115,22 @@ class MemoryStore:
         kept = (row for row in rows if status in (None, row.status) and name in (None, row.name))
         return [row for row, _ in zip(kept, range(limit), strict=False)]
 
-    def claimable(self, owner: str, now: float, limit: int, skip: int = 0) -> Sequence[SagaRow]:
-        """See ``Store.claimable``."""
-        return [
-            row
-            for row in list(self._sagas.values())
-            if row.ended_at is None
-            and (row.active or (row.wake_at is not None and row.wake_at <= now))
-            and row.owner != owner
-            and not self.alive(row.owner, now)
-        ][skip : skip + limit]
+    def claim(self, owner: str, now: float, limit: int, code: Collection[str]) -> Sequence[SagaRow]:
+        """See ``Store.claim``."""
+        found = [row for row in list(self._sagas.values()) if self._claimable(row, owner, now, code)]
+        found.sort(key=lambda row: (not row.active, row.rank if row.active else row.wake_at))
+        for row in found[:limit]:
+            self._claims[row.id] = owner, now
+        return found[:limit]
+
+    def _claimable(self, row: SagaRow, owner: str, now: float, code: Collection[str]) -> bool:
+        """Says whether a saga needs a coordinator, and may have this one."""
+        needed = row.ended_at is None and (row.active or (row.wake_at is not None and row.wake_at <= now))
+        if not needed or f"{row.name}@{row.version}" not in code:
+            return False
+        claimant, at = self._claims.get(row.id, ("", 0.0))
+        claimed = at >= now - _CLAIM and (claimant == owner or self.alive(claimant, now))
+        return row.owner != owner and not claimed and not self.alive(row.owner, now)
 
     def next_wake(self) -> float | None:
         """See ``Store.next_wake``."""
@@ -149,9 +162,28 @@ class MemoryStore:
         """See ``Store.changed``."""
         return True
 
-    def renew(self, lease: Lease) -> None:
+    def hand_over(self, owner: str, saga_ids: Sequence[str]) -> None:
+        """See ``Store.hand_over``."""
+        for saga_id in saga_ids:
+            row = self._sagas.get(saga_id)
+            if row is not None and row.owner == owner and row.ended_at is None:
+                self._sagas[saga_id] = row._replace(owner="")
+                self._claims.pop(saga_id, None)
+
+    def listen(self, patience: float) -> Sequence[str] | None:  # noqa: ARG002 - the port's
+        """See ``Store.listen``."""
+        return None
+
+    def announce(self, messages: Sequence[str]) -> None:
+        """See ``Store.announce``."""
+
+    def renew(self, lease: Lease, now: float) -> None:  # noqa: ARG002 - the port's
         """See ``Store.renew``."""
         self._leases[lease.id] = lease
+
+    def leases(self, now: float) -> Sequence[Lease]:
+        """See ``Store.leases``."""
+        return [lease for lease in list(self._leases.values()) if lease.expires_at > now]
 
     def release(self, owner: str) -> None:
         """See ``Store.release``."""

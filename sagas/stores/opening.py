@@ -13,6 +13,8 @@ if TYPE_CHECKING:
 
 __all__ = ["is_store", "store_for"]
 
+_EXAMPLES = "'sqlite:///orders.db', 'postgresql+psycopg://user@host/database' or 'memory:'"
+
 
 def is_store(store: str | Store) -> TypeIs[Store]:
     """Tells a store from the URL of one, by what it can do."""
@@ -23,13 +25,16 @@ def store_for(url: str) -> Store:
     """Makes the store for a URL; it is not opened yet.
 
     Args:
-        url: ``sqlite:///orders.db``, or ``memory:`` for nothing that lasts.
+        url: ``sqlite:///orders.db``, ``postgresql+psycopg://user@host/database``, or ``memory:`` for nothing that
+            lasts.
 
     Raises:
         StoreError: No store goes by this URL.
     """
     if not isinstance(url, str):
-        raise StoreError(f"{url!r} is neither a URL nor a store; use 'sqlite:///orders.db' or 'memory:'")
+        raise StoreError(
+            f"{url!r} is neither a URL nor a store; use 'sqlite:///orders.db', 'postgresql+psycopg://…' or 'memory:'"
+        )
     if url in ("memory:", "memory://"):
         from sagas.stores.memory import MemoryStore
 
@@ -38,4 +43,8 @@ def store_for(url: str) -> Store:
         from sagas.stores.sqlite import SqliteStore
 
         return SqliteStore(url)
-    raise StoreError(f"no store goes by {url!r}; use 'sqlite:///orders.db' or 'memory:'")
+    if url.startswith(("postgresql:", "postgresql+psycopg:", "postgres:")):
+        from sagas.stores.postgres import PostgresStore
+
+        return PostgresStore(url.replace("postgres:", "postgresql:", 1) if url.startswith("postgres:") else url)
+    raise StoreError(f"no store goes by {url!r}; use {_EXAMPLES}")

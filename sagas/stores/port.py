@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, NamedTuple, Protocol, runtime_checkable
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
+    from collections.abc import Callable, Collection, Mapping, Sequence
 
     from sqlmodel import Session
 
@@ -21,6 +21,7 @@ __all__ = [
     "Committed",
     "JournalRow",
     "Lease",
+    "LockChange",
     "Mail",
     "NewSaga",
     "PayloadContext",
@@ -60,7 +61,9 @@ class NewSaga(NamedTuple):
         version: Of its definition.
         fingerprint: 16 bytes over name and input; another one under the same id is a conflict.
         created_at: POSIX time.
-        owner: The coordinator that runs it.
+        owner: The coordinator that runs it; ``""`` for one that waits for a coordinator.
+        rank: Its place among those that wait, smallest first: the POSIX time of its start, less what its priority
+            puts it ahead. So a saga of higher priority passes others, but only those that have not waited long.
     """
 
     id: str
@@ -69,6 +72,7 @@ class NewSaga(NamedTuple):
     fingerprint: bytes
     created_at: float
     owner: str
+    rank: float
 
 
 class Change(NamedTuple):
@@ -93,6 +97,24 @@ class Change(NamedTuple):
     owner: str
 
 
+class LockChange(NamedTuple):
+    """A semantic lock that is asked for or given up.
+
+    Attributes:
+        saga_id: By whom.
+        path: The operation that asks for it; ``""`` for a change of all of a saga's locks.
+        name: Of the lock; ``""`` for all of the saga's.
+        take: Whether it is asked for.
+        at: POSIX time.
+    """
+
+    saga_id: str
+    path: str
+    name: str
+    take: bool
+    at: float
+
+
 @dataclass(slots=True)
 class Batch:
     """Writes that become durable together, or not at all.
@@ -102,12 +124,14 @@ class Batch:
         rows: Journal records to append. One whose place is taken fences its saga: all its writes are left out.
         changes: At most one for a saga.
         read: Ids of mail that these records take into account.
+        locks: Locks that are asked for or given up, in order. Whoever holds one then is told by mail.
     """
 
     new: list[NewSaga] = field(default_factory=list[NewSaga])
     rows: list[JournalRow] = field(default_factory=list[JournalRow])
     changes: dict[str, Change] = field(default_factory=dict[str, Change])
     read: list[int] = field(default_factory=list[int])
+    locks: list[LockChange] = field(default_factory=list[LockChange])
 
 
 class Committed(NamedTuple):
@@ -116,10 +140,12 @@ class Committed(NamedTuple):
     Attributes:
         taken: Ids of new sagas that existed already.
         fenced: Ids of sagas that another coordinator has taken over.
+        mailed: Mail that it made: for those who hold a lock now, or never will.
     """
 
     taken: frozenset[str]
     fenced: frozenset[str]
+    mailed: tuple[Mail, ...] = ()
 
 
 class SagaRow(NamedTuple):
@@ -136,6 +162,7 @@ class SagaRow(NamedTuple):
     wake_at: float | None
     ended_at: float | None
     error: str | None
+    rank: float
 
 
 class Mail(NamedTuple):
@@ -145,7 +172,7 @@ class Mail(NamedTuple):
         id: Increasing.
         saga_id: For whom.
         at: POSIX time.
-        kind: ``signal``, ``cancel``, ``retry``, ``skip`` or ``resume``.
+        kind: ``signal``, ``cancel``, ``retry``, ``skip``, ``resume`` or ``lock``.
         body: As JSON.
     """
 
@@ -163,11 +190,13 @@ class Lease(NamedTuple):
         id: Of the coordinator.
         name: For people.
         expires_at: POSIX time; renewed long before.
+        code: The sagas that it has code for, each as ``name@version``.
     """
 
     id: str
     name: str
     expires_at: float
+    code: tuple[str, ...] = ()
 
 
 class PayloadContext(NamedTuple):
@@ -194,11 +223,19 @@ class Codec(Protocol):
 class Store(Protocol):
     """Keeps journals.
 
-    Every method raises ``StoreUnavailable`` when it may work later, and ``StoreError`` when it will not.
+    Every method raises ``StoreUnavailable`` when it may work later, and ``StoreError`` when it will not. Where many
+    machines share a store, their clocks differ; so it may take its own time instead of the ``now`` that it is given.
+
+    Attributes:
+        url: For messages; without a password.
+        in_memory: Whether its methods neither block nor outlast the process.
+        parallel: How many transactional steps may run side by side. 0: they share the transactions that write the
+            journal.
     """
 
     url: str
     in_memory: bool
+    parallel: int
 
     def open(self, *, migrate: bool) -> None:
         """Connects; creates or migrates the tables if asked to, else makes sure that they fit."""
@@ -207,6 +244,8 @@ class Store(Protocol):
     def close(self) -> None:
         """Lets go of every connection."""
         ...
+
+    # --- journals -----------------------------------------------------------------------------------------------
 
     def commit(self, batch: Batch) -> Committed:
         """Makes a batch durable. Appending the very same row twice is the same as once."""
@@ -232,20 +271,47 @@ class Store(Protocol):
         """Reads sagas, newest first, from before the one with the id ``before``."""
         ...
 
-    def claimable(self, owner: str, now: float, limit: int, skip: int = 0) -> Sequence[SagaRow]:
-        """Reads sagas that need a coordinator now and have none that is alive: active ones, and due timers.
+    # --- whose sagas --------------------------------------------------------------------------------------------
+
+    def claim(self, owner: str, now: float, limit: int, code: Collection[str]) -> Sequence[SagaRow]:
+        """Finds sagas that need a coordinator now and have none that is alive: active ones, and due timers.
+
+        For some seconds they are found by no other coordinator, so that many share the work. That decides nothing:
+        whoever appends to the journal first drives the saga.
 
         Args:
-            owner: The coordinator that asks; its own active sagas are left out.
+            owner: The coordinator that asks; its own sagas are left out.
             now: POSIX time.
-            limit: At most so many.
-            skip: Leave out so many at the front.
+            limit: At most so many, by rank.
+            code: Only these, as ``name@version``.
         """
         ...
 
     def next_wake(self) -> float | None:
         """Reads the earliest timer of all sagas that only wait."""
         ...
+
+    def hand_over(self, owner: str, saga_ids: Sequence[str]) -> None:
+        """Lets others take over sagas at once whose owner stops driving them."""
+        ...
+
+    def renew(self, lease: Lease, now: float) -> None:
+        """Takes or extends a lease."""
+        ...
+
+    def release(self, owner: str) -> None:
+        """Gives a lease back, so that others take over at once."""
+        ...
+
+    def leases(self, now: float) -> Sequence[Lease]:
+        """Reads the leases of the coordinators that are alive."""
+        ...
+
+    def alive(self, owner: str, now: float) -> bool:
+        """Says whether a coordinator holds a lease."""
+        ...
+
+    # --- what others want ---------------------------------------------------------------------------------------
 
     def post(self, saga_id: str, at: float, kind: str, body: bytes) -> int:
         """Writes mail, durably."""
@@ -263,14 +329,23 @@ class Store(Protocol):
         """Says whether another process may have written since the last call."""
         ...
 
-    def renew(self, lease: Lease) -> None:
-        """Takes or extends a lease."""
+    def listen(self, patience: float) -> Sequence[str] | None:
+        """Waits for what other processes announce.
+
+        To be called by one thread at a time, again and again.
+
+        Args:
+            patience: Seconds to wait at most.
+
+        Returns:
+            What was announced; ``None`` at once where nobody can be heard, so that only polling is left.
+        """
         ...
 
-    def release(self, owner: str) -> None:
-        """Gives a lease back, so that others take over at once."""
-        ...
+    def announce(self, messages: Sequence[str]) -> None:
+        """Tells every process that listens, if that can be done; nothing may depend on it.
 
-    def alive(self, owner: str, now: float) -> bool:
-        """Says whether a coordinator holds a lease."""
+        Messages are ``work`` (sagas wait for a coordinator), ``mail:OWNER``, ``watch:SAGA`` (somebody waits for
+        its end) and ``done:SAGA`` (it ended or is stuck).
+        """
         ...

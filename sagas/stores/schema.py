@@ -1,4 +1,9 @@
-"""Makes sure that a database has the tables that this version of the library needs."""
+"""Makes sure that a database has the tables that this version of the library needs.
+
+Migrations only add, as long as that will do. So two versions are kept: which migrations were made, and which is the
+oldest that a library may know and still work with the tables. While a fleet is replaced process by process, the
+release before goes on with tables that are newer than itself.
+"""
 
 from __future__ import annotations
 
@@ -12,19 +17,27 @@ from sagas.errors import SchemaMismatch
 if TYPE_CHECKING:
     from sqlalchemy import Connection
 
-__all__ = ["HEAD", "VERSION_TABLE", "current", "ensure", "upgrade"]
+__all__ = ["HEAD", "MIGRATION_TABLE", "VERSION_TABLE", "current", "ensure", "upgrade"]
 
 # Apart from alembic's default, since the user's own migrations may live in the same database.
+MIGRATION_TABLE = "saga_migration"
+# The oldest version that will do. The first release kept its migrations here.
 VERSION_TABLE = "saga_schema"
-HEAD = "0001"
-_KNOWN = ("0001",)
+HEAD = "0002"
+_KNOWN = ("0001", "0002")
+_OLDEST_THAT_WORKS = "0001"
 
 
 def current(connection: Connection) -> str | None:
     """Reads the version of the tables; ``None`` if there are none."""
-    if not inspect(connection).has_table(VERSION_TABLE):
+    return _version(connection, MIGRATION_TABLE) or _version(connection, VERSION_TABLE)
+
+
+def _version(connection: Connection, table: str) -> str | None:
+    """Reads a table of one version."""
+    if not inspect(connection).has_table(table):
         return None
-    row = connection.exec_driver_sql(f"SELECT version_num FROM {VERSION_TABLE}").first()
+    row = connection.exec_driver_sql(f"SELECT version_num FROM {table}").first()
     return None if row is None else str(row[0])
 
 
@@ -36,7 +49,13 @@ def upgrade(connection: Connection) -> None:
     config = Config()
     config.set_main_option("script_location", str(Path(__file__).parent / "migrations"))
     config.attributes["connection"] = connection
+    found = current(connection)
+    if found is not None and not inspect(connection).has_table(MIGRATION_TABLE):
+        command.stamp(config, found)
     command.upgrade(config, "head")
+    connection.exec_driver_sql(f"CREATE TABLE IF NOT EXISTS {VERSION_TABLE} (version_num VARCHAR(32) NOT NULL)")
+    connection.exec_driver_sql(f"DELETE FROM {VERSION_TABLE}")
+    connection.exec_driver_sql(f"INSERT INTO {VERSION_TABLE} (version_num) VALUES ('{_OLDEST_THAT_WORKS}')")
 
 
 def ensure(connection: Connection, *, migrate: bool) -> None:
@@ -49,9 +68,12 @@ def ensure(connection: Connection, *, migrate: bool) -> None:
     if found == HEAD:
         return
     if found is not None and found not in _KNOWN:
+        oldest = _version(connection, VERSION_TABLE)
+        if oldest in _KNOWN:
+            return  # a newer library has added to them since, and says that this one can go on
         raise SchemaMismatch(
             f"the tables in {connection.engine.url} are of version {found}, which is newer than this library knows "
-            f"({HEAD}). Install the newer version of sagakit"
+            f"({HEAD}), and need {oldest} at least. Install the newer version of sagakit"
         )
     if not migrate:
         raise SchemaMismatch(

@@ -1,7 +1,7 @@
 """The journal in a SQL database, through synchronous SQLAlchemy. What differs between databases is in subclasses.
 
-The statements of the hot path are compiled once for a number of rows and executed as they are: a commit is a
-handful of calls into the driver, whatever the number of sagas, so that it also competes little for the GIL.
+A commit is a handful of calls into the driver, whatever the number of sagas, so that it also competes little for the
+GIL. How a batch becomes statements is for each database.
 """
 
 from __future__ import annotations
@@ -11,40 +11,33 @@ from abc import ABC, abstractmethod
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
-from sqlalchemy import Row, delete, func, insert, or_, select, update
+import orjson
+from sqlalchemy import ColumnElement, Row, Select, and_, delete, func, insert, literal, or_, select, update
 from sqlalchemy.exc import IntegrityError, SQLAlchemyError
 from sqlmodel import Session
 
 from sagas.errors import StoreUnavailable
 from sagas.stores import schema
 from sagas.stores.outage import root_of
-from sagas.stores.port import Batch, Committed, JournalRow, Lease, Mail, NewSaga, SagaRow
+from sagas.stores.port import Batch, Committed, JournalRow, Lease, Mail, SagaRow
 from sagas.stores.tables import metadata
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Generator, Mapping, Sequence
+    from collections.abc import Callable, Collection, Generator, Mapping, Sequence
+    from contextlib import AbstractContextManager
 
     from sqlalchemy import Connection, Engine
 
-__all__ = ["SqlStore", "chunks"]
+__all__ = ["SqlStore"]
 
 _saga, _journal, _mail, _lease = (metadata.tables[name] for name in ("saga", "saga_journal", "saga_mail", "saga_lease"))
 
 _SAGA_COLUMNS = tuple(_saga.c[name] for name in SagaRow._fields)
 _JOURNAL_COLUMNS = tuple(_journal.c[name] for name in JournalRow._fields)
 _MAIL_COLUMNS = tuple(_mail.c[name] for name in Mail._fields)
-_SIZES = sorted({1 << n for n in range(12)} | {3 << n for n in range(10)}, reverse=True)
 _READ_MANY = 500
-
-
-def chunks(count: int) -> list[int]:
-    """Splits a number of rows into few sizes, of which there are not many, so that statements can be cached."""
-    sizes: list[int] = []
-    for size in _SIZES:
-        while count >= size:
-            sizes.append(size)
-            count -= size
-    return sizes
+# Seconds for which a claim keeps others away; long enough to read a journal and to append to it.
+_CLAIM = 5.0
 
 
 class SqlStore(ABC):
@@ -55,13 +48,13 @@ class SqlStore(ABC):
     """
 
     in_memory = False
+    parallel = 0
 
     def __init__(self, url: str) -> None:
         self.url = url
         self._writing = threading.Lock()
         self._engine: Engine | None = None
         self._writer: Connection | None = None
-        self._texts: dict[tuple[str, int], str] = {}
 
     # --- what differs -------------------------------------------------------------------------------------------
 
@@ -70,12 +63,8 @@ class SqlStore(ABC):
         """Makes the engine."""
 
     @abstractmethod
-    def _values(self, rows: int, columns: int) -> str:
-        """Writes placeholders for a number of rows."""
-
-    @abstractmethod
-    def _update_text(self, rows: int) -> str:
-        """Writes the statement that applies a number of changes."""
+    def _write_batch(self, connection: Connection, batch: Batch) -> None:
+        """Writes a batch within a transaction; raises ``IntegrityError`` if a row or a new saga is there already."""
 
     @abstractmethod
     def _proven_dead(self, owner: str) -> bool:
@@ -84,6 +73,18 @@ class SqlStore(ABC):
     @abstractmethod
     def changed(self) -> bool:
         """See ``Store.changed``."""
+
+    def _time(self, now: float) -> ColumnElement[float]:
+        """Gives the time that leases and timers go by."""
+        return literal(now)
+
+    def _lifeline_of(self, owner: str) -> int | None:  # noqa: ARG002 - for databases that have such things
+        """Gives what others can tell by that a coordinator's process is alive, if the database itself keeps it."""
+        return None
+
+    def _aside(self) -> AbstractContextManager[Connection]:
+        """Gives a connection for writes that are no journal's, in a transaction that ends with the block."""
+        return self._write()
 
     # --- connections --------------------------------------------------------------------------------------------
 
@@ -168,18 +169,15 @@ class SqlStore(ABC):
         return Committed(frozenset(), frozenset())
 
     def _commit_what_fits(self, batch: Batch) -> Committed:
-        """Commits a batch some of whose rows are there already."""
-        with self._write() as connection:
-            taken, fenced, present = self._conflicts(connection, batch)
-            out = taken | fenced
-            rest = Batch(
-                new=[new for new in batch.new if new.id not in out and (new.id, 0) not in present],
-                rows=[row for row in batch.rows if row.saga_id not in out and (row.saga_id, row.seq) not in present],
-                changes={key: change for key, change in batch.changes.items() if key not in out},
-                read=batch.read,
-            )
-            self._write_batch(connection, rest)
-        return Committed(frozenset(taken), frozenset(fenced))
+        """Commits a batch some of whose rows are there already; again if others append meanwhile."""
+        while True:
+            try:
+                with self._write() as connection:
+                    taken, fenced, present = self._conflicts(connection, batch)
+                    self._write_batch(connection, _without(batch, taken | fenced, present))
+            except IntegrityError:
+                continue
+            return Committed(frozenset(taken), frozenset(fenced))
 
     def _conflicts(self, connection: Connection, batch: Batch) -> tuple[set[str], set[str], set[tuple[str, int]]]:
         """Tells rows that others wrote from those that this very batch wrote before, without hearing of it.
@@ -210,39 +208,6 @@ class SqlStore(ABC):
                 if (saga_id, 0) not in present:
                     taken.add(saga_id)  # also by a saga whose journal was deleted
         return taken, fenced, present
-
-    def _write_batch(self, connection: Connection, batch: Batch) -> None:
-        """Writes a batch within a transaction."""
-        if batch.new:
-            self._write_rows(connection, "new", [(*new, "running", True) for new in batch.new])
-        if batch.rows:
-            self._write_rows(connection, "row", batch.rows)
-        if batch.changes:
-            self._write_rows(connection, "change", list(batch.changes.values()))
-        if batch.read:
-            connection.execute(delete(_mail).where(_mail.c.id.in_(batch.read)))
-
-    def _write_rows(self, connection: Connection, kind: str, rows: Sequence[tuple[Any, ...]]) -> None:
-        """Writes rows with as few statements as possible."""
-        position = 0
-        for size in chunks(len(rows)):
-            text = self._texts.get((kind, size))
-            if text is None:
-                text = self._texts[kind, size] = self._text(kind, size)
-            values = [value for row in rows[position : position + size] for value in row]
-            connection.exec_driver_sql(text, tuple(values))
-            position += size
-
-    def _text(self, kind: str, rows: int) -> str:
-        """Writes the statement for a number of rows of a kind: ``new``, ``row`` or ``change``."""
-        if kind == "change":
-            return self._update_text(rows)
-        table, names = (
-            (_saga.name, (*NewSaga._fields, "status", "active"))
-            if kind == "new"
-            else (_journal.name, JournalRow._fields)
-        )
-        return f"INSERT INTO {table} ({', '.join(names)}) VALUES {self._values(rows, len(names))}"
 
     def transact(self, work: Sequence[Callable[[Session], None]], finish: Callable[[], Batch]) -> None:
         """See ``Store.transact``."""
@@ -284,20 +249,54 @@ class SqlStore(ABC):
             query = query.where(_saga.c.key < select(_saga.c.key).where(_saga.c.id == before).scalar_subquery())
         return [SagaRow._make(row) for row in self._read(query)]
 
-    def claimable(self, owner: str, now: float, limit: int, skip: int = 0) -> Sequence[SagaRow]:
-        """See ``Store.claimable``."""
-        query = (
-            select(*_SAGA_COLUMNS)
-            .where(
-                _saga.c.ended_at.is_(None),
-                or_(_saga.c.active, _saga.c.wake_at <= now),
-                _saga.c.owner.not_in([owner, *self._live(now)]),
-            )
-            .order_by(_saga.c.key)
-            .limit(limit)
-            .offset(skip)
+    # --- whose sagas --------------------------------------------------------------------------------------------
+
+    def claim(self, owner: str, now: float, limit: int, code: Collection[str]) -> Sequence[SagaRow]:
+        """See ``Store.claim``."""
+        queries = self._claimable(owner, now, code)
+        if not any(self._read(query.limit(1)) for query in queries):
+            return []  # the usual case, which takes no lock
+        with self._aside() as connection:
+            rows: list[SagaRow] = []
+            for query in queries:
+                locked = query.limit(limit - len(rows)).with_for_update(skip_locked=True)
+                rows.extend(SagaRow._make(row) for row in connection.execute(locked))
+            claimed = {_saga.c.claimed_by: owner, _saga.c.claimed_at: self._time(now)}
+            connection.execute(update(_saga).where(_saga.c.id.in_([row.id for row in rows])).values(claimed))
+        return rows
+
+    def _claimable(self, owner: str, now: float, code: Collection[str]) -> list[Select[Any]]:
+        """Builds queries for what nobody drives: sagas with something to do, and those whose time has come."""
+        alive = {owner, *self._live(now)}
+        time = self._time(now)
+        open_to_us = and_(
+            _saga.c.ended_at.is_(None),
+            (_saga.c.name + "@" + _saga.c.version).in_(code),
+            or_(_saga.c.claimed_by.is_(None), _saga.c.claimed_by.not_in(alive), _saga.c.claimed_at < time - _CLAIM),
         )
-        return [SagaRow._make(row) for row in self._read(query)]
+        dead = [other for other in self._active_owners() if other not in alive]
+        rows = select(*_SAGA_COLUMNS).where(open_to_us)
+        queries = [
+            rows.where(_saga.c.wake_at <= time, _saga.c.active.is_(False), _saga.c.owner.not_in(alive)).order_by(
+                _saga.c.wake_at
+            )
+        ]
+        if dead:
+            queries.insert(0, rows.where(_saga.c.active, _saga.c.owner.in_(dead)).order_by(_saga.c.rank, _saga.c.key))
+        return queries
+
+    def _active_owners(self) -> list[str]:
+        """Lists the owners of sagas that have something to do."""
+        query = select(_saga.c.owner).where(_saga.c.active, _saga.c.ended_at.is_(None)).distinct()
+        return [row[0] for row in self._read(query)]
+
+    def hand_over(self, owner: str, saga_ids: Sequence[str]) -> None:
+        """See ``Store.hand_over``."""
+        for start in range(0, len(saga_ids), _READ_MANY):
+            some = saga_ids[start : start + _READ_MANY]
+            with self._aside() as connection:
+                mine = and_(_saga.c.id.in_(some), _saga.c.owner == owner, _saga.c.ended_at.is_(None))
+                connection.execute(update(_saga).where(mine).values(owner="", claimed_by=None))
 
     def next_wake(self) -> float | None:
         """See ``Store.next_wake``."""
@@ -309,7 +308,7 @@ class SqlStore(ABC):
 
     def post(self, saga_id: str, at: float, kind: str, body: bytes) -> int:
         """See ``Store.post``."""
-        with self._write() as connection:
+        with self._aside() as connection:
             done = connection.execute(insert(_mail).values(saga_id=saga_id, at=at, kind=kind, body=body))
             key = done.inserted_primary_key
             assert key is not None, "an insert of one row gives its key"
@@ -329,30 +328,67 @@ class SqlStore(ABC):
 
     def discard(self, mail_ids: Sequence[int]) -> None:
         """See ``Store.discard``."""
-        with self._write() as connection:
+        with self._aside() as connection:
             connection.execute(delete(_mail).where(_mail.c.id.in_(mail_ids)))
+
+    def listen(self, patience: float) -> Sequence[str] | None:  # noqa: ARG002 - the port's
+        """See ``Store.listen``."""
+        return None
+
+    def announce(self, messages: Sequence[str]) -> None:  # noqa: B027 - most databases have nothing to do here
+        """See ``Store.announce``."""
 
     # --- leases -------------------------------------------------------------------------------------------------
 
-    def renew(self, lease: Lease) -> None:
+    def renew(self, lease: Lease, now: float) -> None:
         """See ``Store.renew``."""
-        with self._write() as connection:
-            changed = connection.execute(
-                update(_lease).where(_lease.c.id == lease.id).values(expires_at=lease.expires_at)
-            )
+        time = self._time(now)
+        values: dict[str, Any] = {
+            "expires_at": time + (lease.expires_at - now),
+            "renewed_at": time,
+            "code": orjson.dumps(lease.code).decode(),
+            "lifeline": self._lifeline_of(lease.id),
+        }
+        with self._aside() as connection:
+            changed = connection.execute(update(_lease).where(_lease.c.id == lease.id).values(values))
             if not changed.rowcount:
-                connection.execute(insert(_lease).values(**lease._asdict()))
+                connection.execute(insert(_lease).values(id=lease.id, name=lease.name, **values))
 
     def release(self, owner: str) -> None:
         """See ``Store.release``."""
-        with self._write() as connection:
+        with self._aside() as connection:
             connection.execute(delete(_lease).where(_lease.c.id == owner))
+
+    def leases(self, now: float) -> Sequence[Lease]:
+        """See ``Store.leases``."""
+        columns = (_lease.c.id, _lease.c.name, _lease.c.expires_at, _lease.c.code)
+        rows = self._read(select(*columns).where(self._holds(now)).order_by(_lease.c.id))
+        return [
+            Lease(row.id, row.name, row.expires_at, tuple(orjson.loads(row.code or "[]")))
+            for row in rows
+            if not self._proven_dead(row.id)
+        ]
 
     def alive(self, owner: str, now: float) -> bool:
         """See ``Store.alive``."""
         return owner in self._live(now)
 
+    def _holds(self, now: float) -> ColumnElement[bool]:
+        """Says of a lease that it has not run out."""
+        return _lease.c.expires_at > self._time(now)
+
     def _live(self, now: float) -> list[str]:
         """Lists the coordinators that hold a lease and are not known to be dead."""
-        rows = self._read(select(_lease.c.id).where(_lease.c.expires_at > now))
+        rows = self._read(select(_lease.c.id).where(self._holds(now)))
         return [row[0] for row in rows if not self._proven_dead(row[0])]
+
+
+def _without(batch: Batch, out: set[str], present: set[tuple[str, int]]) -> Batch:
+    """Leaves out the sagas of others, and what is written already."""
+    return Batch(
+        new=[new for new in batch.new if new.id not in out and (new.id, 0) not in present],
+        rows=[row for row in batch.rows if row.saga_id not in out and (row.saga_id, row.seq) not in present],
+        changes={key: change for key, change in batch.changes.items() if key not in out},
+        read=batch.read,
+        locks=[lock for lock in batch.locks if lock.saga_id not in out],
+    )

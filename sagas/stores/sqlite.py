@@ -7,25 +7,40 @@ import sqlite3
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from sqlalchemy import create_engine, event
+from sqlalchemy import create_engine, delete, event
 from sqlalchemy.engine import make_url
 from sqlalchemy.exc import ArgumentError
 
 from sagas.errors import StoreError, StoreUnavailable
 from sagas.stores.liveness import LifeLine, holder_is_dead
-from sagas.stores.port import Change
+from sagas.stores.port import Change, JournalRow, NewSaga
 from sagas.stores.sql import SqlStore
+from sagas.stores.tables import metadata
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from sqlalchemy import Connection, Engine
 
-    from sagas.stores.port import Lease
+    from sagas.stores.port import Batch, Lease
 
 __all__ = ["SqliteStore"]
 
+_MAIL = metadata.tables["saga_mail"]
 _SYNCHRONOUS = ("OFF", "NORMAL", "FULL", "EXTRA")
 # Seconds that SQLite itself waits for another writer, before the coordinator stalls and retries.
 _BUSY_TIMEOUT = 2.0
+_SIZES = sorted({1 << n for n in range(12)} | {3 << n for n in range(10)}, reverse=True)
+
+
+def _chunks(count: int) -> list[int]:
+    """Splits a number of rows into few sizes, of which there are not many, so that statements can be cached."""
+    sizes: list[int] = []
+    for size in _SIZES:
+        while count >= size:
+            sizes.append(size)
+            count -= size
+    return sizes
 
 
 class SqliteStore(SqlStore):
@@ -58,6 +73,7 @@ class SqliteStore(SqlStore):
         self._url = parsed.difference_update_query(["synchronous"])
         self._path = Path(parsed.database).resolve()
         self._data_version = -1
+        self._texts: dict[tuple[str, int], str] = {}
         self._lifelines: dict[str, LifeLine] = {}
         self._dead: set[str] = set()
 
@@ -78,13 +94,44 @@ class SqliteStore(SqlStore):
         cursor.execute(f"PRAGMA synchronous={self._synchronous}")
         cursor.close()
 
+    def _write_batch(self, connection: Connection, batch: Batch) -> None:
+        """See ``SqlStore``: statements are written once for a number of rows, and executed as they are."""
+        if batch.new:
+            self._write_rows(connection, "new", [(*new, "running", True) for new in batch.new])
+        if batch.rows:
+            self._write_rows(connection, "row", batch.rows)
+        if batch.changes:
+            self._write_rows(connection, "change", list(batch.changes.values()))
+        if batch.read:
+            connection.execute(delete(_MAIL).where(_MAIL.c.id.in_(batch.read)))
+
+    def _write_rows(self, connection: Connection, kind: str, rows: Sequence[tuple[Any, ...]]) -> None:
+        """Writes rows with as few statements as possible."""
+        position = 0
+        for size in _chunks(len(rows)):
+            text = self._texts.get((kind, size))
+            if text is None:
+                text = self._texts[kind, size] = self._text(kind, size)
+            values = [value for row in rows[position : position + size] for value in row]
+            connection.exec_driver_sql(text, tuple(values))
+            position += size
+
+    def _text(self, kind: str, rows: int) -> str:
+        """Writes the statement for a number of rows of a kind: ``new``, ``row`` or ``change``."""
+        if kind == "change":
+            return self._update_text(rows)
+        table, names = (
+            ("saga", (*NewSaga._fields, "status", "active")) if kind == "new" else ("saga_journal", JournalRow._fields)
+        )
+        return f"INSERT INTO {table} ({', '.join(names)}) VALUES {self._values(rows, len(names))}"
+
     def _values(self, rows: int, columns: int) -> str:
-        """See ``SqlStore``."""
+        """Writes placeholders for a number of rows."""
         one = f"({','.join('?' * columns)})"
         return ",".join([one] * rows)
 
     def _update_text(self, rows: int) -> str:
-        """See ``SqlStore``."""
+        """Writes the statement that applies a number of changes."""
         names = Change._fields[1:]
         assignments = ", ".join(f"{name} = v.column{number}" for number, name in enumerate(names, 2))
         return (
@@ -107,14 +154,14 @@ class SqliteStore(SqlStore):
 
     # --- who is alive -------------------------------------------------------------------------------------------
 
-    def renew(self, lease: Lease) -> None:
+    def renew(self, lease: Lease, now: float) -> None:
         """See ``Store.renew``."""
         if lease.id not in self._lifelines:
             try:
                 self._lifelines[lease.id] = LifeLine(self._lifeline(lease.id))
             except OSError as error:
                 raise StoreError(f"{self.url}: cannot write beside the database: {error}") from error
-        super().renew(lease)
+        super().renew(lease, now)
         self._bury()
 
     def release(self, owner: str) -> None:

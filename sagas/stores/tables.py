@@ -2,18 +2,33 @@
 
 from __future__ import annotations
 
-from sqlalchemy import BigInteger, Float, Index, Integer, LargeBinary, String, text
+from sqlalchemy import BigInteger, Float, Index, Integer, LargeBinary, String, UniqueConstraint, text
 from sqlalchemy.orm import registry
 from sqlmodel import Field, SQLModel
 
-__all__ = ["JournalTable", "LeaseTable", "MailTable", "SagaTable", "metadata"]
+__all__ = [
+    "ArchiveTable",
+    "JournalTable",
+    "LeaseTable",
+    "LimitTable",
+    "LockTable",
+    "MailTable",
+    "SagaTable",
+    "ScheduleTable",
+    "metadata",
+]
 
 _registry = registry()
 metadata = _registry.metadata
 
 # SQLite numbers rows by itself only if the key is declared INTEGER.
 _Key = BigInteger().with_variant(Integer(), "sqlite")
+# Postgres compares texts by the rules of a language unless told otherwise, which is slow and of no use here.
+_Text = String().with_variant(String(collation="C"), "postgresql")
 _OPEN = text("ended_at IS NULL")
+_QUEUED = text("active AND ended_at IS NULL")
+_TIMED = text("wake_at IS NOT NULL AND ended_at IS NULL")
+_STUCK = text("status = 'stuck'")
 
 
 class _Base(SQLModel, registry=_registry):
@@ -21,23 +36,34 @@ class _Base(SQLModel, registry=_registry):
 
 
 class SagaTable(_Base, table=True):
-    """One row a saga."""
+    """One row a saga.
+
+    ``claimed_by`` and ``claimed_at`` keep coordinators from reading the same orphans at the same time. They decide
+    nothing: whoever appends to the journal first drives the saga.
+    """
 
     __tablename__ = "saga"  # pyright: ignore[reportAssignmentType] - typed as a function there, documented as a text
-    __table_args__ = (Index("saga_open", "active", "wake_at", sqlite_where=_OPEN, postgresql_where=_OPEN),)
+    __table_args__ = (
+        Index("saga_queue", "owner", "rank", sqlite_where=_QUEUED, postgresql_where=_QUEUED),
+        Index("saga_timed", "wake_at", sqlite_where=_TIMED, postgresql_where=_TIMED),
+        Index("saga_stuck", "key", sqlite_where=_STUCK, postgresql_where=_STUCK),
+    )
 
     key: int | None = Field(default=None, primary_key=True, sa_type=_Key)
-    id: str = Field(sa_type=String, unique=True)
-    name: str = Field(sa_type=String)
-    version: str = Field(sa_type=String)
+    id: str = Field(sa_type=_Text, unique=True)
+    name: str = Field(sa_type=_Text)
+    version: str = Field(sa_type=_Text)
     fingerprint: bytes = Field(sa_type=LargeBinary)
     created_at: float = Field(sa_type=Float(53))
-    owner: str = Field(sa_type=String)
-    status: str = Field(sa_type=String)
+    owner: str = Field(sa_type=_Text)
+    status: str = Field(sa_type=_Text)
     active: bool
     wake_at: float | None = Field(default=None, sa_type=Float(53))
     ended_at: float | None = Field(default=None, sa_type=Float(53))
-    error: str | None = Field(default=None, sa_type=String)
+    error: str | None = Field(default=None, sa_type=_Text)
+    rank: float = Field(default=0.0, sa_type=Float(53), sa_column_kwargs={"server_default": "0"})
+    claimed_by: str | None = Field(default=None, sa_type=_Text)
+    claimed_at: float | None = Field(default=None, sa_type=Float(53))
 
 
 class JournalTable(_Base, table=True):
@@ -46,11 +72,11 @@ class JournalTable(_Base, table=True):
     __tablename__ = "saga_journal"  # pyright: ignore[reportAssignmentType] - typed as a function there, documented as a text
     __table_args__ = {"sqlite_with_rowid": False}
 
-    saga_id: str = Field(sa_type=String, primary_key=True)
+    saga_id: str = Field(sa_type=_Text, primary_key=True)
     seq: int = Field(primary_key=True, sa_type=Integer)
     at: float = Field(sa_type=Float(53))
-    kind: str = Field(sa_type=String)
-    path: str = Field(sa_type=String)
+    kind: str = Field(sa_type=_Text)
+    path: str = Field(sa_type=_Text)
     data: bytes = Field(sa_type=LargeBinary)
     digest: bytes = Field(sa_type=LargeBinary)
 
@@ -61,9 +87,9 @@ class MailTable(_Base, table=True):
     __tablename__ = "saga_mail"  # pyright: ignore[reportAssignmentType] - typed as a function there, documented as a text
 
     id: int | None = Field(default=None, primary_key=True, sa_type=_Key)
-    saga_id: str = Field(sa_type=String, index=True)
+    saga_id: str = Field(sa_type=_Text, index=True)
     at: float = Field(sa_type=Float(53))
-    kind: str = Field(sa_type=String)
+    kind: str = Field(sa_type=_Text)
     body: bytes = Field(sa_type=LargeBinary)
 
 
@@ -72,6 +98,62 @@ class LeaseTable(_Base, table=True):
 
     __tablename__ = "saga_lease"  # pyright: ignore[reportAssignmentType] - typed as a function there, documented as a text
 
-    id: str = Field(sa_type=String, primary_key=True)
-    name: str = Field(sa_type=String)
+    id: str = Field(sa_type=_Text, primary_key=True)
+    name: str = Field(sa_type=_Text)
     expires_at: float = Field(sa_type=Float(53))
+    renewed_at: float | None = Field(default=None, sa_type=Float(53))
+    code: str | None = Field(default=None, sa_type=_Text)
+    lifeline: int | None = Field(default=None, sa_type=BigInteger)
+
+
+class LockTable(_Base, table=True):
+    """Who holds semantic locks, and who waits for them. The lowest ticket of a name holds it."""
+
+    __tablename__ = "saga_lock"  # pyright: ignore[reportAssignmentType] - typed as a function there, documented as a text
+    __table_args__ = (UniqueConstraint("name", "saga_id"), Index("saga_lock_saga", "saga_id"))
+
+    ticket: int | None = Field(default=None, primary_key=True, sa_type=_Key)
+    name: str = Field(sa_type=_Text)
+    saga_id: str = Field(sa_type=_Text)
+    path: str = Field(sa_type=_Text)
+    asked_at: float = Field(sa_type=Float(53))
+    told: bool = Field(default=False)
+
+
+class LimitTable(_Base, table=True):
+    """Limits that hold across processes: slot 0 of a name is a bucket of tokens, the others are permits."""
+
+    __tablename__ = "saga_limit"  # pyright: ignore[reportAssignmentType] - typed as a function there, documented as a text
+
+    name: str = Field(sa_type=_Text, primary_key=True)
+    slot: int = Field(sa_type=Integer, primary_key=True)
+    owner: str = Field(default="", sa_type=_Text)
+    tokens: float = Field(default=0.0, sa_type=Float(53))
+    at: float = Field(default=0.0, sa_type=Float(53))
+
+
+class ScheduleTable(_Base, table=True):
+    """Up to where schedules have been started."""
+
+    __tablename__ = "saga_schedule"  # pyright: ignore[reportAssignmentType] - typed as a function there, documented as a text
+
+    name: str = Field(sa_type=_Text, primary_key=True)
+    spec: str = Field(sa_type=_Text)
+    due_at: float = Field(sa_type=Float(53))
+    paused: bool = Field(default=False)
+
+
+class ArchiveTable(_Base, table=True):
+    """Sagas that ended long ago, each with its journal in one piece."""
+
+    __tablename__ = "saga_archive"  # pyright: ignore[reportAssignmentType] - typed as a function there, documented as a text
+
+    id: str = Field(sa_type=_Text, primary_key=True)
+    name: str = Field(sa_type=_Text)
+    version: str = Field(sa_type=_Text)
+    fingerprint: bytes = Field(sa_type=LargeBinary)
+    status: str = Field(sa_type=_Text)
+    created_at: float = Field(sa_type=Float(53))
+    ended_at: float = Field(sa_type=Float(53))
+    error: str | None = Field(default=None, sa_type=_Text)
+    journal: bytes = Field(sa_type=LargeBinary)

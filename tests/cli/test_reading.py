@@ -158,6 +158,7 @@ def test_a_journal_of_a_newer_version_says_so(sagas: CommandLine, home: Path) ->
     sagas("migrate")
     with sqlite3.connect(home / "journal.db") as database:
         database.execute("UPDATE saga_schema SET version_num = '9999'")
+        database.execute("UPDATE saga_migration SET version_num = '9999'")
     assert "9999" in sagas.fails("list")
 
 

@@ -267,7 +267,7 @@ async def test_a_coordinator_that_does_not_run_takes_nothing(place: Place) -> No
                 await coordinator.__aenter__()
 
 
-@pytest.mark.parametrize("store", [7, None, "nonsense", "postgres://x"])
+@pytest.mark.parametrize("store", [7, None, "nonsense", "mysql://x"])
 def test_a_store_that_is_none_is_refused(store: str) -> None:
     """With what would be one."""
     with pytest.raises(StoreError, match="sqlite:///"):

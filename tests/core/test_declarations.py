@@ -335,4 +335,16 @@ def test_a_registry_finds_the_steps_that_a_body_can_see() -> None:
 
     assert Registry([body]).steps["charge"] is charge
     assert Registry([body], steps=[other]).steps["charge"] is other
-    assert Registry([body]).find("body", "7") is body
+
+
+def test_a_registry_finds_a_saga_of_that_very_version() -> None:
+    """Other versions' journals are for the processes that have their code."""
+
+    @saga(version="7")
+    async def body() -> None:
+        await charge(1)
+
+    registry = Registry([body])
+    assert registry.find("body", "7") is body
+    assert registry.find("body", "8") is None
+    assert registry.code == ("body@7",)

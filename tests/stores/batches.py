@@ -11,7 +11,7 @@ __all__ = ["append", "change", "new_saga", "row", "start"]
 
 def new_saga(saga_id: str, *, owner: str = "a", name: str = "order") -> NewSaga:
     """A saga to be created."""
-    return NewSaga(saga_id, name, "1", b"f" * 16, 1.0, owner)
+    return NewSaga(saga_id, name, "1", b"f" * 16, 1.0, owner, rank=1.0)
 
 
 def row(saga_id: str, seq: int, data: bytes = b"{}") -> JournalRow:

@@ -9,6 +9,7 @@ import pytest
 
 from sagas.stores.memory import MemoryStore
 from sagas.stores.port import Store
+from sagas.stores.postgres import PostgresStore
 from sagas.stores.sqlite import SqliteStore
 
 OpenStore = Callable[[], Store]
@@ -20,14 +21,19 @@ def sqlite_url(tmp_path: Path) -> str:
     return f"sqlite:///{tmp_path / 'journal.db'}"
 
 
-@pytest.fixture(params=["memory", "sqlite"])
-def connect(request: pytest.FixtureRequest, sqlite_url: str) -> Iterator[OpenStore]:
+@pytest.fixture(params=["memory", "sqlite", "postgres"])
+def connect(request: pytest.FixtureRequest) -> Iterator[OpenStore]:
     """Opens another store on the same journal, as another process would."""
     shared = MemoryStore()
+    url = "" if request.param == "memory" else request.getfixturevalue(f"{request.param}_url")
     opened: list[Store] = []
 
     def open_another() -> Store:
-        store: Store = shared if request.param == "memory" else SqliteStore(sqlite_url)
+        store: Store = shared
+        if request.param == "sqlite":
+            store = SqliteStore(url)
+        elif request.param == "postgres":
+            store = PostgresStore(url, own_time=False)  # tests say what time it is
         store.open(migrate=True)
         opened.append(store)
         return store

@@ -16,7 +16,7 @@ def main(url: str, name: str, times: int) -> None:
     """Adds ``times`` to the counter, reading it first, and starts as many sagas."""
     store = SqliteStore(url)
     store.open(migrate=True)
-    store.renew(Lease(name, name, 1e12))
+    store.renew(Lease(name, name, 1e12), 0.0)
     print("ready", flush=True)  # noqa: T201 - tells the parent
     sys.stdin.readline()
     for number in range(times):

@@ -30,7 +30,7 @@ def test_another_store_on_the_journal_reads_what_was_committed(connect: OpenStor
 
 def test_an_empty_batch_changes_nothing(store: Store) -> None:
     """Nothing to write is no error."""
-    assert store.commit(Batch()) == (frozenset(), frozenset())
+    assert store.commit(Batch()) == (frozenset(), frozenset(), ())
     assert not store.select(status=None, name=None, limit=10, before=None)
 
 
@@ -41,7 +41,7 @@ def test_a_new_saga_whose_id_is_taken_is_left_out_and_the_rest_of_the_batch_is_k
     both.rows.append(row("s", 1))
     both.changes["s"] = change("s", "completed", owner="b")
     second = connect()
-    assert second.commit(both) == (frozenset({"s"}), frozenset())
+    assert second.commit(both) == (frozenset({"s"}), frozenset(), ())
     assert second.load(["s", "t"]) == {"s": [row("s", 0, b"1")], "t": [row("t", 0, b"2")]}
     found = second.get("s")
     assert found is not None
@@ -57,7 +57,7 @@ def test_appending_where_a_row_stands_fences_that_saga_and_no_other(connect: Ope
         changes=(change("s", "completed", ended_at=9.0), change("t", "compensating")),
     )  # fmt: skip
     store = connect()
-    assert store.commit(late) == (frozenset(), frozenset({"s"}))
+    assert store.commit(late) == (frozenset(), frozenset({"s"}), ())
     assert store.load(["s", "t"]) == {"s": [row("s", 0), row("s", 1, b"taken over")], "t": [row("t", 0), row("t", 1)]}
     fenced, other = store.get("s"), store.get("t")
     assert fenced is not None
@@ -73,8 +73,8 @@ def test_the_very_same_batch_committed_twice_is_committed_once(connect: OpenStor
     batch.rows.append(row("s", 1))
     batch.changes["s"] = change("s", "compensating")
     batch.read.append(mail)
-    assert store.commit(batch) == (frozenset(), frozenset())
-    assert connect().commit(batch) == (frozenset(), frozenset())
+    assert store.commit(batch) == (frozenset(), frozenset(), ())
+    assert connect().commit(batch) == (frozenset(), frozenset(), ())
     assert store.load(["s", "t"]) == {"s": [row("s", 0), row("s", 1)], "t": [row("t", 0)]}
     assert not store.mail("a", 2.0, 10)
 
@@ -86,7 +86,7 @@ def test_a_batch_repeated_after_somebody_else_went_on_is_fenced(connect: OpenSto
     batch = append(row("s", 1), changes=(change("s", "compensating", owner="a"),))
     store.commit(batch)
     connect().commit(append(row("s", 2, b"taken over"), changes=(change("s", "stuck", owner="b"),)))
-    assert store.commit(batch) == (frozenset(), frozenset({"s"}))
+    assert store.commit(batch) == (frozenset(), frozenset({"s"}), ())
     found = store.get("s")
     assert found is not None
     assert (found.status, found.owner) == ("stuck", "b")
@@ -95,7 +95,7 @@ def test_a_batch_repeated_after_somebody_else_went_on_is_fenced(connect: OpenSto
 def test_a_large_batch_is_committed_whole(store: Store) -> None:
     """More rows than one statement takes."""
     ids = [f"s{number:05}" for number in range(2_345)]
-    assert store.commit(start(*ids)) == (frozenset(), frozenset())
+    assert store.commit(start(*ids)) == (frozenset(), frozenset(), ())
     changes = tuple(change(saga_id, "completed", active=False, ended_at=5.0) for saga_id in ids)
     store.commit(append(*(row(saga_id, 1) for saga_id in ids), changes=changes))
     assert store.load(ids) == {saga_id: [row(saga_id, 0), row(saga_id, 1)] for saga_id in ids}

@@ -8,13 +8,13 @@ from tests.stores.conftest import OpenStore
 
 
 def _ids(store: Store, owner: str, now: float, limit: int = 10) -> list[str]:
-    return [found.id for found in store.claimable(owner, now, limit)]
+    return [found.id for found in store.claim(owner, now, limit, ["order@1"])]
 
 
 def test_a_lease_holds_until_it_expires(store: Store) -> None:
     """To the moment."""
     assert not store.alive("a", 0.0)
-    store.renew(Lease("a", "host", 10.0))
+    store.renew(Lease("a", "host", 10.0), 0.0)
     assert store.alive("a", 9.9)
     assert not store.alive("a", 10.0)
 
@@ -22,14 +22,14 @@ def test_a_lease_holds_until_it_expires(store: Store) -> None:
 def test_a_lease_is_extended_by_renewing_it(store: Store) -> None:
     """However often."""
     for expires_at in (10.0, 20.0, 30.0):
-        store.renew(Lease("a", "host", expires_at))
+        store.renew(Lease("a", "host", expires_at), 0.0)
     assert store.alive("a", 29.9)
 
 
 def test_a_lease_given_back_is_over_at_once(connect: OpenStore) -> None:
     """For everybody; and giving it back twice does no harm."""
     store = connect()
-    store.renew(Lease("a", "host", 10.0))
+    store.renew(Lease("a", "host", 10.0), 0.0)
     assert connect().alive("a", 1.0)
     store.release("a")
     store.release("a")
@@ -45,8 +45,8 @@ def test_active_sagas_of_the_dead_are_claimable(store: Store) -> None:
     store.commit(
         append(row("ended", 1), changes=(change("ended", "completed", active=False, ended_at=1.0, owner="dead"),))
     )
-    store.renew(Lease("alive", "host", 10.0))
-    assert _ids(store, "me", 5.0) == ["orphan"]
+    store.renew(Lease("alive", "host", 10.0), 0.0)
+    assert _ids(store, "me", 4.0) == ["orphan"]
     assert _ids(store, "me", 10.0) == ["theirs", "orphan"]
 
 
@@ -114,7 +114,7 @@ def test_mail_is_read_in_order_and_stays_until_it_is_taken_into_account(connect:
 def test_mail_is_for_the_owner_while_it_lives_and_for_anybody_afterwards(store: Store) -> None:
     """Mail for nobody's saga comes to everybody, who discards it."""
     store.commit(start("s", owner="a"))
-    store.renew(Lease("a", "host", 10.0))
+    store.renew(Lease("a", "host", 10.0), 0.0)
     mine = store.post("s", 1.0, "signal", b"{}")
     lost = store.post("nobody", 1.0, "signal", b"{}")
     assert [mail.id for mail in store.mail("a", 5.0, 10)] == [mine, lost]

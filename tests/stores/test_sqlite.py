@@ -87,7 +87,7 @@ def test_a_locked_database_is_unavailable_and_then_works_again(
         lambda: store.transact([], lambda: start("s")),
         lambda: store.post("s", 1.0, "signal", b"{}"),
         lambda: store.discard([1]),
-        lambda: store.renew(Lease("a", "host", 1.0)),
+        lambda: store.renew(Lease("a", "host", 1.0), 0.0),
         lambda: store.release("a"),
     ):
         with pytest.raises(StoreUnavailable, match=r"journal\.db cannot be used now: .*locked"):
@@ -160,18 +160,29 @@ def test_a_lock_file_that_cannot_be_written_is_an_error_with_the_url(
     """As in a read-only directory with a writable database."""
     monkeypatch.setattr(sqlite, "_lifeline", lambda owner: sqlite._path.parent / "nowhere" / owner)
     with pytest.raises(StoreError, match="cannot write beside the database"):
-        sqlite.renew(Lease("a", "host", 1.0))
+        sqlite.renew(Lease("a", "host", 1.0), 0.0)
 
 
 def test_tables_of_a_newer_version_are_refused(sqlite: SqliteStore, other: sqlite3.Connection) -> None:
     """They are left alone, whether migrating is allowed or not."""
     other.execute("UPDATE saga_schema SET version_num = '9999'")
+    other.execute("UPDATE saga_migration SET version_num = '9999'")
     for migrate in (True, False):
         store = SqliteStore(sqlite.url)
         with pytest.raises(SchemaMismatch, match="version 9999, which is newer than this library knows"):
             store.open(migrate=migrate)
         store.close()
     assert other.execute("SELECT version_num FROM saga_schema").fetchone() == ("9999",)
+
+
+def test_tables_that_were_only_added_to_will_do(sqlite: SqliteStore, other: sqlite3.Connection) -> None:
+    """So that this release goes on while the next one takes its place, process by process."""
+    other.execute("UPDATE saga_migration SET version_num = '9999'")
+    for migrate in (True, False):
+        store = SqliteStore(sqlite.url)
+        store.open(migrate=migrate)
+        store.close()
+    assert other.execute("SELECT version_num FROM saga_migration").fetchone() == ("9999",)
 
 
 def test_without_leave_to_migrate_nothing_is_created(sqlite_url: str, tmp_path: Path) -> None:
@@ -196,7 +207,7 @@ def test_closing_without_giving_a_lease_back_ends_it_all_the_same(sqlite_url: st
     """A coordinator whose database was away at its end does not make others wait for the lease."""
     gone = SqliteStore(sqlite_url)
     gone.open(migrate=True)
-    gone.renew(Lease("gone", "host", 1e12))
+    gone.renew(Lease("gone", "host", 1e12), 0.0)
     assert sqlite.alive("gone", 1.0)
     gone.close()
     assert not sqlite.alive("gone", 1.0)
@@ -206,7 +217,7 @@ def test_a_lock_file_that_is_missing_proves_nothing(sqlite_url: str, sqlite: Sql
     """The database may have been copied from elsewhere: then the lease decides."""
     owner = SqliteStore(sqlite_url)
     owner.open(migrate=True)
-    owner.renew(Lease("a", "host", 100.0))
+    owner.renew(Lease("a", "host", 100.0), 0.0)
     owner._lifeline("a").unlink()
     assert sqlite.alive("a", 99.0)
     assert not sqlite.alive("a", 100.0)

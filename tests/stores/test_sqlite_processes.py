@@ -79,11 +79,11 @@ def test_a_dead_process_s_lease_is_known_to_be_over_at_once(start_process: Start
     _hear(process, "ready")
     sqlite.commit(start("s", owner="p"))
     assert sqlite.alive("p", _FAR)
-    assert not sqlite.claimable("me", _FAR, 10)
+    assert not sqlite.claim("me", _FAR, 10, ["order@1"])
     process.kill()
     process.wait(timeout=30)
     assert not sqlite.alive("p", _FAR)
-    assert [saga.id for saga in sqlite.claimable("me", _FAR, 10)] == ["s"]
+    assert [saga.id for saga in sqlite.claim("me", _FAR, 10, ["order@1"])] == ["s"]
 
 
 def test_what_a_dead_process_left_behind_is_tidied_up(start_process: StartProcess, sqlite: SqliteStore) -> None:
@@ -95,7 +95,7 @@ def test_what_a_dead_process_left_behind_is_tidied_up(start_process: StartProces
     files = sqlite._path.parent
     assert list(files.glob("*-lease-p"))
     assert not sqlite.alive("p", _FAR)
-    sqlite.renew(Lease("me", "host", _FAR))
+    sqlite.renew(Lease("me", "host", _FAR), 0.0)
     assert not list(files.glob("*-lease-p"))
     assert not sqlite.alive("p", 0.0)
     sqlite.release("me")

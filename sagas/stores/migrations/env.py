@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from alembic import context
 
-from sagas.stores.schema import VERSION_TABLE
+from sagas.stores.schema import MIGRATION_TABLE
 from sagas.stores.tables import metadata
 
 context.configure(
     connection=context.config.attributes["connection"],
     target_metadata=metadata,
-    version_table=VERSION_TABLE,
+    version_table=MIGRATION_TABLE,
     render_as_batch=True,
 )
 with context.begin_transaction():

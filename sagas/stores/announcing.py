@@ -1,0 +1,135 @@
+"""What processes on one PostgreSQL database tell each other by ``LISTEN`` and ``NOTIFY``.
+
+Nothing depends on it: what is lost is found by polling. So it stays off the path of commits, on connections of its
+own, and a database where nobody is heard (behind a pooler, say) is polled instead.
+"""
+
+from __future__ import annotations
+
+import logging
+import secrets
+import threading
+import time
+from typing import TYPE_CHECKING
+
+from sqlalchemy import text
+
+from sagas.stores.raw import connect, failure
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    import psycopg
+    from sqlalchemy import URL, Connection
+
+__all__ = ["Announcements"]
+
+logger = logging.getLogger("sagas.stores")
+
+_CHANNEL = "SELECT 'sagas_' || 'saga'::regclass::oid"
+# What may have been missed while nobody listened.
+_ANYTHING = ("work", "mail:")
+_ECHO = "echo:"
+# Seconds.
+_ECHO_PATIENCE = 2.0
+_RETRY = 30.0
+_RECONNECT = 0.5
+
+
+class Announcements:
+    """See the module.
+
+    Args:
+        url: Of the database.
+    """
+
+    def __init__(self, url: URL) -> None:
+        self._url = url
+        self._channel: str | None = None
+        self._ear: psycopg.Connection | None = None
+        self._mouth: psycopg.Connection | None = None
+        self._speaking = threading.Lock()
+        self._deaf_until = 0.0
+        self._closed = False
+
+    def channel(self, connection: Connection) -> str:
+        """Names the channel, which is that of the tables, since a database may hold them in several schemas."""
+        if self._channel is None:
+            self._channel = str(connection.execute(text(_CHANNEL)).scalar_one())
+        return self._channel
+
+    def close(self) -> None:
+        """Stops listening, within the patience of whoever listens at the moment."""
+        self._closed = True
+        with self._speaking:
+            self._shut_up()
+
+    # --- listening ----------------------------------------------------------------------------------------------
+
+    def listen(self, patience: float) -> Sequence[str] | None:
+        """See ``Store.listen``."""
+        if time.monotonic() < self._deaf_until:
+            return None
+        self._closed = False
+        try:
+            if self._ear is None:
+                return self._begin()
+            heard = [notify.payload for notify in self._ear.notifies(timeout=patience, stop_after=1)]
+        except failure() as error:
+            logger.info("notifications of other processes are interrupted: %s", error)
+            self._stop()
+            self._deaf_until = time.monotonic() + _RECONNECT
+            return None
+        if self._closed:
+            self._stop()
+        return [message for message in heard if not message.startswith(_ECHO)]
+
+    def _begin(self) -> Sequence[str] | None:
+        """Connects, and makes sure that what is announced is also heard."""
+        self._ear = connect(self._url, "sagas listens")
+        channel = self._channel = _first(self._ear, _CHANNEL)
+        self._ear.execute(f'LISTEN "{channel}"')
+        nonce = f"{_ECHO}{secrets.token_hex(8)}"
+        self.announce([nonce])
+        heard = {notify.payload for notify in self._ear.notifies(timeout=_ECHO_PATIENCE, stop_after=1)}
+        if nonce in heard or any(heard):
+            return _ANYTHING
+        logger.warning("the database %s passes on no notifications, as behind a pooler; it is polled", self._url)
+        self._stop()
+        self._deaf_until = time.monotonic() + _RETRY
+        return None
+
+    def _stop(self) -> None:
+        """Lets go of the connection that listens."""
+        ear, self._ear = self._ear, None
+        if ear is not None:
+            ear.close()
+
+    # --- speaking -----------------------------------------------------------------------------------------------
+
+    def announce(self, messages: Sequence[str]) -> None:
+        """See ``Store.announce``."""
+        with self._speaking:
+            try:
+                if self._mouth is None:
+                    self._mouth = connect(self._url, "sagas announces")
+                    # Nobody has to wait for the disk for this.
+                    self._mouth.execute("SET synchronous_commit = off")
+                channel = self._channel = self._channel or _first(self._mouth, _CHANNEL)
+                self._mouth.execute("SELECT pg_notify(%s, m) FROM unnest(%s::text[]) m", (channel, list(messages)))
+            except failure() as error:
+                logger.info("other processes were not told, and will look by themselves: %s", error)
+                self._shut_up()
+
+    def _shut_up(self) -> None:
+        """Lets go of the connection that announces."""
+        mouth, self._mouth = self._mouth, None
+        if mouth is not None:
+            mouth.close()
+
+
+def _first(connection: psycopg.Connection, query: str) -> str:
+    """Reads one value."""
+    row = connection.execute(query.encode()).fetchone()
+    assert row is not None, "the query gives one row"
+    return str(row[0])

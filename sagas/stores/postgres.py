@@ -1,0 +1,346 @@
+"""The journal in PostgreSQL, through psycopg 3: any number of coordinators on one database.
+
+A batch is one statement: arrays that the server unnests, so that a commit is one round trip, whatever the number of
+sagas. The connection that writes journals does nothing else; transactional steps have transactions of their own.
+"""
+
+from __future__ import annotations
+
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
+
+from sqlalchemy import ColumnElement, Float, and_, cast, create_engine, func, insert, text
+from sqlalchemy.engine import make_url
+from sqlalchemy.exc import ArgumentError, IntegrityError
+from sqlmodel import Session
+
+from sagas.errors import StoreError, StoreUnavailable
+from sagas.stores import schema
+from sagas.stores.announcing import Announcements
+from sagas.stores.lifeline import Lifeline
+from sagas.stores.port import Change, Committed, JournalRow, NewSaga
+from sagas.stores.raw import driver
+from sagas.stores.sql import SqlStore
+from sagas.stores.tables import metadata
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Generator, Sequence
+
+    from sqlalchemy import URL, Connection, Engine
+
+    from sagas.stores.port import Batch
+
+__all__ = ["PostgresStore"]
+
+_MAIL = metadata.tables["saga_mail"]
+
+_CONNECT_TIMEOUT = 10
+# "sagas" in ASCII: whoever migrates holds this lock, so that the processes of a fleet do it one after the other.
+_MIGRATING = 0x7361676173
+
+# How long a process may be silent after its connection was lost, in seconds: it is probably connecting again.
+_GRACE = 3.0
+# So long after the server was started, lost connections say nothing about processes; in seconds.
+_SETTLING = 10.0
+
+_KINDS = {
+    "fingerprint": "bytea", "created_at": "float8", "rank": "float8", "active": "bool", "wake_at": "float8",
+    "ended_at": "float8", "seq": "int4", "at": "float8", "data": "bytea", "digest": "bytea",
+}  # fmt: skip
+_NEW = (*NewSaga._fields, "status", "active", "wake_at", "ended_at", "error")
+# Arrays in the binary format need one value at least to tell their type, so what stands for nothing is a value too.
+_NOTHING = {"wake_at": "'NaN'", "ended_at": "'NaN'", "error": "''"}
+_NAN = float("nan")
+
+
+def _unnest(columns: Sequence[str]) -> str:
+    """Writes a set of rows that come as one array a column."""
+    arrays = [f"%b::{_KINDS.get(name, 'text')}[]" for name in columns]
+    return f"unnest({', '.join(arrays)}) AS v ({', '.join(columns)})"
+
+
+def _value(column: str) -> str:
+    """Writes a column of such a row."""
+    return f"NULLIF(v.{column}, {_NOTHING[column]})" if column in _NOTHING else f"v.{column}"
+
+
+def _insert(table: str, columns: Sequence[str]) -> str:
+    """Writes an insert of such rows."""
+    return (
+        f"INSERT INTO {table} ({', '.join(columns)}) SELECT {', '.join(map(_value, columns))} FROM {_unnest(columns)}"
+    )
+
+
+_INSERT_NEW = _insert("saga", _NEW)
+_INSERT_ROWS = _insert("saga_journal", JournalRow._fields)
+_UPDATE = (
+    f"UPDATE saga SET {', '.join(f'{name} = {_value(name)}' for name in Change._fields[1:])} "
+    f"FROM {_unnest(Change._fields)} WHERE saga.id = v.id AND saga.ended_at IS NULL"
+)
+_DELETE_READ = "DELETE FROM saga_mail WHERE id = ANY(%b::int8[])"
+
+# Jumps from owner to owner in the index, instead of reading what each owns (wiki.postgresql.org/wiki/Loose_indexscan).
+_OWNERS = text(
+    """
+    WITH RECURSIVE owners AS (
+        (SELECT owner FROM saga WHERE active AND ended_at IS NULL ORDER BY owner LIMIT 1)
+        UNION ALL
+        SELECT (
+            SELECT owner FROM saga WHERE active AND ended_at IS NULL AND owner > owners.owner ORDER BY owner LIMIT 1
+        )
+        FROM owners WHERE owners.owner IS NOT NULL
+    )
+    SELECT owner FROM owners WHERE owner IS NOT NULL
+    """
+)
+_HELD = text(
+    f"""
+    NOT (lifeline IS NOT NULL
+    AND renewed_at < extract(epoch FROM statement_timestamp()) - {_GRACE}
+    AND pg_postmaster_start_time() < statement_timestamp() - interval '{_SETTLING} seconds'
+    AND NOT EXISTS (
+        SELECT FROM pg_locks
+        WHERE locktype = 'advisory' AND granted AND (classid::bigint << 32 | objid::bigint) = lifeline
+        AND database = (SELECT oid FROM pg_database WHERE datname = current_database())
+    ))
+    """
+)
+_TELL_OWNER = text(
+    """
+    SELECT pg_notify(:channel, 'mail:' || coalesce(
+        (SELECT saga_lease.id FROM saga JOIN saga_lease ON saga_lease.id = saga.owner
+         WHERE saga.id = :saga_id AND saga_lease.expires_at > extract(epoch FROM statement_timestamp())), ''))
+    """
+)
+
+
+class PostgresStore(SqlStore):
+    """Keeps journals in a PostgreSQL database.
+
+    Args:
+        url: ``postgresql+psycopg://user:password@host/database``, with libpq's options as its query. Of our own:
+            ``notify=off`` for a connection pooler that works by the transaction (pgbouncer, say), which carries
+            neither notifications nor prepared statements; ``synchronous_commit=off`` gives up the last moments
+            before a crash of the server for speed.
+        parallel: How many transactional steps may run side by side, each on a connection of its own.
+        own_time: Whether leases and timers go by the database's clock instead of the callers'.
+
+    Raises:
+        StoreError: The URL is none, or psycopg is not installed.
+    """
+
+    def __init__(self, url: str, *, parallel: int = 8, own_time: bool = True) -> None:
+        try:
+            parsed = make_url(url)
+        except ArgumentError as error:
+            raise StoreError(f"{url!r} is not a URL of a database: {error}") from error
+        super().__init__(parsed.render_as_string(hide_password=True))
+        driver()
+        self.parallel = parallel
+        self._own_time = own_time
+        self._notifies = parsed.query.get("notify", "on") != "off"
+        self._commits = parsed.query.get("synchronous_commit")
+        own = parsed.difference_update_query(["notify", "synchronous_commit"])
+        self._url: URL = own.set(drivername="postgresql+psycopg")
+        self._announcements = Announcements(self._url)
+        self._lifelines: dict[str, Lifeline] = {}
+        self._stream: Connection | None = None
+
+    # --- connections --------------------------------------------------------------------------------------------
+
+    def _connect(self) -> Engine:
+        """Makes the engine."""
+        arguments: dict[str, Any] = {"connect_timeout": _CONNECT_TIMEOUT}
+        if self._commits is not None:
+            arguments["options"] = f"-c synchronous_commit={self._commits}"
+        if not self._notifies:
+            arguments["prepare_threshold"] = None
+        # Connections that were cut while nobody used them are found out before somebody's order fails by them.
+        return create_engine(
+            self._url, pool_size=4, max_overflow=self.parallel + 4, pool_pre_ping=True, connect_args=arguments
+        )
+
+    def open(self, *, migrate: bool) -> None:
+        """See ``Store.open``."""
+        if self._engine is None:
+            self._engine = self._connect()
+        with self._errors(), self._engine.begin() as connection:
+            if migrate and schema.current(connection) != schema.HEAD:
+                connection.execute(text(f"SELECT pg_advisory_xact_lock({_MIGRATING})"))
+            schema.ensure(connection, migrate=migrate)
+
+    def close(self) -> None:
+        """See ``Store.close``."""
+        self._announcements.close()
+        for lifeline in self._lifelines.values():
+            lifeline.let_go()
+        self._lifelines.clear()
+        with self._writing:
+            self._drop_stream()
+        super().close()
+
+    @contextmanager
+    def _aside(self) -> Generator[Connection]:
+        """See ``SqlStore``: beside the journal's own connection, so that neither holds up the other."""
+        assert self._engine is not None, "the store is open"
+        with self._errors(), self._engine.begin() as connection:
+            yield connection
+
+    @contextmanager
+    def _write(self) -> Generator[Connection]:
+        """See ``SqlStore``: for batches that are more than one statement."""
+        with self._writing, self._aside() as connection:
+            yield connection
+
+    # --- writing ------------------------------------------------------------------------------------------------
+
+    def commit(self, batch: Batch) -> Committed:
+        """See ``Store.commit``: one statement, which is a transaction by itself."""
+        if batch.locks:
+            return super().commit(batch)
+        try:
+            with self._writing, self._errors():
+                self._write_batch(self._streaming(), batch)
+        except IntegrityError:
+            return self._commit_what_fits(batch)
+        except StoreUnavailable:
+            with self._writing:
+                self._drop_stream()
+            raise
+        return Committed(frozenset(), frozenset())
+
+    def _streaming(self) -> Connection:
+        """Gives the connection on which every statement is a transaction, opened anew after an error."""
+        if self._stream is None:
+            assert self._engine is not None, "the store is open"
+            self._stream = self._engine.connect().execution_options(isolation_level="AUTOCOMMIT")
+        return self._stream
+
+    def _drop_stream(self) -> None:
+        """Lets go of that connection, which may be broken."""
+        stream, self._stream = self._stream, None
+        if stream is not None:
+            stream.invalidate()
+            stream.close()
+
+    def _write_batch(self, connection: Connection, batch: Batch) -> None:
+        """See ``SqlStore``. Rows are sorted, so that two processes wait for each other in one direction only."""
+        parts: list[str] = []
+        values: list[Sequence[Any]] = []
+        if batch.new:
+            parts.append(_INSERT_NEW)
+            values.extend(zip(*sorted(_new(new, batch.changes.get(new.id)) for new in batch.new), strict=True))
+        if batch.rows:
+            parts.append(_INSERT_ROWS)
+            values.extend(zip(*sorted(batch.rows, key=_place), strict=True))
+        new_ids = {new.id for new in batch.new}
+        changes = [_change(change) for change in batch.changes.values() if change.id not in new_ids]
+        if changes:
+            parts.append(_UPDATE)
+            values.extend(zip(*sorted(changes), strict=True))
+        if batch.read:
+            parts.append(_DELETE_READ)
+            values.append(batch.read)
+        if parts:
+            *before, last = parts
+            names = ", ".join(f"part{number} AS ({part})" for number, part in enumerate(before))
+            connection.exec_driver_sql(f"WITH {names} {last}" if before else last, tuple(map(list, values)))
+
+    def transact(self, work: Sequence[Callable[[Session], None]], finish: Callable[[], Batch]) -> None:
+        """See ``Store.transact``: any number of threads may be in here."""
+        with self._aside() as connection:
+            for function in work:
+                with Session(bind=connection, join_transaction_mode="create_savepoint") as session:
+                    function(session)
+            self._write_batch(connection, finish())
+
+    # --- whose sagas --------------------------------------------------------------------------------------------
+
+    def _time(self, now: float) -> ColumnElement[float]:
+        """See ``SqlStore``: the database's own, since those of many machines differ."""
+        if not self._own_time:
+            return super()._time(now)
+        return cast(func.extract("epoch", func.statement_timestamp()), Float(53))
+
+    def _active_owners(self) -> list[str]:
+        """See ``SqlStore``."""
+        return [row[0] for row in self._read(_OWNERS)]
+
+    def hand_over(self, owner: str, saga_ids: Sequence[str]) -> None:
+        """See ``Store.hand_over``."""
+        super().hand_over(owner, saga_ids)
+        self.announce(["work"])
+
+    def release(self, owner: str) -> None:
+        """See ``Store.release``."""
+        super().release(owner)
+        lifeline = self._lifelines.pop(owner, None)
+        if lifeline is not None:
+            lifeline.let_go()
+        self.announce(["work"])
+
+    def _lifeline_of(self, owner: str) -> int | None:
+        """See ``SqlStore``: a lock that the server takes back when the process's connection ends."""
+        if not self._notifies:
+            return None
+        lifeline = self._lifelines.setdefault(owner, Lifeline(self._url, owner))
+        return lifeline.key if lifeline.hold() else None
+
+    def _holds(self, now: float) -> ColumnElement[bool]:
+        """See ``SqlStore``: a process whose connection ended, and which did not connect again, is dead."""
+        return and_(super()._holds(now), _HELD)
+
+    def _proven_dead(self, owner: str) -> bool:  # noqa: ARG002 - `_holds` has seen to it
+        """See ``SqlStore``."""
+        return False
+
+    # --- what others want ---------------------------------------------------------------------------------------
+
+    def post(self, saga_id: str, at: float, kind: str, body: bytes) -> int:
+        """See ``Store.post``: its owner is told, or everybody if that is nobody alive."""
+        with self._aside() as connection:
+            done = connection.execute(insert(_MAIL).values(saga_id=saga_id, at=at, kind=kind, body=body))
+            if self._notifies:
+                channel = self._announcements.channel(connection)
+                connection.execute(_TELL_OWNER, {"channel": channel, "saga_id": saga_id})
+            key = done.inserted_primary_key
+            assert key is not None, "an insert of one row gives its key"
+            return int(key[0])
+
+    def changed(self) -> bool:
+        """See ``Store.changed``: only a look tells."""
+        return True
+
+    def listen(self, patience: float) -> Sequence[str] | None:
+        """See ``Store.listen``."""
+        return self._announcements.listen(patience) if self._notifies else None
+
+    def announce(self, messages: Sequence[str]) -> None:
+        """See ``Store.announce``."""
+        if self._notifies:
+            self._announcements.announce(messages)
+
+
+def _place(row: JournalRow) -> tuple[str, int]:
+    """Orders records."""
+    return row.saga_id, row.seq
+
+
+def _new(new: NewSaga, change: Change | None) -> tuple[Any, ...]:
+    """Puts a new saga and what has already changed about it into one row."""
+    if change is None:
+        return (*new, "running", True, _NAN, _NAN, "")
+    _, *rest, _ = _change(change)
+    return (*new, *rest)
+
+
+def _change(change: Change) -> tuple[Any, ...]:
+    """Gives a change without what PostgreSQL cannot take: zeros in a text."""
+    saga_id, status, active, wake_at, ended_at, error, owner = change
+    told = "" if error is None else error.replace("\x00", "\ufffd")
+    return saga_id, status, active, _or_nan(wake_at), _or_nan(ended_at), told, owner
+
+
+def _or_nan(time: float | None) -> float:
+    """Stands in for no time."""
+    return _NAN if time is None else time
