@@ -14,18 +14,19 @@ from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
 from sagas.core import commands as c
+from sagas.core import locks
 from sagas.core import operations as o
 from sagas.core.fibers import Fiber, Group, Wait
+from sagas.core.locking import Locking
 from sagas.core.operations import Driving, driving
 from sagas.core.schema import ValueSchema
-from sagas.core.strands import BLOCKED, Strands
+from sagas.core.strands import BLOCKED
 from sagas.errors import DeterminismError, PayloadError, ReplayDiverged
 
 if TYPE_CHECKING:
     from datetime import datetime
 
     from sagas.core.definitions import Step
-    from sagas.core.recording import Recording
 
 __all__ = ["Driver"]
 
@@ -36,24 +37,20 @@ def _schema(kind: object, where: str) -> ValueSchema[object]:
     return ValueSchema(kind, where)
 
 
-class Driver(Strands):
+class Driver(Locking):
     """A body that runs.
 
     Attributes:
-        at: POSIX time of the last event.
         key: What idempotency keys and random values are derived from.
         open: Commands that no event has answered yet, by path.
-        recording: While replaying, what the journal says was asked for.
     """
 
-    __slots__ = ("_changes", "_signals", "at", "key", "open", "recording")
+    __slots__ = ("_changes", "_signals", "key", "open")
 
     def __init__(self) -> None:
         super().__init__()
-        self.at = 0.0
         self.key = ""
         self.open: dict[str, c.RunStep | c.RunUndo | c.RunLocal] = {}
-        self.recording: Recording | None = None
         self._signals: dict[str, deque[bytes]] | None = None
         self._changes: dict[str, bool] | None = None
 
@@ -255,6 +252,8 @@ _BEGINNINGS: dict[type, Callable[[Driver, Fiber, Any], object]] = {
     o.RecordValue: Driver._begin_record,
     o.EnterScope: Driver._begin_scope,
     o.LeaveScope: Driver._end_scope,
+    locks.EnterLock: Driver._begin_lock,
+    locks.LeaveLock: Driver._end_lock,
     o.Now: Driver._now,
     o.Entropy: Driver._entropy,
     o.Version: Driver._version,

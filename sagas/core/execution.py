@@ -16,6 +16,7 @@ from sagas.core import commands as c
 from sagas.core import events as e
 from sagas.core.failures import describe
 from sagas.core.fibers import Entry, Fiber, Wait
+from sagas.core.locks import LockWait
 from sagas.core.paths import follows
 from sagas.core.stepping import Stepping
 from sagas.core.transitions import SagaState, SagaTrigger, StepState, next_saga
@@ -49,6 +50,7 @@ class Execution(Stepping):
         steps: The steps it called, by path, in the order of the calls.
         open: Commands that no event has answered yet, by path.
         timers: POSIX times to be woken at, by path.
+        tickets: The locks that it holds or waits for, by name; what is left when it ends is released by the host.
         halted: Why it needs an operator, by path (``""``: the body itself).
         cause: Why it did not complete.
         result: What it returned, as JSON.
@@ -112,7 +114,7 @@ class Execution(Stepping):
 
     @property
     def waiting(self) -> bool:
-        """Whether only a timer, a signal or an operator can bring it on."""
+        """Whether only a timer, a signal, a lock or an operator can bring it on."""
         return not self.open and not self.state.ended
 
     @property
@@ -219,6 +221,8 @@ class Execution(Stepping):
         """Goes on after a timer."""
         if wait.kind == "sleep":
             self._wake(wait.fiber)
+        elif isinstance(wait, LockWait):
+            self._lock_timed_out(wait)
         elif wait.kind == "receive":
             self._wake(wait.fiber, error=ReceiveTimeout(f"no signal {wait.signal!r} came in time"))
         else:
@@ -279,6 +283,7 @@ class Execution(Stepping):
         self._pending_stop = None
         self.timers.pop("", None)
         if self._root is None:
+            self._release_idle()
             self._unwind("", None)
         else:
             self._stop(self._root)
@@ -304,6 +309,8 @@ class Execution(Stepping):
             self._unwind("", None)
         else:
             self.halted[""] = self.cause
+            # The failure went through blocks that hold locks. Better code may still be inside, so all stays as it was.
+            self._draft = [x for x in self._draft if not isinstance(x, (c.TakeLock, c.FreeLock))]
             self._draft.append(c.Halt("", self.cause))
 
     def _end(self, command: c.Complete) -> None:
@@ -333,6 +340,8 @@ _REACTIONS: dict[type[e.Event], Callable[[Execution, Any], None]] = {
     e.Recorded: Execution._recorded,
     e.TimerFired: Execution._timer_fired,
     e.SignalReceived: Execution._signal_received,
+    e.LockGranted: Execution._lock_granted,
+    e.LockRefused: Execution._lock_refused,
     e.CancelRequested: Execution._cancel_requested,
     e.UndoSucceeded: Execution._undo_succeeded,
     e.UndoBackedOff: Execution._undo_backed_off,

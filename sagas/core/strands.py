@@ -26,12 +26,14 @@ class Strands(ABC):
     """The strands of one body.
 
     Attributes:
+        at: POSIX time of the last event.
         timers: POSIX times to be woken at, by path.
     """
 
-    __slots__ = ("_draft", "_ready", "_waits", "timers")
+    __slots__ = ("_draft", "_ready", "_waits", "at", "timers")
 
     def __init__(self) -> None:
+        self.at = 0.0
         self.timers: dict[str, float] = {}
         self._draft: list[c.Command] = _NOTHING
         self._ready: list[tuple[Fiber, object, Exception | None]] = _NOBODY
@@ -44,6 +46,12 @@ class Strands(ABC):
 
     @abstractmethod
     def _stop_step(self, entry: Entry) -> None: ...
+
+    @abstractmethod
+    def _stop_waiting(self, wait: Wait) -> None: ...
+
+    @abstractmethod
+    def _leave_blocks(self, fiber: Fiber) -> None: ...
 
     @abstractmethod
     def _unwind(
@@ -86,11 +94,13 @@ class Strands(ABC):
     def _settle(self, fiber: Fiber, value: object, error: Exception | None) -> None:
         """Notes that a fiber has ended, and what that means for those around it."""
         group = fiber.group
+        # A scope or a child saga that a sibling's failure has ended is undone as any that fails; then it settles.
+        half_done = fiber.unfinished if group is not None and fiber.stopped else None
+        if half_done is not None and self._unwind(half_done, fiber):
+            return
+        self._leave_blocks(fiber)
         if group is None:
             self._root_ended(value, error, stopped=fiber.stopped)
-            return
-        # A scope or a child saga that a sibling's failure has ended is undone as any that fails; then it settles.
-        if fiber.stopped and fiber.unfinished is not None and self._unwind(fiber.unfinished, fiber):
             return
         group.left -= 1
         if not fiber.stopped:
@@ -145,6 +155,7 @@ class Strands(ABC):
             self._decide(holdup)
         elif isinstance(holdup, Wait) and holdup.kind != "local":
             self._forget(holdup.path)
+            self._stop_waiting(holdup)
             self._wake(fiber)
 
     def _close(self, fiber: Fiber) -> None:
