@@ -133,6 +133,16 @@ class Batch:
     read: list[int] = field(default_factory=list[int])
     locks: list[LockChange] = field(default_factory=list[LockChange])
 
+    def without(self, out: Collection[str], present: Collection[tuple[str, int]]) -> Batch:
+        """Leaves out some sagas, and the records that are written already."""
+        return Batch(
+            new=[new for new in self.new if new.id not in out and (new.id, 0) not in present],
+            rows=[row for row in self.rows if row.saga_id not in out and (row.saga_id, row.seq) not in present],
+            changes={key: change for key, change in self.changes.items() if key not in out},
+            read=self.read,
+            locks=[lock for lock in self.locks if lock.saga_id not in out],
+        )
+
 
 class Committed(NamedTuple):
     """What became of a batch.

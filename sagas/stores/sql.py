@@ -174,10 +174,19 @@ class SqlStore(ABC):
             try:
                 with self._write() as connection:
                     taken, fenced, present = self._conflicts(connection, batch)
-                    self._write_batch(connection, _without(batch, taken | fenced, present))
+                    rest = batch.without(taken | fenced, present)
+                    rest.read = self._mail_of_others(connection, batch.read, taken | fenced)
+                    self._write_batch(connection, rest)
             except IntegrityError:
                 continue
             return Committed(frozenset(taken), frozenset(fenced))
+
+    def _mail_of_others(self, connection: Connection, read: list[int], out: set[str]) -> list[int]:
+        """Leaves mail alone that only sagas of others have read: whoever drives them has not."""
+        if not out or not read:
+            return read
+        query = select(_mail.c.id).where(_mail.c.id.in_(read), _mail.c.saga_id.not_in(out))
+        return list(connection.execute(query).scalars())
 
     def _conflicts(self, connection: Connection, batch: Batch) -> tuple[set[str], set[str], set[tuple[str, int]]]:
         """Tells rows that others wrote from those that this very batch wrote before, without hearing of it.
@@ -381,14 +390,3 @@ class SqlStore(ABC):
         """Lists the coordinators that hold a lease and are not known to be dead."""
         rows = self._read(select(_lease.c.id).where(self._holds(now)))
         return [row[0] for row in rows if not self._proven_dead(row[0])]
-
-
-def _without(batch: Batch, out: set[str], present: set[tuple[str, int]]) -> Batch:
-    """Leaves out the sagas of others, and what is written already."""
-    return Batch(
-        new=[new for new in batch.new if new.id not in out and (new.id, 0) not in present],
-        rows=[row for row in batch.rows if row.saga_id not in out and (row.saga_id, row.seq) not in present],
-        changes={key: change for key, change in batch.changes.items() if key not in out},
-        read=batch.read,
-        locks=[lock for lock in batch.locks if lock.saga_id not in out],
-    )
