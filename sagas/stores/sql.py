@@ -18,6 +18,7 @@ from sqlmodel import Session
 
 from sagas.errors import StoreUnavailable
 from sagas.stores import schema
+from sagas.stores.locking_sql import change_locks, take_turns
 from sagas.stores.outage import root_of
 from sagas.stores.port import Batch, Committed, JournalRow, Lease, Mail, SagaRow
 from sagas.stores.tables import metadata
@@ -163,10 +164,16 @@ class SqlStore(ABC):
         """See ``Store.commit``."""
         try:
             with self._write() as connection:
-                self._write_batch(connection, batch)
+                return self._write_all(connection, batch)
         except IntegrityError:
             return self._commit_what_fits(batch)
-        return Committed(frozenset(), frozenset())
+
+    def _write_all(self, connection: Connection, batch: Batch) -> Committed:
+        """Writes a batch and what it does to locks within a transaction."""
+        if batch.locks:
+            take_turns(connection)
+        self._write_batch(connection, batch)
+        return Committed(frozenset(), frozenset(), change_locks(connection, batch.locks) if batch.locks else ())
 
     def _commit_what_fits(self, batch: Batch) -> Committed:
         """Commits a batch some of whose rows are there already; again if others append meanwhile."""
@@ -176,10 +183,10 @@ class SqlStore(ABC):
                     taken, fenced, present = self._conflicts(connection, batch)
                     rest = batch.without(taken | fenced, present)
                     rest.read = self._mail_of_others(connection, batch.read, taken | fenced)
-                    self._write_batch(connection, rest)
+                    done = self._write_all(connection, rest)
             except IntegrityError:
                 continue
-            return Committed(frozenset(taken), frozenset(fenced))
+            return Committed(frozenset(taken), frozenset(fenced), done.mailed)
 
     def _mail_of_others(self, connection: Connection, read: list[int], out: set[str]) -> list[int]:
         """Leaves mail alone that only sagas of others have read: whoever drives them has not."""
@@ -218,13 +225,13 @@ class SqlStore(ABC):
                     taken.add(saga_id)  # also by a saga whose journal was deleted
         return taken, fenced, present
 
-    def transact(self, work: Sequence[Callable[[Session], None]], finish: Callable[[], Batch]) -> None:
+    def transact(self, work: Sequence[Callable[[Session], None]], finish: Callable[[], Batch]) -> Committed:
         """See ``Store.transact``."""
         with self._write() as connection:
             for function in work:
                 with Session(bind=connection, join_transaction_mode="create_savepoint") as session:
                     function(session)
-            self._write_batch(connection, finish())
+            return self._write_all(connection, finish())
 
     # --- reading ------------------------------------------------------------------------------------------------
 
