@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from sagas.context import StepContext, current_step
-from sagas.coordinator import AttemptView, Coordinator, Handle, Happening, SagaSummary, SagaView, StepView
+from sagas.coordinator import AttemptView, Coordinator, Handle, Happening, LockView, SagaSummary, SagaView, StepView
 from sagas.core.decorators import saga, step
 from sagas.core.definitions import NotApplied, Saga, Step
 from sagas.core.locks import lock
@@ -69,6 +69,7 @@ __all__ = [
     "IllegalTransition",
     "JournalCorrupted",
     "LockTimeout",
+    "LockView",
     "NotApplicable",
     "NotApplied",
     "OutsideSaga",

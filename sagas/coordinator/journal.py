@@ -17,13 +17,13 @@ from sagas.errors import StoreUnavailable
 from sagas.stores.port import Batch
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
 
     from sqlmodel import Session
 
     from sagas.coordinator.clock import Clock
     from sagas.core.commands import Command
-    from sagas.stores.port import Change, Committed, JournalRow, NewSaga, Store
+    from sagas.stores.port import Change, Committed, JournalRow, LockChange, Mail, NewSaga, Store
 
 __all__ = ["Journal", "Transaction", "Write"]
 
@@ -66,11 +66,12 @@ class Write:
         writer: Whose.
         rows: The record (or none, for a change alone).
         dispatch: What is to be carried out once it is durable.
+        locks: Locks that it asks for or gives up.
         taken: Afterwards, whether its saga's id was somebody else's.
         fenced: Afterwards, whether its saga was somebody else's by then.
     """
 
-    __slots__ = ("change", "dispatch", "done", "fenced", "new", "read", "rows", "taken", "writer")
+    __slots__ = ("change", "dispatch", "done", "fenced", "locks", "new", "read", "rows", "taken", "writer")
 
     def __init__(
         self,
@@ -81,6 +82,7 @@ class Write:
         new: NewSaga | None = None,
         read: tuple[int, ...] = (),
         dispatch: Sequence[Command] = (),
+        locks: Sequence[LockChange] = (),
     ) -> None:
         self.writer = writer
         self.rows = rows
@@ -88,6 +90,7 @@ class Write:
         self.new = new
         self.read = read
         self.dispatch = dispatch
+        self.locks = locks
         self.done: anyio.Event | None = None
         self.taken = False
         self.fenced = False
@@ -130,10 +133,12 @@ class Journal:
     Args:
         store: Where to.
         clock: For pauses while the store cannot be written.
+        answered: Called with the mail that a commit has made.
     """
 
-    def __init__(self, store: Store, clock: Clock) -> None:
+    def __init__(self, store: Store, clock: Clock, answered: Callable[[Sequence[Mail]], None]) -> None:
         self._store = store
+        self._answered = answered
         self._clock = clock
         self._pending: list[Write] = []
         self._transactions: list[Transaction] = []
@@ -205,6 +210,8 @@ class Journal:
                 write.writer.lost(write, taken=saga_id in done.taken)
             else:
                 write.writer.durable(write)
+        if done.mailed:
+            self._answered(done.mailed)
 
     async def _persist(self, batch: Batch) -> Committed:
         """Commits a batch, however long it takes."""
@@ -238,17 +245,9 @@ class Journal:
         for transaction in transactions:
             if transaction.writer.discarded:
                 transaction.abandoned()
-        functions = [x.run for x in live]
         self._taken_out = []
         try:
-            if self._store.in_memory:
-                self._store.transact(functions, lambda: self._finish(live))
-            else:
-                with anyio.CancelScope(shield=True):
-                    await to_thread.run_sync(
-                        self._store.transact, functions, lambda: from_thread.run_sync(self._finish, live),
-                        limiter=self._thread,
-                    )  # fmt: skip
+            done = await self._call_transact(live)
         except Exception as error:
             if isinstance(error, StoreUnavailable):
                 self._note_stall(error)
@@ -262,6 +261,19 @@ class Journal:
         self._note_progress()
         for write in self._taken_out:
             write.writer.durable(write)
+        if done.mailed:
+            self._answered(done.mailed)
+
+    async def _call_transact(self, live: list[Transaction]) -> Committed:
+        """Runs them in the writer thread; a store without I/O refuses them at once."""
+        functions = [x.run for x in live]
+        if not self._store.in_memory:
+            with anyio.CancelScope(shield=True):
+                return await to_thread.run_sync(
+                    self._store.transact, functions, lambda: from_thread.run_sync(self._finish, live),
+                    limiter=self._thread,
+                )  # fmt: skip
+        return self._store.transact(functions, lambda: self._finish(live))
 
     def _finish(self, transactions: list[Transaction]) -> Batch:
         """Feeds the outcomes to the sagas, and takes every record that is queued by then."""
@@ -298,4 +310,6 @@ def _batch(writes: Sequence[Write]) -> Batch:
             batch.new.append(write.new)
         if write.read:
             batch.read.extend(write.read)
+        if write.locks:
+            batch.locks.extend(write.locks)
     return batch

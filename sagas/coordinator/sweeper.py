@@ -46,28 +46,33 @@ class Sweeper:
         self._look_at = 0.0
         self._wake: anyio.Event | None = None
         self._kept: dict[int, float] = {}
+        self._urgent: list[Mail] = []
 
     def wake(self) -> None:
         """Looks at once."""
         if self._wake is not None:
             self._wake.set()
 
+    def pass_on(self, mail: Mail) -> None:
+        """Delivers mail soon that was made here, and is for a saga that is not in memory here."""
+        self._urgent.append(mail)
+        self.wake()
+
     async def run(self) -> None:
         """Looks, for ever; a database that is away is waited for."""
         while True:
+            self._wake = anyio.Event()  # what comes while it looks is looked after at once
             try:
                 await self.sweep()
             except StoreUnavailable as error:
                 logger.warning("%s; trying again", error)
             except Exception:
                 logger.exception("a look after leases, orphaned sagas and mail failed; trying again")
-            self._wake = anyio.Event()
             if not self._engine.wanted:
                 with anyio.move_on_after(self._poll):
                     await self._wake.wait()
             else:
                 await anyio.sleep(self._poll)
-            self._wake = None
 
     async def renew(self) -> None:
         """Says that this coordinator is alive."""
@@ -89,6 +94,7 @@ class Sweeper:
         for saga_id in list(engine.wanted):
             await engine.ensure(saga_id)
             engine.wanted.discard(saga_id)
+        await self._deliver_urgent()
         now = engine.clock.now()
         if await engine.in_thread(engine.store.changed) or now >= self._look_at:
             await self._claim()
@@ -107,6 +113,16 @@ class Sweeper:
             await engine.bring_back(rows)
             if len(rows) < _AT_ONCE:
                 return
+
+    async def _deliver_urgent(self) -> None:
+        """Carries out what was made here, or tells the coordinator that can."""
+        engine = self._engine
+        urgent, self._urgent = self._urgent, []
+        for item in urgent:
+            await self._deliver_one(item, engine.clock.now())
+            if item.id in self._kept:
+                row = await engine.in_thread(engine.store.get, item.saga_id)
+                await engine.in_thread(engine.store.announce, [f"mail:{row.owner if row is not None else ''}"])
 
     async def _deliver(self) -> None:
         """Carries out orders from other processes, a page at a time, so that what has to wait holds up nothing."""

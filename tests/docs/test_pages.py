@@ -76,7 +76,16 @@ def test_every_method_of_the_coordinator_is_in_the_reference() -> None:
 
 
 @pytest.mark.parametrize(
-    "view", [sagas.SagaSummary, sagas.SagaView, sagas.StepView, sagas.Happening, sagas.AttemptView, sagas.StepContext]
+    "view",
+    [
+        sagas.SagaSummary,
+        sagas.SagaView,
+        sagas.StepView,
+        sagas.LockView,
+        sagas.Happening,
+        sagas.AttemptView,
+        sagas.StepContext,
+    ],
 )
 def test_every_field_of_a_view_is_in_the_reference(view: type) -> None:
     text = _reference()
