@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from sagas.context import StepContext, current_step
-from sagas.coordinator import AttemptView, Coordinator, Handle, Happening, SagaSummary, SagaView, StepView
+from sagas.coordinator import AttemptView, Coordinator, Handle, Happening, LockView, SagaSummary, SagaView, StepView
 from sagas.core.decorators import saga, step
 from sagas.core.definitions import NotApplied, Saga, Step
+from sagas.core.locks import lock
 from sagas.core.operations import (
     SagaCall,
     StepCall,
@@ -25,11 +26,13 @@ from sagas.core.retry import Retry
 from sagas.entropy import uuid4
 from sagas.errors import (
     CoordinatorClosed,
+    Deadlock,
     DeclarationError,
     DeterminismError,
     IdempotencyConflict,
     IllegalTransition,
     JournalCorrupted,
+    LockTimeout,
     NotApplicable,
     OutsideSaga,
     PayloadError,
@@ -57,6 +60,7 @@ __all__ = [
     "Codec",
     "Coordinator",
     "CoordinatorClosed",
+    "Deadlock",
     "DeclarationError",
     "DeterminismError",
     "Handle",
@@ -64,6 +68,8 @@ __all__ = [
     "IdempotencyConflict",
     "IllegalTransition",
     "JournalCorrupted",
+    "LockTimeout",
+    "LockView",
     "NotApplicable",
     "NotApplied",
     "OutsideSaga",
@@ -96,6 +102,7 @@ __all__ = [
     "StoreUnavailable",
     "current_step",
     "gather",
+    "lock",
     "map_each",
     "now",
     "race",

@@ -12,6 +12,8 @@ SagaError
 ├── StepFailed                  seen by a body: a step did not succeed
 │   └── StepInDoubt             … and may have acted all the same
 ├── ReceiveTimeout              no signal came in time (also a TimeoutError)
+├── LockTimeout                 a lock was not granted in time (also a TimeoutError)
+├── Deadlock                    sagas wait for each other's locks in a circle, and this one has to give way
 ├── SagaTimeout                 a child saga took longer than its timeout (also a TimeoutError)
 ├── SagaNotCompleted            what `run` and `Handle.result` raise
 │   ├── SagaCompensated         everything that was done is undone
@@ -33,11 +35,13 @@ from __future__ import annotations
 
 __all__ = [
     "CoordinatorClosed",
+    "Deadlock",
     "DeclarationError",
     "DeterminismError",
     "IdempotencyConflict",
     "IllegalTransition",
     "JournalCorrupted",
+    "LockTimeout",
     "NotApplicable",
     "OutsideSaga",
     "PayloadError",
@@ -149,6 +153,18 @@ class StepInDoubt(StepFailed):
 
 class ReceiveTimeout(SagaError, TimeoutError):
     """``receive`` waited for its whole timeout and no signal of that name came."""
+
+
+class LockTimeout(SagaError, TimeoutError):
+    """A ``lock`` was waited for its whole timeout, and other sagas held it."""
+
+
+class Deadlock(SagaError):
+    """Waiting for a ``lock`` would never end: its holder waits, directly or not, for one that this saga holds.
+
+    Uncaught, it undoes this saga, and that lets the others go on. Sagas that take several locks in the same order
+    never meet it.
+    """
 
 
 class SagaTimeout(SagaError, TimeoutError):

@@ -47,6 +47,8 @@ _SIGNS = {
     "undo skipped": ("↷", "yellow"),
     "step skipped": ("↷", "yellow"),
     "signal received": ("✉", "cyan"),
+    "lock granted": ("✓", "cyan"),
+    "lock refused": ("✗", "red"),
     "cancel requested": ("⏹", "red"),
 }
 # Steps in these states are under way: no line of the timeline tells about them yet.
@@ -178,6 +180,9 @@ def _facts(view: SagaView) -> Iterator[tuple[str, str]]:
         yield "result", _short(to_json(view.result).decode())
     elif view.cause or view.error:
         yield "cause", _short(view.cause or view.error or "")
+    held = [lock.name for lock in view.locks if lock.held]
+    if held:
+        yield "locks", ", ".join(held)
     if view.wake_at is not None and view.ended_at is None:
         yield "waits", f"until {when(view.wake_at)}"
 
@@ -204,6 +209,10 @@ def _under_way(view: SagaView) -> Iterator[Line]:
             if step.state in _OPEN:
                 place = _place(step.name, step.path)
                 yield Line("now", f"● {step.state}", place, "", _short(step.error or ""), "cyan")
+        for lock in view.locks:
+            if not lock.held:
+                place = _place(lock.name, lock.path)
+                yield Line("now", "● waiting for a lock", place, "", f"since {when(lock.since)}", "cyan")
 
 
 def _place(name: str, path: str) -> str:

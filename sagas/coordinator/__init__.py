@@ -4,6 +4,6 @@ from __future__ import annotations
 
 from sagas.coordinator.coordinator import Coordinator
 from sagas.coordinator.handles import Handle
-from sagas.coordinator.views import AttemptView, Happening, SagaSummary, SagaView, StepView
+from sagas.coordinator.views import AttemptView, Happening, LockView, SagaSummary, SagaView, StepView
 
-__all__ = ["AttemptView", "Coordinator", "Handle", "Happening", "SagaSummary", "SagaView", "StepView"]
+__all__ = ["AttemptView", "Coordinator", "Handle", "Happening", "LockView", "SagaSummary", "SagaView", "StepView"]

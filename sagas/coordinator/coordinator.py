@@ -134,6 +134,7 @@ class Coordinator:
         orders = Orders(engine)
         sweeper = Sweeper(engine, orders, name=self._name, lease=self._lease, poll=self._poll)
         engine.wake_sweeper = sweeper.wake
+        engine.pass_on = sweeper.pass_on
         await engine.in_thread(lambda: self._store.open(migrate=self._migrate))
         async with AsyncExitStack() as stack:
             stack.push_async_callback(self._close_store, engine)

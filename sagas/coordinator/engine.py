@@ -11,7 +11,7 @@ from anyio import CapacityLimiter, to_thread
 
 from sagas.coordinator.attempting import Attempting, Job
 from sagas.coordinator.journal import Journal, Write
-from sagas.coordinator.loading import read_history
+from sagas.coordinator.loading import lock_answer, read_history
 from sagas.coordinator.pool import Pool
 from sagas.coordinator.runtime import Runtime
 from sagas.coordinator.timers import Timers
@@ -38,7 +38,7 @@ if TYPE_CHECKING:
     from sagas.core.definitions import Saga
     from sagas.core.operations import SagaCall
     from sagas.core.registry import Registry
-    from sagas.stores.port import Codec, SagaRow, Store
+    from sagas.stores.port import Codec, Mail, SagaRow, Store
     from sagas.telemetry import Tracing
 
 __all__ = ["Engine"]
@@ -80,7 +80,7 @@ class Engine:
         self.clock = clock
         self.codec = codec
         self.tracing = tracing
-        self.journal = Journal(store, clock)
+        self.journal = Journal(store, clock, self._answered)
         self.timers = Timers(clock, self._timer_due, self._timer_matters)
         self.attempting = Attempting(clock, self.journal, tracing, threads)
         self.pool: Pool[Job] = Pool(self.attempting.run)
@@ -88,6 +88,7 @@ class Engine:
         self.closing = False
         self.wanted: set[str] = set()
         self.wake_sweeper: Callable[[], None] = lambda: None
+        self.pass_on: Callable[[Mail], None] = lambda _: None
         self._keep_waiting = keep_waiting
         self._waiting: dict[str, None] = {}  # in the order in which they began to wait
         self._loading: dict[str, anyio.Lock] = {}
@@ -246,6 +247,21 @@ class Engine:
         """Has the sweeper fetch a saga."""
         self.wanted.add(saga_id)
         self.wake_sweeper()
+
+    # --- locks --------------------------------------------------------------------------------------------------
+
+    def _answered(self, mail: Sequence[Mail]) -> None:
+        """Tells sagas about their locks, as far as they are here."""
+        for item in mail:
+            runtime = self.sagas.get(item.saga_id)
+            try:
+                answer = lock_answer(item.body)
+                if runtime is None or not runtime.execution.waits_for_lock(answer.path):
+                    self.pass_on(item)
+                else:
+                    runtime.feed(answer, read=(item.id,))
+            except Exception:
+                logger.exception("saga %s could not take the answer about a lock", item.saga_id)
 
     # --- bringing sagas back ------------------------------------------------------------------------------------
 

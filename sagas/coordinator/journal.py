@@ -17,14 +17,14 @@ from sagas.errors import StoreUnavailable
 from sagas.stores.port import Batch
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
 
     from anyio.abc import TaskGroup
     from sqlmodel import Session
 
     from sagas.coordinator.clock import Clock
     from sagas.core.commands import Command
-    from sagas.stores.port import Change, Committed, JournalRow, NewSaga, Store
+    from sagas.stores.port import Change, Committed, JournalRow, LockChange, Mail, NewSaga, Store
 
 __all__ = ["Journal", "Transaction", "Write"]
 
@@ -67,11 +67,12 @@ class Write:
         writer: Whose.
         rows: The record (or none, for a change alone).
         dispatch: What is to be carried out once it is durable.
+        locks: Locks that it asks for or gives up.
         taken: Afterwards, whether its saga's id was somebody else's.
         fenced: Afterwards, whether its saga was somebody else's by then.
     """
 
-    __slots__ = ("change", "dispatch", "done", "fenced", "new", "read", "rows", "taken", "writer")
+    __slots__ = ("change", "dispatch", "done", "fenced", "locks", "new", "read", "rows", "taken", "writer")
 
     def __init__(
         self,
@@ -82,6 +83,7 @@ class Write:
         new: NewSaga | None = None,
         read: tuple[int, ...] = (),
         dispatch: Sequence[Command] = (),
+        locks: Sequence[LockChange] = (),
     ) -> None:
         self.writer = writer
         self.rows = rows
@@ -89,6 +91,7 @@ class Write:
         self.new = new
         self.read = read
         self.dispatch = dispatch
+        self.locks = locks
         self.done: anyio.Event | None = None
         self.taken = False
         self.fenced = False
@@ -137,10 +140,12 @@ class Journal:
     Args:
         store: Where to.
         clock: For pauses while the store cannot be written.
+        answered: Called with the mail that a commit has made.
     """
 
-    def __init__(self, store: Store, clock: Clock) -> None:
+    def __init__(self, store: Store, clock: Clock, answered: Callable[[Sequence[Mail]], None]) -> None:
         self._store = store
+        self._answered = answered
         self._clock = clock
         self._pending: list[Write] = []
         self._transactions: list[Transaction] = []
@@ -242,6 +247,8 @@ class Journal:
                 write.writer.lost(write, taken=saga_id in done.taken)
             else:
                 write.writer.durable(write)
+        if done.mailed:
+            self._answered(done.mailed)
 
     async def _persist(self, batch: Batch) -> Committed:
         """Commits a batch, however long it takes."""
@@ -277,7 +284,7 @@ class Journal:
         self._taken_out = []
         try:
             with anyio.CancelScope(shield=True):
-                await to_thread.run_sync(
+                done = await to_thread.run_sync(
                     self._store.transact, [x.run for x in live], lambda: from_thread.run_sync(self._finish, live),
                     limiter=self._thread,
                 )  # fmt: skip
@@ -291,6 +298,8 @@ class Journal:
         self._note_progress()
         for write in self._taken_out:
             write.writer.durable(write)
+        if done.mailed:
+            self._answered(done.mailed)
 
     def _finish(self, transactions: list[Transaction]) -> Batch:
         """Feeds the outcomes to the sagas, and takes every record that is queued by then.
@@ -314,8 +323,7 @@ class Journal:
         taken: list[Write] = []
         async with self._seats:
             try:
-                if _undiscarded([transaction]):
-                    await self._run_beside(transaction, taken)
+                done = await self._run_beside(transaction, taken) if _undiscarded([transaction]) else None
             except Exception as error:
                 self._note_failure(error, 1)
                 if isinstance(error, StoreUnavailable):
@@ -325,13 +333,15 @@ class Journal:
             else:
                 for write in taken:
                     write.writer.durable(write)
+                if done is not None and done.mailed:
+                    self._answered(done.mailed)
             finally:
                 self._let_go(transaction)
 
-    async def _run_beside(self, transaction: Transaction, taken: list[Write]) -> None:
+    async def _run_beside(self, transaction: Transaction, taken: list[Write]) -> Committed:
         """Runs a transaction to its end, in a thread."""
         with anyio.CancelScope(shield=True):
-            await to_thread.run_sync(
+            return await to_thread.run_sync(
                 self._store.transact, [transaction.run],
                 lambda: from_thread.run(self._finish_beside, transaction, taken),
                 limiter=CapacityLimiter(1),
@@ -436,4 +446,6 @@ def _batch(writes: Sequence[Write]) -> Batch:
             batch.new.append(write.new)
         if write.read:
             batch.read.extend(write.read)
+        if write.locks:
+            batch.locks.extend(write.locks)
     return batch

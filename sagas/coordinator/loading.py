@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
+
+from pydantic_core import from_json
 
 from sagas.core import events as e
 from sagas.core import records
@@ -16,7 +18,7 @@ if TYPE_CHECKING:
 
     from sagas.stores.port import Codec, JournalRow
 
-__all__ = ["History", "read_history"]
+__all__ = ["History", "lock_answer", "read_history"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,3 +81,14 @@ def _read(saga_id: str, rows: Sequence[JournalRow], codec: Codec | None) -> Hist
     if not found or not isinstance(found[0].event, e.SagaStarted):
         raise JournalCorrupted(f"saga {saga_id}: its journal has no beginning")
     return History(saga_id, tuple(found), digest, found[0].event)
+
+
+def lock_answer(body: bytes) -> e.LockGranted | e.LockRefused:
+    """Reads what a store says about a lock.
+
+    Raises:
+        ValueError, LookupError, TypeError: It is no such answer.
+    """
+    fields: dict[str, Any] = from_json(body)
+    path = str(fields["path"])
+    return e.LockGranted(path) if fields["granted"] else e.LockRefused(path, str(fields["reason"]))

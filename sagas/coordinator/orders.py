@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 import orjson
 from pydantic_core import from_json, to_json
 
+from sagas.coordinator.loading import lock_answer
 from sagas.core import events as e
 from sagas.core.transitions import SagaState, StepState
 from sagas.errors import CoordinatorClosed, NotApplicable, PayloadError, RequestError, SagaNotFound
@@ -62,7 +63,7 @@ class Orders:
 
         Args:
             saga_id: For whom.
-            kind: One of ``KINDS``.
+            kind: One of ``KINDS``, or ``lock`` from a store.
             body: As ``encode_order`` writes it.
             mail: Its id, if it was posted.
 
@@ -79,10 +80,15 @@ class Orders:
         fields: dict[str, Any] = from_json(body)
         for _ in range(_TRIES):  # each time the saga may have moved to another coordinator meanwhile
             runtime = await engine.ensure(saga_id)
+            if kind == "lock" and runtime is not None and "" in runtime.execution.halted:
+                return False  # better code may go on from where the lock was waited for
             if runtime is not None and not (kind == "resume" and "" in runtime.execution.halted):
                 write = self._apply(runtime, kind, body, fields, read)
             else:
-                row = check_order(await engine.in_thread(engine.store.get, saga_id), saga_id, kind)
+                row = await engine.in_thread(engine.store.get, saga_id)
+                if kind == "lock" and (row is None or row.ended_at is not None):
+                    return await self._discard(read)  # it gave up waiting a moment before
+                row = check_order(row, saga_id, kind)
                 elsewhere = engine.lacks_code(row.id) or not await engine.may_drive(row)
                 if not elsewhere and row.status != "stuck":
                     continue
@@ -90,14 +96,18 @@ class Orders:
                 if write is None:
                     return await self._post(saga_id, kind, body, mail)
             if write is None:
-                if mail is not None:
-                    await engine.in_thread(engine.store.discard, [mail])
-                return True
+                return await self._discard(read)
             if await write.durable():
                 return True
             if engine.closing:
                 raise CoordinatorClosed(f"the coordinator was closed before the {kind} for saga {saga_id} was written")
         raise NotApplicable(f"saga {saga_id} keeps changing hands; try again")
+
+    async def _discard(self, read: tuple[int, ...]) -> bool:
+        """Deletes mail that changes nothing."""
+        if read:
+            await self._engine.in_thread(self._engine.store.discard, read)
+        return True
 
     async def _post(self, saga_id: str, kind: str, body: bytes, mail: int | None) -> bool:
         """Leaves an order for whoever drives the saga."""
@@ -125,6 +135,8 @@ class Orders:
     ) -> Write | None:
         """Feeds an order to a saga; ``None`` if it changes nothing."""
         by = fields.get("by", "")
+        if kind == "lock":
+            return self._answer(runtime, body, read)
         if kind == "signal":
             payload = _payload(body)
             runtime.execution.check_signal(fields["name"], payload)
@@ -133,6 +145,13 @@ class Orders:
         if kind == "cancel":
             return self._cancel(runtime, e.CancelRequested(fields["reason"], by), read)
         return self._mend(runtime, kind, fields, by, read)
+
+    def _answer(self, runtime: Runtime, body: bytes, read: tuple[int, ...]) -> Write:
+        """Tells a saga about a lock, if it still waits for it."""
+        answer = lock_answer(body)
+        if runtime.execution.waits_for_lock(answer.path):
+            return runtime.feed(answer, read=read)
+        return runtime.forget_mail(*read)
 
     def _refuse_ended(self, runtime: Runtime, kind: str) -> None:
         """Refuses orders to a saga that has ended a moment ago."""

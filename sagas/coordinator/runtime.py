@@ -13,7 +13,7 @@ from sagas.core import events as e
 from sagas.core import records
 from sagas.core.failures import one_line
 from sagas.errors import IllegalTransition, PayloadError
-from sagas.stores.port import Change, JournalRow, PayloadContext
+from sagas.stores.port import Change, JournalRow, LockChange, PayloadContext
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -137,7 +137,8 @@ class Runtime:
             self._hub.broken(self, error)
             raise
         try:
-            row = self.encode(event, at, [*noted, *given] if noted else given)
+            commands = [*noted, *given] if noted else given
+            row = self.encode(event, at, commands)
         except Exception as error:
             self._hub.broken(self, error)
             raise
@@ -148,10 +149,30 @@ class Runtime:
             new=new,
             read=read,
             dispatch=[*dispatch, *given] if dispatch else given,
+            locks=() if execution.tickets is None else self._locks(commands, row),
         )
+        return self._append(write)
+
+    def forget_mail(self, mail_id: int) -> Write:
+        """Deletes mail that changes nothing any more, once all that the saga was told before is durable."""
+        return self._append(Write(self, (), read=(mail_id,)))
+
+    def _append(self, write: Write) -> Write:
+        """Queues what is to be written."""
         self.unwritten += 1
         self._hub.journal.append(write)
         return write
+
+    def _locks(self, commands: Sequence[c.Command], row: JournalRow) -> list[LockChange]:
+        """Says which locks a record asks for and gives up; a saga that ends gives up all."""
+        changes: list[LockChange] = []
+        for command in commands:
+            if isinstance(command, (c.TakeLock, c.FreeLock)):
+                take = isinstance(command, c.TakeLock)
+                changes.append(LockChange(self.id, command.path, command.name, take, row.at, row.seq))
+            elif isinstance(command, c.Complete):
+                changes.append(LockChange(self.id, "", "", take=False, at=row.at, seq=row.seq))
+        return changes
 
     def encode(self, event: e.Event, at: float, commands: Sequence[c.Command]) -> JournalRow:
         """Writes the next record."""

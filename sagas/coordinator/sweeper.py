@@ -59,33 +59,34 @@ class Sweeper:
         self._work = self._mail = True
         self._pause = poll
         self._ear = CapacityLimiter(1)
+        self._urgent: list[Mail] = []
 
     def wake(self) -> None:
         """Looks at once."""
         if self._wake is not None:
             self._wake.set()
 
+    def pass_on(self, mail: Mail) -> None:
+        """Delivers mail soon that was made here, and is for a saga that is not in memory here."""
+        self._urgent.append(mail)
+        self.wake()
+
     async def run(self) -> None:
         """Looks, for ever; a database that is away is waited for."""
         while True:
+            self._wake = anyio.Event()  # what comes while it looks is looked after at once
             try:
                 await self.sweep()
             except StoreUnavailable as error:
                 logger.warning("%s; trying again", error)
-                self._work = self._mail = True
-                await anyio.sleep(self._poll)
+                self._pause, self._work, self._mail = self._poll, True, True
             except Exception:
                 logger.exception("a look after leases, orphaned sagas and mail failed; trying again")
-                await anyio.sleep(self._poll)
-            if self._hearing and (self._work or self._mail):
-                continue
-            self._wake = anyio.Event()
             if not self._engine.wanted:
                 with anyio.move_on_after(self._pause):
                     await self._wake.wait()
             else:
                 await anyio.sleep(self._poll)
-            self._wake = None
 
     async def listen(self) -> None:
         """Hears what other processes announce, for ever; while it can't, they are found by polling."""
@@ -132,6 +133,7 @@ class Sweeper:
         engine = self._engine
         await self.renew()
         await self._fetch()
+        await self._deliver_urgent()
         now = engine.clock.now()
         if self._work or self._mail or now >= self._look_at:
             await self._look(now)
@@ -176,6 +178,16 @@ class Sweeper:
             if len(rows) < _CLAIM:
                 break
         return found
+
+    async def _deliver_urgent(self) -> None:
+        """Carries out what was made here, or tells the coordinator that can."""
+        engine = self._engine
+        urgent, self._urgent = self._urgent, []
+        for item in urgent:
+            await self._deliver_one(item, engine.clock.now())
+            if item.id in self._kept:
+                row = await engine.in_thread(engine.store.get, item.saga_id)
+                await engine.in_thread(engine.store.announce, [f"mail:{row.owner if row is not None else ''}"])
 
     async def _deliver(self) -> int:
         """Carries out orders from other processes, a page at a time, so that what has to wait holds up nothing."""

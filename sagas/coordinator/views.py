@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from pydantic_core import from_json
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from sagas.core.records import Record
     from sagas.stores.port import SagaRow
 
-__all__ = ["AttemptView", "Happening", "SagaSummary", "SagaView", "StepView", "summary_of", "view_of"]
+__all__ = ["AttemptView", "Happening", "LockView", "SagaSummary", "SagaView", "StepView", "summary_of", "view_of"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -89,6 +89,23 @@ class StepView:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class LockView:
+    """A lock that the saga holds or waits for.
+
+    Attributes:
+        name: Of the lock.
+        path: The operation that asked for it.
+        held: Whether the saga holds it; if not, it waits.
+        since: When it began to hold it, or to wait.
+    """
+
+    name: str
+    path: str
+    held: bool
+    since: datetime
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Happening:
     """One line of a timeline.
 
@@ -97,7 +114,7 @@ class Happening:
         at: When.
         what: ``step succeeded``, ``undo failed``, ``signal received``, …
         path: The operation it is about.
-        step: Its name.
+        step: Its name, or that of the lock.
         seconds: How long it took.
         attempts: How many there were.
         detail: Result, error or reason, on one line.
@@ -123,6 +140,7 @@ class SagaView(SagaSummary):
         cause: Why it did not complete: the exception's type and text.
         traceback: Where the cause was raised, for people.
         steps: In the order of their calls.
+        locks: Those that it holds or waits for now.
         timeline: Every record.
         trace: W3C ``traceparent`` of its root span; empty when it is not traced.
     """
@@ -132,6 +150,7 @@ class SagaView(SagaSummary):
     cause: str | None
     traceback: str
     steps: tuple[StepView, ...]
+    locks: tuple[LockView, ...]
     timeline: tuple[Happening, ...]
     trace: str
 
@@ -162,6 +181,7 @@ class _Story:
     def __init__(self) -> None:
         self.steps: dict[str, dict[str, object]] = {}
         self.names: dict[str, str] = {}
+        self.locks: dict[str, LockView] = {}
         self.cause: e.ErrorInfo | None = None
         self.result: object = None
 
@@ -171,8 +191,16 @@ class _Story:
         step = self.steps.get(getattr(event, "path", ""))
         if step is not None:
             self._take_outcome(step, event, record.at)
+        elif isinstance(event, (e.LockGranted, e.LockRefused)):
+            self._take_answer(event, record.at)
         for command in record.commands:
             self._take_command(command, record.at)
+
+    def _take_answer(self, event: e.LockGranted | e.LockRefused, at: float) -> None:
+        """Takes an event about a lock."""
+        lock = self.locks.pop(self.names.get(event.path, ""), None)
+        if lock is not None and isinstance(event, e.LockGranted):
+            self.locks[lock.name] = replace(lock, held=True, since=utc(at))
 
     def _take_outcome(self, step: dict[str, object], event: e.Event, at: float) -> None:
         """Takes an event about a step."""
@@ -205,7 +233,13 @@ class _Story:
                 }  # fmt: skip
             case c.RunUndo():
                 self.steps[command.path]["state"] = "undoing"
+            case c.TakeLock():
+                self.names[command.path] = command.name
+                self.locks[command.name] = LockView(name=command.name, path=command.path, held=False, since=utc(at))
+            case c.FreeLock():
+                self.locks.pop(command.name, None)
             case c.Complete():
+                self.locks.clear()
                 self.cause = command.cause
                 self.result = None if command.result is None else from_json(command.result)
             case c.Halt():
@@ -265,6 +299,7 @@ def view_of(row: SagaRow, history: History) -> SagaView:
         cause=None if cause is None else one_line(cause),
         traceback="" if cause is None else cause.traceback,
         steps=tuple(StepView(**step) for step in story.steps.values()),  # type: ignore[arg-type]  # built above
+        locks=tuple(story.locks.values()),
         timeline=tuple(lines),
         trace=history.start.trace,
     )
@@ -329,6 +364,8 @@ def _detail(event: e.Event) -> str:
             return event.result.decode()
         case e.SignalReceived():
             return f"{event.name} {event.payload.decode()}"
+        case e.LockRefused():
+            return event.reason
         case e.CancelRequested() | e.StepSkipped() | e.UndoSkipped():
             return event.reason + (f" (by {event.by})" if event.by else "")
         case e.StepRetried() | e.UndoRetried() | e.SagaResumed():

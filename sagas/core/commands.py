@@ -17,7 +17,18 @@ if TYPE_CHECKING:
     from sagas.core.definitions import Step
     from sagas.core.schema import ValueSchema
 
-__all__ = ["Command", "Complete", "Halt", "MarkVersion", "RunLocal", "RunStep", "RunUndo", "StartTimer"]
+__all__ = [
+    "Command",
+    "Complete",
+    "FreeLock",
+    "Halt",
+    "MarkVersion",
+    "RunLocal",
+    "RunStep",
+    "RunUndo",
+    "StartTimer",
+    "TakeLock",
+]
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,6 +99,27 @@ class StartTimer:
 
 
 @dataclass(frozen=True, slots=True)
+class TakeLock:
+    """Stand in line for a lock, and say so when the saga holds it, or never will.
+
+    Attributes:
+        path: Where it was asked for, which names the ticket.
+        name: Of the lock, among all sagas.
+    """
+
+    path: str
+    name: str
+
+
+@dataclass(frozen=True, slots=True)
+class FreeLock:
+    """Release a lock, or leave the line: the ticket that ``TakeLock`` asked for at the same path."""
+
+    path: str
+    name: str
+
+
+@dataclass(frozen=True, slots=True)
 class MarkVersion:
     """Remember that this saga runs with a change."""
 
@@ -96,7 +128,7 @@ class MarkVersion:
 
 @dataclass(frozen=True, slots=True)
 class Complete:
-    """The saga ended: with a result, or compensated for a cause."""
+    """The saga ended: with a result, or compensated for a cause. Release every lock that it has left."""
 
     result: bytes | None
     cause: ErrorInfo | None = None
@@ -115,4 +147,4 @@ class Halt:
     error: ErrorInfo
 
 
-Command: TypeAlias = RunStep | RunUndo | RunLocal | StartTimer | MarkVersion | Complete | Halt
+Command: TypeAlias = RunStep | RunUndo | RunLocal | StartTimer | TakeLock | FreeLock | MarkVersion | Complete | Halt

@@ -1,4 +1,4 @@
-"""Runs a saga body by hand: its strands, what they wait for, and how they end.
+"""Runs a saga body by hand, from one operation to the next.
 
 ``coro.send`` and ``coro.throw`` take the place of an event loop, so that the same events always lead to the same
 commands.
@@ -7,33 +7,28 @@ commands.
 from __future__ import annotations
 
 import hashlib
-from abc import ABC, abstractmethod
+from abc import abstractmethod
 from collections import deque
 from collections.abc import Callable
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
 from sagas.core import commands as c
+from sagas.core import locks
 from sagas.core import operations as o
-from sagas.core.fibers import Entry, Fiber, Group, Wait
+from sagas.core.fibers import Fiber, Group, Wait
+from sagas.core.locking import Locking
 from sagas.core.operations import Driving, driving
 from sagas.core.schema import ValueSchema
+from sagas.core.strands import BLOCKED
 from sagas.errors import DeterminismError, PayloadError, ReplayDiverged
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable
     from datetime import datetime
 
     from sagas.core.definitions import Step
-    from sagas.core.recording import Recording
 
 __all__ = ["Driver"]
-
-_BLOCKED = object()
-
-# Thousands of sagas may be parked in memory, so between events they share these, which nothing writes to.
-_NOTHING: list[c.Command] = []
-_NOBODY: list[tuple[Fiber, object, Exception | None]] = []
 
 
 @lru_cache(maxsize=512)
@@ -42,64 +37,27 @@ def _schema(kind: object, where: str) -> ValueSchema[object]:
     return ValueSchema(kind, where)
 
 
-class Driver(ABC):
-    """The strands of one body.
+class Driver(Locking):
+    """A body that runs.
 
     Attributes:
-        at: POSIX time of the last event.
         key: What idempotency keys and random values are derived from.
         open: Commands that no event has answered yet, by path.
-        timers: POSIX times to be woken at, by path.
-        recording: While replaying, what the journal says was asked for.
     """
 
-    __slots__ = ("_changes", "_draft", "_ready", "_signals", "_waits", "at", "key", "open", "recording", "timers")
+    __slots__ = ("_changes", "_signals", "key", "open")
 
     def __init__(self) -> None:
-        self.at = 0.0
+        super().__init__()
         self.key = ""
         self.open: dict[str, c.RunStep | c.RunUndo | c.RunLocal] = {}
-        self.timers: dict[str, float] = {}
-        self.recording: Recording | None = None
-        self._draft: list[c.Command] = _NOTHING
-        self._ready: list[tuple[Fiber, object, Exception | None]] = _NOBODY
-        self._waits: dict[str, Wait] = {}
         self._signals: dict[str, deque[bytes]] | None = None
         self._changes: dict[str, bool] | None = None
-
-    # --- what steps and rollbacks need from whoever keeps them ------------------------------------------------
 
     @abstractmethod
     def _call_step(self, fiber: Fiber, path: str, step: Step[..., Any], arguments: bytes) -> None: ...
 
-    @abstractmethod
-    def _stop_step(self, entry: Entry) -> None: ...
-
-    @abstractmethod
-    def _unwind(
-        self, place: str, fiber: Fiber | None, *, value: object = None, error: Exception | None = None
-    ) -> bool: ...
-
-    @abstractmethod
-    def _unwind_losers(self, group: Group, value: object, error: Exception | None) -> bool: ...
-
-    @abstractmethod
-    def _root_ended(self, value: object, error: Exception | None, *, stopped: bool) -> None: ...
-
     # --- driving ------------------------------------------------------------------------------------------------
-
-    def _run(self) -> list[c.Command]:
-        """Runs every strand that can go on, in the order in which they were woken, and gives what they ask for."""
-        # The list grows while it is walked.
-        for fiber, value, error in self._ready:
-            self._drive(fiber, value, error)
-        draft, self._draft, self._ready = self._draft, _NOTHING, _NOBODY
-        return draft
-
-    def _wake(self, fiber: Fiber, value: object = None, error: Exception | None = None) -> None:
-        """Lets a fiber go on, after those that were woken before."""
-        fiber.waits_for = None
-        self._ready.append((fiber, value, error))
 
     def _deliver(self, fiber: Fiber, schema: ValueSchema[Any] | None, payload: bytes) -> None:
         """Lets a fiber go on with a value from the journal."""
@@ -122,7 +80,7 @@ class Driver(ABC):
         assert routine is not None, "only a stopped fiber has no routine"
         token = driving.set(Driving.RUNNING)
         try:
-            while value is not _BLOCKED:
+            while value is not BLOCKED:
                 try:
                     operation = routine.send(value) if error is None else routine.throw(error)
                 except StopIteration as stop:
@@ -148,107 +106,6 @@ class Driver(ABC):
         finally:
             driving.reset(token)
 
-    # --- how strands end ----------------------------------------------------------------------------------------
-
-    def _settle(self, fiber: Fiber, value: object, error: Exception | None) -> None:
-        """Notes that a fiber has ended, and what that means for those around it."""
-        group = fiber.group
-        if group is None:
-            self._root_ended(value, error, stopped=fiber.stopped)
-            return
-        # A scope or a child saga that a sibling's failure has ended is undone as any that fails; then it settles.
-        if fiber.stopped and fiber.unfinished is not None and self._unwind(fiber.unfinished, fiber):
-            return
-        group.left -= 1
-        if not fiber.stopped:
-            self._count(group, fiber, value, error)
-        if group.left == 0:
-            self._group_ended(group)
-
-    def _count(self, group: Group, fiber: Fiber, value: object, error: Exception | None) -> None:
-        """Takes the outcome of a branch into account."""
-        if group.decided:
-            return
-        group.results[fiber.index] = value
-        group.error = error
-        if error is not None or group.kind == "race":
-            group.winner = fiber.index
-            self._decide(group)
-        elif group.more:
-            self._start_branch(group)
-
-    def _decide(self, group: Group) -> None:
-        """Stops every branch that is still under way."""
-        group.decided = True
-        group.more = []
-        for fiber in group.fibers.values():
-            if fiber.routine is not None and not fiber.stopped:
-                self._stop(fiber)
-
-    def _group_ended(self, group: Group) -> None:
-        """Lets the owner go on, once what has to be undone is undone."""
-        owner, error = group.owner, group.error
-        self._forget(group.path)
-        if group.kind == "race":
-            value = None if group.winner < 0 else group.results[group.winner]
-            if not self._unwind_losers(group, value, error):
-                self._wake(owner, value, error)
-        elif group.kind == "child":
-            if error is None or not self._unwind(group.path, owner, error=error):
-                self._wake(owner, group.results[0], error)
-        else:
-            results = group.results
-            self._wake(owner, results if group.make is not None else tuple(results), error)
-
-    def _stop(self, fiber: Fiber) -> None:
-        """Lets a fiber start nothing new; it settles when what it has in flight has ended."""
-        fiber.stopped = True
-        fiber.close()
-        holdup = fiber.waits_for
-        if isinstance(holdup, Entry):
-            self._stop_step(holdup)
-        elif isinstance(holdup, Group):
-            self._forget(holdup.path)
-            self._decide(holdup)
-        elif isinstance(holdup, Wait) and holdup.kind != "local":
-            self._forget(holdup.path)
-            self._wake(fiber)
-
-    def _close(self, fiber: Fiber) -> None:
-        """Closes a fiber and those below it, for good."""
-        fiber.stopped = True
-        fiber.close()
-        if isinstance(fiber.waits_for, Group):
-            for below in fiber.waits_for.fibers.values():
-                self._close(below)
-
-    # --- waiting ------------------------------------------------------------------------------------------------
-
-    def _start_timer(self, path: str, until: float) -> None:
-        """Asks to be woken."""
-        self.timers[path] = until
-        self._draft.append(c.StartTimer(path, until))
-
-    def _begin_wait(self, wait: Wait, until: float | None) -> object:
-        """Holds a fiber up."""
-        self._waits[wait.path] = wait
-        wait.fiber.waits_for = wait
-        if until is not None:
-            self._start_timer(wait.path, until)
-        return _BLOCKED
-
-    def _forget(self, path: str) -> None:
-        """Forgets what was waited for at a path."""
-        self._waits.pop(path, None)
-        self.timers.pop(path, None)
-
-    def _waiter(self, signal: str) -> Wait | None:
-        """Finds whoever has waited longest for a signal."""
-        for wait in self._waits.values():
-            if wait.kind == "receive" and wait.signal == signal:
-                return wait
-        return None
-
     # --- beginning operations -----------------------------------------------------------------------------------
 
     def _begin_step(self, fiber: Fiber, call: o.StepCall[object]) -> object:
@@ -259,7 +116,7 @@ class Driver(ABC):
         else:
             arguments = self.recording.arguments(path, step, call.arguments)
         self._call_step(fiber, path, step, arguments)
-        return _BLOCKED
+        return BLOCKED
 
     def _begin_child(self, fiber: Fiber, call: o.SagaCall[object]) -> object:
         """Runs the body of a child saga, on its own copy of the input."""
@@ -277,7 +134,7 @@ class Driver(ABC):
             self._waits[path] = Wait("child", path, child)
             self._start_timer(path, self.at + saga.timeout)
         self._wake(child)
-        return _BLOCKED
+        return BLOCKED
 
     def _begin_branches(self, fiber: Fiber, operation: o.Gather[object] | o.Race[object]) -> object:
         """Starts branches side by side."""
@@ -290,7 +147,7 @@ class Driver(ABC):
         for index, awaitable in enumerate(operation.branches):
             self._wake(group.branch(awaitable, index, operation=isinstance(awaitable, o.Operation)))
         group.left = len(operation.branches)
-        return _BLOCKED
+        return BLOCKED
 
     def _begin_map(self, fiber: Fiber, operation: o.MapEach[object]) -> object:
         """Starts a branch an item, as many as may run side by side."""
@@ -304,17 +161,7 @@ class Driver(ABC):
         fiber.waits_for = group
         for _ in range(operation.limit or len(operation.items)):
             self._start_branch(group)
-        return _BLOCKED
-
-    def _start_branch(self, group: Group) -> None:
-        """Starts the branch of the next item."""
-        if not group.more:
-            return
-        assert group.make is not None, "only map_each starts its branches one by one"
-        index, item = group.more.pop()
-        group.left += 1
-        awaitable = _lazily(group.make, item)
-        self._wake(group.branch(awaitable, index, operation=False))
+        return BLOCKED
 
     def _begin_sleep(self, fiber: Fiber, operation: o.Sleep) -> object:
         """Pauses."""
@@ -349,7 +196,7 @@ class Driver(ABC):
         """Leaves a scope, undoing it if it failed."""
         place = fiber.leave_scope()
         if operation.failed and self._unwind(place, fiber):
-            return _BLOCKED
+            return BLOCKED
         return None
 
     def _now(self, _: Fiber, __: o.Now) -> datetime:
@@ -372,11 +219,6 @@ class Driver(ABC):
             if decided:
                 self._draft.append(c.MarkVersion(change))
         return decided
-
-
-async def _lazily(make: Callable[[Any], Awaitable[object]], item: object) -> object:
-    """Calls for an item within its branch, so that what the call raises fails the branch."""
-    return await make(item)
 
 
 def _ordinary(failure: BaseException) -> Exception:
@@ -410,6 +252,8 @@ _BEGINNINGS: dict[type, Callable[[Driver, Fiber, Any], object]] = {
     o.RecordValue: Driver._begin_record,
     o.EnterScope: Driver._begin_scope,
     o.LeaveScope: Driver._end_scope,
+    locks.EnterLock: Driver._begin_lock,
+    locks.LeaveLock: Driver._end_lock,
     o.Now: Driver._now,
     o.Entropy: Driver._entropy,
     o.Version: Driver._version,

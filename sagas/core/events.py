@@ -10,6 +10,8 @@ __all__ = [
     "CancelRequested",
     "ErrorInfo",
     "Event",
+    "LockGranted",
+    "LockRefused",
     "Recorded",
     "SagaParked",
     "SagaResumed",
@@ -174,6 +176,21 @@ class SignalReceived:
 
 
 @dataclass(frozen=True, slots=True)
+class LockGranted:
+    """The saga holds the lock that it asked for at a path."""
+
+    path: str
+
+
+@dataclass(frozen=True, slots=True)
+class LockRefused:
+    """The saga does not get the lock that it asked for at a path: waiting for it would never end."""
+
+    path: str
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
 class CancelRequested:
     """Somebody wants the saga undone."""
 
@@ -258,6 +275,8 @@ Event: TypeAlias = (
     | Recorded
     | TimerFired
     | SignalReceived
+    | LockGranted
+    | LockRefused
     | CancelRequested
     | UndoSucceeded
     | UndoBackedOff

@@ -14,16 +14,16 @@ from typing import TYPE_CHECKING, Any
 
 from sagas.core import commands as c
 from sagas.core import events as e
-from sagas.core.driver import Driver
-from sagas.core.failures import describe, revive
-from sagas.core.fibers import Entry, Fiber, Group, Unwinding, Wait
-from sagas.core.paths import follows, is_within
-from sagas.core.rollback import UndoOrder
-from sagas.core.transitions import SagaState, SagaTrigger, StepState, StepTrigger, next_saga
+from sagas.core.failures import describe
+from sagas.core.fibers import Entry, Fiber, Wait
+from sagas.core.locks import LockWait
+from sagas.core.paths import follows
+from sagas.core.stepping import Stepping
+from sagas.core.transitions import SagaState, SagaTrigger, StepState, next_saga
 from sagas.errors import IllegalTransition, PayloadError, ReceiveTimeout, SagaTimeout
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Mapping
 
     from sagas.core.definitions import Saga, Step
 
@@ -35,7 +35,7 @@ TIMED_OUT = "timed out"
 _IN_FLIGHT = (StepState.SCHEDULED, StepState.BACKING_OFF, StepState.PARKED)
 
 
-class Execution(Driver):
+class Execution(Stepping):
     """One saga, from its first event on.
 
     Args:
@@ -50,6 +50,7 @@ class Execution(Driver):
         steps: The steps it called, by path, in the order of the calls.
         open: Commands that no event has answered yet, by path.
         timers: POSIX times to be woken at, by path.
+        tickets: The locks that it holds or waits for, by name; what is left when it ends is released by the host.
         halted: Why it needs an operator, by path (``""``: the body itself).
         cause: Why it did not complete.
         result: What it returned, as JSON.
@@ -61,13 +62,10 @@ class Execution(Driver):
         "_pending_stop",
         "_root",
         "cause",
-        "halted",
         "registry",
         "result",
         "saga",
         "saga_id",
-        "state",
-        "steps",
         "unnoted",
     )
 
@@ -76,9 +74,6 @@ class Execution(Driver):
         self.saga = saga
         self.saga_id = saga_id
         self.registry = steps
-        self.state = SagaState.RUNNING
-        self.steps: dict[str, Entry] = {}
-        self.halted: dict[str, e.ErrorInfo] = {}
         self.cause: e.ErrorInfo | None = None
         self.result: bytes | None = None
         self._root: Fiber | None = None
@@ -119,7 +114,7 @@ class Execution(Driver):
 
     @property
     def waiting(self) -> bool:
-        """Whether only a timer, a signal or an operator can bring it on."""
+        """Whether only a timer, a signal, a lock or an operator can bring it on."""
         return not self.open and not self.state.ended
 
     @property
@@ -216,12 +211,7 @@ class Execution(Driver):
             self._wait_ended(wait)
         elif entry is not None:
             del self.timers[path]
-            if entry.state is StepState.BACKING_OFF:
-                entry.move(StepTrigger.WAKE)
-                self._run_step(entry)
-            else:
-                entry.move(StepTrigger.UNDO_WAKE)
-                self._run_undo(entry)
+            self._pause_ended(entry)
 
     def _timeout(self) -> float:
         """Gives the saga's own timeout, in seconds."""
@@ -231,6 +221,8 @@ class Execution(Driver):
         """Goes on after a timer."""
         if wait.kind == "sleep":
             self._wake(wait.fiber)
+        elif isinstance(wait, LockWait):
+            self._lock_timed_out(wait)
         elif wait.kind == "receive":
             self._wake(wait.fiber, error=ReceiveTimeout(f"no signal {wait.signal!r} came in time"))
         else:
@@ -239,32 +231,7 @@ class Execution(Driver):
             group.error = SagaTimeout(f"child saga at {group.path} took longer than its timeout")
             self._decide(group)
 
-    # --- facts about steps -------------------------------------------------------------------------------------
-
-    def _entry(self, path: str, trigger: str) -> Entry:
-        """Finds a step.
-
-        Raises:
-            IllegalTransition: The saga never called one there.
-        """
-        entry = self.steps.get(path)
-        if entry is None:
-            raise IllegalTransition("not called", trigger, f"step {path}")
-        return entry
-
-    def _step_succeeded(self, event: e.StepSucceeded) -> None:
-        """Gives a result to the body."""
-        entry = self._entry(event.path, "StepSucceeded")
-        entry.move(StepTrigger.SUCCEED)
-        del self.open[event.path]
-        entry.result = event.result
-        entry.doubt = False
-        entry.span = event.attempts[-1].span if event.attempts else ""
-        if entry.pivot:
-            self._pivot(entry)
-        fiber, entry.fiber = entry.fiber, None
-        if fiber is not None:
-            self._deliver(fiber, entry.step.result_schema if entry.step else None, event.result)
+    # --- moving the saga ---------------------------------------------------------------------------------------
 
     def _pivot(self, pivot: Entry) -> None:
         """Makes a pivot and everything that it follows final: from here the saga only goes forward."""
@@ -274,139 +241,10 @@ class Execution(Driver):
         self._pending_stop = None
         self.timers.pop("", None)
 
-    def _step_ended(self, event: e.StepRejected | e.StepInDoubt) -> None:
-        """Raises the failure of a step in the body, or parks the step if it can be neither undone nor given up."""
-        wait = self._waits.get(event.path)
-        if wait is not None and wait.kind == "local":
-            del self._waits[event.path], self.open[event.path]
-            self._wake(wait.fiber, error=revive(event.error, (), step="record", path=event.path, doubt=False))
-            return
-        entry = self._entry(event.path, type(event).__name__)
-        if event.path not in self.open:
-            raise IllegalTransition(entry.state.value, type(event).__name__, f"step {event.path}")
-        doubt = isinstance(event, e.StepInDoubt)
-        if self._needs_operator(entry, event.error, doubt=doubt):
-            entry.move(StepTrigger.PARK)
-            entry.doubt = doubt
-            del self.open[event.path]
-            self._halt(event.path, event.error)
-            return
-        entry.move(StepTrigger.DOUBT if doubt else StepTrigger.REJECT)
-        entry.span = event.attempts[-1].span if event.attempts else ""
-        del self.open[event.path]
-        self._fail_step(entry, event.error, doubt=doubt)
-
-    def _needs_operator(self, entry: Entry, error: e.ErrorInfo, *, doubt: bool) -> bool:
-        """Says whether failing would leave only ways that are closed.
-
-        After a pivot the saga can only go forward, so a step that merely did not work must work in the end; a
-        declared rejection is an answer, which the body may handle. And a pivot in doubt lets it go neither way.
-        """
-        if doubt and entry.irrevocable:
-            return True
-        pivoted = self.state in (SagaState.PIVOTED, SagaState.PIVOTED_STUCK)
-        return pivoted and not entry.stopped and (doubt or error.fields is None)
-
-    def _fail_step(self, entry: Entry, error: e.ErrorInfo, *, doubt: bool) -> None:
-        """Raises a failure in the body."""
-        entry.doubt = doubt
-        fiber, entry.fiber = entry.fiber, None
-        if fiber is not None:
-            raises: tuple[type[Exception], ...] = entry.step.raises if entry.step is not None else ()
-            self._wake(fiber, error=revive(error, raises, step=entry.name, path=entry.path, doubt=doubt))
-        self._stop_if_due()
-
-    def _step_backed_off(self, event: e.StepBackedOff) -> None:
-        """Waits for the next attempt with a timer."""
-        entry = self._entry(event.path, "StepBackedOff")
-        entry.move(StepTrigger.BACK_OFF)
-        del self.open[event.path]
-        entry.tried, entry.doubt = event.tried, event.doubt
-        self._start_timer(event.path, event.until)
-        if entry.stopped:
-            self._stop_step(entry)
-
-    def _step_retried(self, event: e.StepRetried) -> None:
-        """Grants a parked step a new budget."""
-        entry = self._entry(event.path, "StepRetried")
-        entry.move(StepTrigger.RETRY)
-        entry.tried = 0
-        entry.scheduled_at = self.at
-        self._release(event.path)
-        self._run_step(entry)
-
-    def _step_skipped(self, event: e.StepSkipped) -> None:
-        """Takes an operator's word that a parked step did not act."""
-        entry = self._entry(event.path, "StepSkipped")
-        entry.move(StepTrigger.SKIP)
-        self._release(event.path)
-        self._fail_step(entry, e.ErrorInfo("skipped", event.reason), doubt=False)
-
-    def _recorded(self, event: e.Recorded) -> None:
-        """Gives a local value to the body."""
-        wait = self._waits.get(event.path)
-        if wait is None or wait.kind != "local":
-            raise IllegalTransition("not asked for", "Recorded", f"value {event.path}")
-        del self._waits[event.path], self.open[event.path]
-        self._deliver(wait.fiber, wait.schema, event.result)
-
-    # --- facts about undoing -----------------------------------------------------------------------------------
-
-    def _undo_succeeded(self, event: e.UndoSucceeded) -> None:
-        """Goes on with what stands before."""
-        entry = self._entry(event.path, "UndoSucceeded")
-        entry.move(StepTrigger.UNDO_SUCCEED)
-        del self.open[event.path]
-        self._undone(entry)
-
-    def _undo_backed_off(self, event: e.UndoBackedOff) -> None:
-        """Waits for the next attempt with a timer."""
-        entry = self._entry(event.path, "UndoBackedOff")
-        entry.move(StepTrigger.UNDO_BACK_OFF)
-        del self.open[event.path]
-        entry.tried = event.tried
-        self._start_timer(event.path, event.until)
-
-    def _undo_failed(self, event: e.UndoFailed) -> None:
-        """Asks for an operator; what does not depend on this step is undone all the same."""
-        entry = self._entry(event.path, "UndoFailed")
-        entry.move(StepTrigger.UNDO_FAIL)
-        del self.open[event.path]
-        self._halt(event.path, event.error)
-
-    def _undo_retried(self, event: e.UndoRetried) -> None:
-        """Grants a compensator a new budget."""
-        entry = self._entry(event.path, "UndoRetried")
-        entry.move(StepTrigger.UNDO_RETRY)
-        entry.tried = 0
-        self._release(event.path)
-        self._run_undo(entry)
-
-    def _undo_skipped(self, event: e.UndoSkipped) -> None:
-        """Takes an operator's word that nothing is left to undo."""
-        entry = self._entry(event.path, "UndoSkipped")
-        entry.move(StepTrigger.UNDO_SKIP)
-        self._release(event.path)
-        self._undone(entry)
-
-    def _undone(self, entry: Entry) -> None:
-        """Undoes whatever waited for this."""
-        unwinding, entry.unwinding = entry.unwinding, None
-        assert unwinding is not None, "only a rollback undoes steps"
-        for path in unwinding.order.undone(entry.path):
-            self._start_undo(self.steps[path], unwinding)
-        if not unwinding.order.left:
-            self._unwound(unwinding)
-
-    def _unwound(self, unwinding: Unwinding) -> None:
-        """Goes on after a rollback."""
-        if unwinding.fiber is not None:
-            self._wake(unwinding.fiber, unwinding.value, unwinding.error)
-            return
+    def _rolled_back(self) -> None:
+        """Ends the saga."""
         self.state = next_saga(self.state, SagaTrigger.UNDO, self.saga_id)
         self._end(c.Complete(None, self.cause))
-
-    # --- moving the saga ---------------------------------------------------------------------------------------
 
     def _halt(self, path: str, error: e.ErrorInfo) -> None:
         """Asks for an operator."""
@@ -445,6 +283,7 @@ class Execution(Driver):
         self._pending_stop = None
         self.timers.pop("", None)
         if self._root is None:
+            self._release_idle()
             self._unwind("", None)
         else:
             self._stop(self._root)
@@ -470,6 +309,8 @@ class Execution(Driver):
             self._unwind("", None)
         else:
             self.halted[""] = self.cause
+            # The failure went through blocks that hold locks. Better code may still be inside, so all stays as it was.
+            self._draft = [x for x in self._draft if not isinstance(x, (c.TakeLock, c.FreeLock))]
             self._draft.append(c.Halt("", self.cause))
 
     def _end(self, command: c.Complete) -> None:
@@ -477,88 +318,6 @@ class Execution(Driver):
         self._root = None
         self.timers.clear()
         self._draft.append(command)
-
-    # --- steps and their undoing, for the body ----------------------------------------------------------------
-
-    def _call_step(self, fiber: Fiber, path: str, step: Step[..., Any], arguments: bytes) -> None:
-        """Schedules a step."""
-        entry = Entry(path, step.name, step, arguments, self.at)
-        entry.fiber = fiber
-        fiber.waits_for = entry
-        self.steps[path] = entry
-        self._run_step(entry)
-
-    def _run_step(self, entry: Entry) -> None:
-        """Asks for attempts of a step."""
-        command = c.RunStep(
-            entry.path, entry.name, entry.step, entry.arguments, entry.scheduled_at, entry.tried, entry.doubt,
-            pivot=entry.pivot,
-        )  # fmt: skip
-        self.open[entry.path] = command
-        self._draft.append(command)
-
-    def _run_undo(self, entry: Entry) -> None:
-        """Asks for attempts of a compensator."""
-        command = c.RunUndo(entry.path, entry.name, entry.step, entry.arguments, entry.result, entry.tried, entry.span)
-        self.open[entry.path] = command
-        self._draft.append(command)
-
-    def _unwind(self, place: str, fiber: Fiber | None, *, value: object = None, error: Exception | None = None) -> bool:
-        """Undoes what ran at a place, and lets a fiber go on afterwards (``None``: ends the saga).
-
-        Returns:
-            Whether there is anything to undo; if not, nobody is woken.
-        """
-        return self._unwind_entries([x for x in self.steps.values() if is_within(x.path, place)], fiber, value, error)
-
-    def _unwind_entries(
-        self, entries: Iterable[Entry], fiber: Fiber | None, value: object, error: Exception | None
-    ) -> bool:
-        """Undoes those of some steps that need it."""
-        paths = [entry.path for entry in entries if entry.undoable]
-        unwinding = Unwinding(UndoOrder(paths), fiber, value, error)
-        if not paths:
-            if fiber is None:
-                self._unwound(unwinding)
-            return False
-        if fiber is not None:
-            fiber.waits_for = unwinding
-        for path in unwinding.order.first():
-            self._start_undo(self.steps[path], unwinding)
-        return True
-
-    def _start_undo(self, entry: Entry, unwinding: Unwinding) -> None:
-        """Undoes one step."""
-        entry.move(StepTrigger.UNDO)
-        entry.unwinding = unwinding
-        entry.tried = 0
-        self._run_undo(entry)
-
-    def _unwind_losers(self, group: Group, value: object, error: Exception | None) -> bool:
-        """Undoes what the losers of a race did."""
-        losers = [f"{group.path}:{index}" for index in group.fibers if index != group.winner]
-        entries = [x for x in self.steps.values() if any(is_within(x.path, loser) for loser in losers)]
-        return self._unwind_entries(entries, group.owner, value, error)
-
-    def _give_up(self, entry: Entry) -> None:
-        """Ends a step that has no attempt in flight, because its branch was stopped."""
-        entry.move(StepTrigger.DOUBT if entry.doubt else StepTrigger.REJECT)
-        self.timers.pop(entry.path, None)
-        if entry.path in self.halted:
-            self._release(entry.path)
-        fiber, entry.fiber = entry.fiber, None
-        if fiber is not None:
-            self._wake(fiber)
-        self._stop_if_due()
-
-    def _stop_step(self, entry: Entry) -> None:
-        """Stops waiting for a step, unless its outcome is needed.
-
-        It is needed while an attempt is in flight, and of a pivot in doubt that no compensator could take back.
-        """
-        needed = entry.doubt and entry.irrevocable
-        if entry.state in (StepState.BACKING_OFF, StepState.PARKED) and not needed:
-            self._give_up(entry)
 
     def _root_ended(self, value: object, error: Exception | None, *, stopped: bool) -> None:
         """Ends the saga, or starts its rollback."""
@@ -581,6 +340,8 @@ _REACTIONS: dict[type[e.Event], Callable[[Execution, Any], None]] = {
     e.Recorded: Execution._recorded,
     e.TimerFired: Execution._timer_fired,
     e.SignalReceived: Execution._signal_received,
+    e.LockGranted: Execution._lock_granted,
+    e.LockRefused: Execution._lock_refused,
     e.CancelRequested: Execution._cancel_requested,
     e.UndoSucceeded: Execution._undo_succeeded,
     e.UndoBackedOff: Execution._undo_backed_off,

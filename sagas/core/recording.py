@@ -17,7 +17,7 @@ __all__ = ["Recording"]
 
 
 class Recording:
-    """The steps and changes that the records of one saga note.
+    """The steps, locks and changes that the records of one saga note.
 
     Args:
         records: The whole journal.
@@ -25,13 +25,15 @@ class Recording:
             field with a default to a model does not stop the sagas that are under way.
 
     Attributes:
-        free: Whether new steps may appear now: the saga halted here, and went on with other code.
+        free: Whether new steps and locks may appear now: the saga halted here, and went on with other code.
     """
 
-    __slots__ = ("_changes", "_steps", "_strict", "free")
+    __slots__ = ("_changes", "_freed", "_locks", "_steps", "_strict", "free")
 
     def __init__(self, records: Iterable[Record], *, strict: bool = False) -> None:
         self._steps: dict[str, c.RunStep] = {}
+        self._locks: dict[str, str] = {}
+        self._freed: set[str] = set()
         self._changes: set[str] = set()
         self._strict = strict
         self.free = False
@@ -39,6 +41,10 @@ class Recording:
             for command in record.commands:
                 if isinstance(command, c.RunStep):
                     self._steps.setdefault(command.path, command)
+                elif isinstance(command, c.TakeLock):
+                    self._locks[command.path] = command.name
+                elif isinstance(command, c.FreeLock):
+                    self._freed.add(command.path)
                 elif isinstance(command, c.MarkVersion):
                     self._changes.add(command.change_id)
 
@@ -57,25 +63,63 @@ class Recording:
                     f"{arguments!r} instead of {recorded.arguments.decode()}"
                 )
             return recorded.arguments
-        if recorded is not None:
-            raise ReplayDiverged(
-                f"operation {path}: the journal says step {recorded.name}, the body now calls {step.name}. Guard the "
-                "change with `if await sagas.version(…)`, or deploy the code that fits and resume"
-            )
+        self._refuse_other(path, f"calls {step.name}")
         encoded = step.arguments_schema.encode(arguments)
-        if not self.free:
-            raise ReplayDiverged(
-                f"operation {path}: the body now calls step {step.name}, of which the journal knows nothing. Guard "
-                "the change with `if await sagas.version(…)`, or deploy the code that fits and resume"
-            )
+        self._refuse_new(path, f"calls {step.name}")
         return encoded
+
+    def check_lock(self, path: str, name: str) -> None:
+        """Makes sure that a lock was asked for at a path.
+
+        Raises:
+            ReplayDiverged: The journal has something else there, or nothing.
+        """
+        if self._locks.get(path) != name:
+            self._refuse_other(path, f"takes lock {name!r}")
+            self._refuse_new(path, f"takes lock {name!r}")
+
+    def _refuse_other(self, path: str, does: str) -> None:
+        """Refuses what differs from the journal.
+
+        Raises:
+            ReplayDiverged: The journal has something at this path.
+        """
+        if path in self._steps:
+            raise _diverged(path, f"the journal says step {self._steps[path].name}, the body now {does}")
+        if path in self._locks:
+            raise _diverged(path, f"the journal says lock {self._locks[path]!r}, the body now {does}")
+
+    def _refuse_new(self, path: str, does: str) -> None:
+        """Refuses what the journal does not have.
+
+        Raises:
+            ReplayDiverged: The saga did not go on with other code here.
+        """
+        if not self.free:
+            raise _diverged(path, f"the body now {does}, of which the journal knows nothing")
 
     def has_change(self, change: str) -> bool:
         """Says whether the saga ran with a change."""
         return change in self._changes or self.free
 
     def knows(self, command: c.Command) -> bool:
-        """Says whether the journal notes a step already."""
-        return not isinstance(command, (c.RunStep, c.MarkVersion, c.Complete, c.Halt)) or (
-            isinstance(command, c.RunStep) and command.path in self._steps
-        )
+        """Says whether the journal notes already what it has to note of a command."""
+        match command:
+            case c.RunStep():
+                return command.path in self._steps
+            case c.TakeLock():
+                return command.path in self._locks
+            case c.FreeLock():
+                return command.path in self._freed
+            case c.MarkVersion() | c.Complete() | c.Halt():
+                return False
+            case _:
+                return True
+
+
+def _diverged(path: str, how: str) -> ReplayDiverged:
+    """Names the first operation that differs, with the ways out."""
+    return ReplayDiverged(
+        f"operation {path}: {how}. Guard the change with `if await sagas.version(…)`, or deploy the code that fits "
+        "and resume"
+    )

@@ -105,23 +105,28 @@ def _read_error(data: list[Any]) -> e.ErrorInfo:
 
 def _note(command: c.Command) -> tuple[Any, ...] | None:
     """Writes a command, if the journal notes its kind."""
-    match command:
-        case c.RunStep():
-            return ("step", command.path, command.name, orjson.Fragment(command.arguments), command.pivot)
-        case c.RunUndo():
-            return ("undo", command.path, command.name)
-        case c.StartTimer():
-            return ("timer", command.path, command.until)
-        case c.Complete(result=None):
-            return ("compensated", None if command.cause is None else _error(command.cause))
-        case c.Complete():
-            return ("completed", orjson.Fragment(command.result or b"null"))
-        case c.Halt():
-            return ("halt", command.path, _error(command.error))
-        case c.MarkVersion():
-            return ("change", command.change_id)
-        case c.RunLocal():
-            return None
+    write = _NOTES.get(type(command))
+    return None if write is None else write(command)
+
+
+def _note_end(command: c.Complete) -> tuple[Any, ...]:
+    """Writes how a saga ended."""
+    if command.result is None:
+        return ("compensated", None if command.cause is None else _error(command.cause))
+    return ("completed", orjson.Fragment(command.result or b"null"))
+
+
+# What is not in here is local to the process.
+_NOTES: dict[type[c.Command], Callable[[Any], tuple[Any, ...]]] = {
+    c.RunStep: lambda x: ("step", x.path, x.name, orjson.Fragment(x.arguments), x.pivot),
+    c.RunUndo: lambda x: ("undo", x.path, x.name),
+    c.StartTimer: lambda x: ("timer", x.path, x.until),
+    c.TakeLock: lambda x: ("lock", x.path, x.name),
+    c.FreeLock: lambda x: ("unlock", x.path, x.name),
+    c.Complete: _note_end,
+    c.Halt: lambda x: ("halt", x.path, _error(x.error)),
+    c.MarkVersion: lambda x: ("change", x.change_id),
+}
 
 
 def _unnote(noted: list[Any]) -> c.Command:
@@ -141,6 +146,10 @@ def _unnote(noted: list[Any]) -> c.Command:
             return c.Halt(path, _read_error(error))
         case ["change", change]:
             return c.MarkVersion(change)
+        case ["lock", path, name]:
+            return c.TakeLock(path, name)
+        case ["unlock", path, name]:
+            return c.FreeLock(path, name)
         case _:
             raise ValueError(f"unknown command {noted!r}")
 
@@ -186,6 +195,8 @@ _WRITERS: dict[type[e.Event], Callable[[Any], dict[str, Any]]] = {
     e.Recorded: lambda x: {"result": orjson.Fragment(x.result)},
     e.TimerFired: lambda _: {},
     e.SignalReceived: lambda x: {"name": x.name, "payload": orjson.Fragment(x.payload)},
+    e.LockGranted: lambda _: {},
+    e.LockRefused: lambda x: {"reason": x.reason},
     e.CancelRequested: lambda x: {"reason": x.reason, "by": x.by},
     e.UndoSucceeded: lambda x: {"attempts": _attempts(x.attempts)},
     e.UndoBackedOff: _write_backed_off,
@@ -223,6 +234,8 @@ _READERS: dict[str, Callable[[str, Any], e.Event]] = {
     "Recorded": lambda path, f: e.Recorded(path, to_json(f["result"])),
     "TimerFired": lambda path, _: e.TimerFired(path),
     "SignalReceived": lambda _, f: e.SignalReceived(f["name"], to_json(f["payload"])),
+    "LockGranted": lambda path, _: e.LockGranted(path),
+    "LockRefused": lambda path, f: e.LockRefused(path, f["reason"]),
     "CancelRequested": lambda _, f: e.CancelRequested(f["reason"], f["by"]),
     "UndoSucceeded": lambda path, f: e.UndoSucceeded(path, _read_attempts(f)),
     "UndoBackedOff": lambda path, f: e.UndoBackedOff(

@@ -8,6 +8,7 @@ from sagas.core import commands as c
 from sagas.core import events as e
 from sagas.core.execution import Execution
 from sagas.core.fibers import Entry
+from sagas.core.locks import Lock
 from sagas.core.recording import Recording
 from sagas.core.transitions import SagaState, StepState
 from sagas.errors import IllegalTransition, PayloadError, ReplayDiverged
@@ -124,11 +125,37 @@ def _check(execution: Execution, record: Record, given: Sequence[c.Command]) -> 
             raise ReplayDiverged(
                 f"operation {noted.path}: the journal says step {noted.name}, the body no longer calls it"
             )
+    _check_locks(record, given)
     ended = any(isinstance(x, c.Complete) for x in record.commands)
     ends = any(isinstance(x, c.Complete) for x in given)
     if ended is not ends:
         what = "no longer ends" if ended else "ends"
         raise ReplayDiverged(f"record {record.seq}: the body now {what} here, after {type(record.event).__name__}")
+
+
+_LOCKING = (c.TakeLock, c.FreeLock)
+
+
+def _check_locks(record: Record, given: Sequence[c.Command]) -> None:
+    """Makes sure that the same locks are taken and released at the same record, since a replay does neither.
+
+    Raises:
+        ReplayDiverged: They are not.
+    """
+    noted = [x for x in record.commands if isinstance(x, _LOCKING)]
+    again = [x for x in given if isinstance(x, _LOCKING)]
+    for one in noted:
+        if one not in again:
+            raise ReplayDiverged(f"{_where(one, record)}, the body no longer does so there")
+    for one in again:
+        if one not in noted:
+            raise ReplayDiverged(f"{_where(one, record)} only in the body as it is now, not in the journal")
+
+
+def _where(command: c.TakeLock | c.FreeLock, record: Record) -> str:
+    """Says what a command does to a lock, and when."""
+    verb = "taken" if isinstance(command, c.TakeLock) else "released"
+    return f"operation {command.path}: lock {command.name!r} is {verb} after record {record.seq}"
 
 
 _OUTCOMES: dict[type[e.Event], StepState] = {
@@ -142,18 +169,20 @@ _OUTCOMES: dict[type[e.Event], StepState] = {
 
 
 def abandon(saga_id: str, steps: Mapping[str, Step[..., Any]], records: Sequence[Record]) -> Execution:
-    """Rebuilds only what a rollback needs: the steps that may have acted, with their arguments and results.
+    """Rebuilds only what a rollback needs: the steps that may have acted, with arguments and results, and the locks.
 
     A step without an outcome may have acted, so it counts as in doubt. Apply ``CancelRequested`` to start the
     rollback.
     """
     execution = Execution(None, saga_id, steps)
+    tickets: dict[str, Lock] = {}
     for record in records:
         event = record.event
         execution.at = record.at
         if isinstance(event, e.SagaStarted):
             execution.key = event.key
         _note_outcome(execution, event)
+        _note_locks(tickets, record)
         for noted in record.commands:
             if isinstance(noted, c.RunStep) and noted.path not in execution.steps:
                 execution.steps[noted.path] = _entry(noted, steps, record.at)
@@ -163,7 +192,23 @@ def abandon(saga_id: str, steps: Mapping[str, Step[..., Any]], records: Sequence
     if any(entry.state is StepState.IN_DOUBT and entry.irrevocable for entry in execution.steps.values()):
         # It may have acted, and nothing can take it back; so nothing can be called undone.
         execution.state = SagaState.PIVOTED
+    execution.tickets = tickets or None
     return execution
+
+
+def _note_locks(tickets: dict[str, Lock], record: Record) -> None:
+    """Takes from a record which locks the saga holds; what it only waits for is given up with the body."""
+    event = record.event
+    for name, lock in list(tickets.items()):
+        if isinstance(event, e.LockGranted) and lock.path == event.path:
+            lock.granted = lock.kept = True
+        elif isinstance(event, e.LockRefused) and lock.path == event.path:
+            del tickets[name]
+    for command in record.commands:
+        if isinstance(command, c.TakeLock):
+            tickets[command.name] = Lock(command.path)
+        elif isinstance(command, c.FreeLock):
+            del tickets[command.name]
 
 
 def _note_outcome(execution: Execution, event: e.Event) -> None:

@@ -7,6 +7,8 @@ from itertools import count
 from typing import TYPE_CHECKING
 
 from sagas.errors import StoreError
+from sagas.stores.locking import settle
+from sagas.stores.locking_memory import MemoryLines
 from sagas.stores.port import Batch, Committed, Lease, Mail, SagaRow
 
 if TYPE_CHECKING:
@@ -14,7 +16,7 @@ if TYPE_CHECKING:
 
     from sqlmodel import Session
 
-    from sagas.stores.port import JournalRow, NewSaga
+    from sagas.stores.port import JournalRow, LockChange, NewSaga
 
 __all__ = ["MemoryStore"]
 
@@ -38,6 +40,7 @@ class MemoryStore:
         self._leases: dict[str, Lease] = {}
         self._mail_ids = count(1)
         self._claims: dict[str, tuple[str, float]] = {}
+        self._lines = MemoryLines()
 
     def open(self, *, migrate: bool) -> None:
         """Needs nothing."""
@@ -68,15 +71,26 @@ class MemoryStore:
         fenced -= taken
         left_out = taken | fenced
         self._create(new for new in batch.new if new.id not in left_out)
+        written: set[tuple[str, int]] = set()
         for row in batch.rows:
             if row.saga_id not in left_out and row.seq == len(self._journals[row.saga_id]):
                 self._journals[row.saga_id].append(row)
+                written.add((row.saga_id, row.seq))
         for change in batch.changes.values():
             if change.id not in left_out and self._sagas[change.id].ended_at is None:
                 self._sagas[change.id] = self._sagas[change.id]._replace(**change._asdict())
         for mail_id in batch.read:
-            self._mail.pop(mail_id, None)
-        return Committed(taken, fenced)
+            if mail_id in self._mail and self._mail[mail_id].saga_id not in left_out:
+                del self._mail[mail_id]
+        locks = [change for change in batch.locks if (change.saga_id, change.seq) in written]
+        return Committed(taken, fenced, self._change_locks(locks) if locks else ())
+
+    def _change_locks(self, changes: Sequence[LockChange]) -> tuple[Mail, ...]:
+        """Applies what sagas ask for and give up, and posts the answers."""
+        return tuple(
+            self._mail[self._post(answer.ticket.saga_id, answer.at, "lock", answer.body)]
+            for answer in settle(self._lines, changes)
+        )
 
     def _is_fenced(self, row: JournalRow) -> bool:
         """Says whether another record stands in its place."""
@@ -92,7 +106,7 @@ class MemoryStore:
                 )
                 self._journals[new.id] = []
 
-    def transact(self, work: Sequence[Callable[[Session], None]], finish: Callable[[], Batch]) -> None:  # noqa: ARG002 - the port's
+    def transact(self, work: Sequence[Callable[[Session], None]], finish: Callable[[], Batch]) -> Committed:  # noqa: ARG002 - the port's
         """Cannot give a session.
 
         Raises:
@@ -144,6 +158,11 @@ class MemoryStore:
 
     def post(self, saga_id: str, at: float, kind: str, body: bytes) -> int:
         """See ``Store.post``."""
+        with self._lock:
+            return self._post(saga_id, at, kind, body)
+
+    def _post(self, saga_id: str, at: float, kind: str, body: bytes) -> int:
+        """Writes mail."""
         mail_id = next(self._mail_ids)
         self._mail[mail_id] = Mail(mail_id, saga_id, at, kind, body)
         return mail_id

@@ -106,6 +106,7 @@ class LockChange(NamedTuple):
         name: Of the lock; ``""`` for all of the saga's.
         take: Whether it is asked for.
         at: POSIX time.
+        seq: Number of the saga's record that asks for it. Where that is written already, so is this.
     """
 
     saga_id: str
@@ -113,6 +114,7 @@ class LockChange(NamedTuple):
     name: str
     take: bool
     at: float
+    seq: int
 
 
 @dataclass(slots=True)
@@ -132,6 +134,16 @@ class Batch:
     changes: dict[str, Change] = field(default_factory=dict[str, Change])
     read: list[int] = field(default_factory=list[int])
     locks: list[LockChange] = field(default_factory=list[LockChange])
+
+    def without(self, out: Collection[str], present: Collection[tuple[str, int]]) -> Batch:
+        """Leaves out some sagas, and the records that are written already with all that came with them."""
+        return Batch(
+            new=[new for new in self.new if new.id not in out and (new.id, 0) not in present],
+            rows=[row for row in self.rows if row.saga_id not in out and (row.saga_id, row.seq) not in present],
+            changes={key: change for key, change in self.changes.items() if key not in out},
+            read=self.read,
+            locks=[x for x in self.locks if x.saga_id not in out and (x.saga_id, x.seq) not in present],
+        )
 
 
 class Committed(NamedTuple):
@@ -253,11 +265,11 @@ class Store(Protocol):
         """Makes a batch durable. Appending the very same row twice is the same as once."""
         ...
 
-    def transact(self, work: Sequence[Callable[[Session], None]], finish: Callable[[], Batch]) -> None:
+    def transact(self, work: Sequence[Callable[[Session], None]], finish: Callable[[], Batch]) -> Committed:
         """Runs functions on a session, asks what to journal, and commits both together.
 
         Each function runs in a savepoint of its own; it handles its own exceptions. If anything after ``finish``
-        fails, nothing is written and the error is raised.
+        fails, nothing is written and the error is raised. So nothing is ever taken or fenced in what it gives.
         """
         ...
 

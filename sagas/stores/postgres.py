@@ -249,13 +249,13 @@ class PostgresStore(SqlStore):
             names = ", ".join(f"part{number} AS ({part})" for number, part in enumerate(before))
             connection.exec_driver_sql(f"WITH {names} {last}" if before else last, tuple(map(list, values)))
 
-    def transact(self, work: Sequence[Callable[[Session], None]], finish: Callable[[], Batch]) -> None:
+    def transact(self, work: Sequence[Callable[[Session], None]], finish: Callable[[], Batch]) -> Committed:
         """See ``Store.transact``: any number of threads may be in here."""
         with self._aside() as connection:
             for function in work:
                 with Session(bind=connection, join_transaction_mode="create_savepoint") as session:
                     function(session)
-            self._write_batch(connection, finish())
+            return self._write_all(connection, finish())
 
     # --- whose sagas --------------------------------------------------------------------------------------------
 

@@ -18,6 +18,7 @@ from sqlmodel import Session
 
 from sagas.errors import StoreUnavailable
 from sagas.stores import schema
+from sagas.stores.locking_sql import change_locks, take_turns
 from sagas.stores.outage import root_of
 from sagas.stores.port import Batch, Committed, JournalRow, Lease, Mail, SagaRow
 from sagas.stores.tables import metadata
@@ -164,10 +165,16 @@ class SqlStore(ABC):
         """See ``Store.commit``."""
         try:
             with self._write() as connection:
-                self._write_batch(connection, batch)
+                return self._write_all(connection, batch)
         except IntegrityError:
             return self._commit_what_fits(batch)
-        return Committed(frozenset(), frozenset())
+
+    def _write_all(self, connection: Connection, batch: Batch) -> Committed:
+        """Writes a batch and what it does to locks within a transaction."""
+        if batch.locks:
+            take_turns(connection)
+        self._write_batch(connection, batch)
+        return Committed(frozenset(), frozenset(), change_locks(connection, batch.locks) if batch.locks else ())
 
     def _commit_what_fits(self, batch: Batch) -> Committed:
         """Commits a batch some of whose rows are there already; again if others append meanwhile."""
@@ -175,10 +182,19 @@ class SqlStore(ABC):
             try:
                 with self._write() as connection:
                     taken, fenced, present = self._conflicts(connection, batch)
-                    self._write_batch(connection, _without(batch, taken | fenced, present))
+                    rest = batch.without(taken | fenced, present)
+                    rest.read = self._mail_of_others(connection, batch.read, taken | fenced)
+                    done = self._write_all(connection, rest)
             except IntegrityError:
                 continue
-            return Committed(frozenset(taken), frozenset(fenced))
+            return Committed(frozenset(taken), frozenset(fenced), done.mailed)
+
+    def _mail_of_others(self, connection: Connection, read: list[int], out: set[str]) -> list[int]:
+        """Leaves mail alone that only sagas of others have read: whoever drives them has not."""
+        if not out or not read:
+            return read
+        query = select(_mail.c.id).where(_mail.c.id.in_(read), _mail.c.saga_id.not_in(out))
+        return list(connection.execute(query).scalars())
 
     def _conflicts(self, connection: Connection, batch: Batch) -> tuple[set[str], set[str], set[tuple[str, int]]]:
         """Tells rows that others wrote from those that this very batch wrote before, without hearing of it.
@@ -210,13 +226,13 @@ class SqlStore(ABC):
                     taken.add(saga_id)  # also by a saga whose journal was deleted
         return taken, fenced, present
 
-    def transact(self, work: Sequence[Callable[[Session], None]], finish: Callable[[], Batch]) -> None:
+    def transact(self, work: Sequence[Callable[[Session], None]], finish: Callable[[], Batch]) -> Committed:
         """See ``Store.transact``."""
         with self._write() as connection:
             for function in work:
                 with Session(bind=connection, join_transaction_mode="create_savepoint") as session:
                     function(session)
-            self._write_batch(connection, finish())
+            return self._write_all(connection, finish())
 
     # --- reading ------------------------------------------------------------------------------------------------
 
@@ -389,14 +405,3 @@ class SqlStore(ABC):
         """Lists the coordinators that hold a lease and are not known to be dead."""
         rows = self._read(select(_lease.c.id).where(self._holds(now)))
         return [row[0] for row in rows if not self._proven_dead(row[0])]
-
-
-def _without(batch: Batch, out: set[str], present: set[tuple[str, int]]) -> Batch:
-    """Leaves out the sagas of others, and what is written already."""
-    return Batch(
-        new=[new for new in batch.new if new.id not in out and (new.id, 0) not in present],
-        rows=[row for row in batch.rows if row.saga_id not in out and (row.saga_id, row.seq) not in present],
-        changes={key: change for key, change in batch.changes.items() if key not in out},
-        read=batch.read,
-        locks=[lock for lock in batch.locks if lock.saga_id not in out],
-    )

@@ -110,7 +110,11 @@ class LockTable(_Base, table=True):
     """Who holds semantic locks, and who waits for them. The lowest ticket of a name holds it."""
 
     __tablename__ = "saga_lock"  # pyright: ignore[reportAssignmentType] - typed as a function there, documented as a text
-    __table_args__ = (UniqueConstraint("name", "saga_id"), Index("saga_lock_saga", "saga_id"))
+    __table_args__ = (
+        UniqueConstraint("name", "saga_id"),
+        Index("saga_lock_saga", "saga_id"),
+        Index("saga_lock_line", "name", "ticket"),
+    )
 
     ticket: int | None = Field(default=None, primary_key=True, sa_type=_Key)
     name: str = Field(sa_type=_Text)

@@ -1,6 +1,6 @@
 """Ends a process right before or right after each of its commits in turn, recovers in another one, and audits.
 
-``python -m tests.chaos.crash_points DIRECTORY SEED``
+``python -m tests.chaos.crash_points DIRECTORY SEED orders|locks``
 
 Each process is forked from this one, which starts no threads of its own, so that a life takes milliseconds.
 """
@@ -13,7 +13,7 @@ import shutil
 import sqlite3
 import sys
 import traceback
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from functools import partial
 from pathlib import Path
 
@@ -24,7 +24,7 @@ from sqlmodel import Session
 from sagas import Coordinator, SagaCompensated, saga, step
 from sagas.stores.sql import SqlStore
 from sagas.stores.sqlite import SqliteStore
-from tests.chaos import business
+from tests.chaos import business, tally
 
 _CRASHED = 9
 _ORDERS = 3
@@ -64,11 +64,6 @@ async def _run(directory: Path) -> None:
                 group.start_soon(run, number)
 
 
-def _recover(directory: Path) -> None:
-    """Runs what was left to its end."""
-    anyio.run(_run, directory)
-
-
 def _fork(work: Callable[[], None]) -> int:
     """Runs something in a process of its own, and gives how it ended."""
     pid = os.fork()
@@ -104,9 +99,14 @@ def _crash_at(number: int, *, after: bool) -> None:
         setattr(SqlStore, name, wrap(getattr(SqlStore, name)))
 
 
-def _live(directory: Path, crash_at: int, *, after: bool) -> None:
+def _recover(run: Callable[[Path], Awaitable[None]], directory: Path) -> None:
+    """Runs what was left to its end."""
+    anyio.run(run, directory)
+
+
+def _live(run: Callable[[Path], Awaitable[None]], directory: Path, crash_at: int, *, after: bool) -> None:
     _crash_at(crash_at, after=after)
-    anyio.run(_run, directory)
+    anyio.run(run, directory)
 
 
 def _make_template(path: Path) -> None:
@@ -128,24 +128,37 @@ def _audit(directory: Path) -> None:
     connection.close()
 
 
+def _prepare(directory: Path, seed: int) -> None:
+    """Gives the orders a business."""
+    business.create(directory / "business.db")
+    business.use(directory / "business.db", seed)
+
+
+# How to prepare a directory, what to run in it, and how to audit it.
+_SCENARIOS = {
+    "orders": (_prepare, _run, _audit),
+    "locks": (lambda directory, _: tally.create(directory / "tally.db"), tally.run, tally.audit),
+}
+
+
 def main() -> None:
     """Goes through the writes until there is none left to crash at; prints how many there were."""
     top, seed = Path(sys.argv[1]), int(sys.argv[2])
+    prepare, run, audit = _SCENARIOS[sys.argv[3]]
     points = 0
     assert _fork(partial(_make_template, top / "template.db")) == 0
     for after in (False, True):
         for number in range(1, _MOST):
             directory = top / f"{'after' if after else 'before'}-{number}"
             directory.mkdir()
-            business.create(directory / "business.db")
+            prepare(directory, seed)
             shutil.copy(top / "template.db", directory / "journal.db")
             random.seed(f"{seed} {number}")
-            business.use(directory / "business.db", seed)
-            status = _fork(partial(_live, directory, number, after=after))
+            status = _fork(partial(_live, run, directory, number, after=after))
             assert status in (0, _CRASHED), f"{directory.name}: the process ended with {status}"
-            assert _fork(partial(_recover, directory)) == 0, f"{directory.name}: it did not recover"
+            assert _fork(partial(_recover, run, directory)) == 0, f"{directory.name}: it did not recover"
             try:
-                _audit(directory)
+                audit(directory)
             except AssertionError as error:
                 raise AssertionError(f"{directory.name}: {error}") from error
             if status == 0:

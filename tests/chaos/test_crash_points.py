@@ -12,12 +12,15 @@ import pytest
 
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="forks")
-def test_a_process_that_ends_at_any_write_is_recovered_to_the_right_end(tmp_path: Path, rng: random.Random) -> None:
+@pytest.mark.parametrize("scenario", ["orders", "locks"])
+def test_a_process_that_ends_at_any_write_is_recovered_to_the_right_end(
+    scenario: str, tmp_path: Path, rng: random.Random
+) -> None:
     """Before it, when nothing of it happened; and after it, when nobody heard that it did."""
     seed = rng.randrange(2**32)
-    print(f"repeat it with: python -m tests.chaos.crash_points DIRECTORY {seed}")  # noqa: T201 - shown when it fails
+    print(f"repeat it with: python -m tests.chaos.crash_points DIRECTORY {seed} {scenario}")  # noqa: T201 - shown when it fails
     process = subprocess.run(
-        [sys.executable, "-m", "tests.chaos.crash_points", str(tmp_path), str(seed)],
+        [sys.executable, "-m", "tests.chaos.crash_points", str(tmp_path), str(seed), scenario],
         capture_output=True, text=True, timeout=120, check=False,
     )  # fmt: skip
     assert process.returncode == 0, process.stderr

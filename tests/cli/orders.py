@@ -7,7 +7,7 @@ from pathlib import Path
 
 import anyio
 
-from sagas import Coordinator, Rejected, Retry, gather, receive, saga, step
+from sagas import Coordinator, Rejected, Retry, gather, lock, receive, saga, step
 
 # While this file is there, `unship` cannot undo.
 BROKEN = "undo-is-broken"
@@ -78,6 +78,13 @@ async def asks(item: str) -> bool:
         await flaky(item)
     await ship(item)
     return await receive("approval", bool)
+
+
+@saga
+async def guards(sku: str) -> bool:
+    async with lock(sku):
+        await ship(sku)
+        return await receive("approval", bool)
 
 
 async def serve(url: str) -> None:

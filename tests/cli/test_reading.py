@@ -96,6 +96,25 @@ def test_show_as_json_holds_the_whole_view(sagas: CommandLine, journal: Callable
     assert [line["what"] for line in view["timeline"]][-1] == "saga compensated"
 
 
+def test_show_tells_the_locks_that_a_saga_holds_and_waits_for(sagas: CommandLine, url: str) -> None:
+    async def play() -> None:
+        async with Coordinator(url, sagas=[orders.guards]) as coordinator:
+            await coordinator.start(orders.guards("sku-1"), id="first")
+            while not any(lock.held for lock in (await coordinator.get("first")).locks):  # noqa: ASYNC110 - only the journal tells
+                await anyio.sleep(0.01)
+            await coordinator.start(orders.guards("sku-1"), id="second")
+
+    anyio.run(play)
+    first, second = sagas("show", "first").out, sagas("show", "second").out
+    assert "locks    sku-1" in first
+    assert "✓ lock granted" in first
+    assert "waiting for a lock" not in first
+    assert "locks  " not in second
+    assert "● waiting for a lock  sku-1 (1)" in second
+    (lock,) = sagas("show", "--json", "second").json["locks"]
+    assert (lock["name"], lock["path"], lock["held"]) == ("sku-1", "1", False)
+
+
 def test_reading_needs_no_code_of_the_saga(
     sagas: CommandLine, journal: Callable[..., None], monkeypatch: pytest.MonkeyPatch
 ) -> None:

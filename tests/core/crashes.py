@@ -15,8 +15,9 @@ from sagas.core.replay import abandon, replay
 from sagas.core.transitions import SagaState
 from sagas.errors import ReplayDiverged
 from tests.core.host import Crashed, Fenced, Host, Journal, Ledger, Story
-from tests.core.laws import LawBroken, hold, run, snapshot
-from tests.core.plans import STEPS, altered, emptied, interpret
+from tests.core.laws import run, snapshot
+from tests.core.plans import STEPS, altered, emptied, interpret, relocked
+from tests.core.timeline import LawBroken, hold
 
 __all__ = ["check"]
 
@@ -101,13 +102,16 @@ def _law_diverged(host: Host, length: int) -> None:
     """10: a body that does other things than the journal says is refused, and the operation is named."""
     records = host.journal.prefix(length).records()
     asked = [x for r in records for x in r.commands if isinstance(x, c.RunStep)]
-    for body, differs in ((altered, [x for x in asked if x.name == "reserve"]), (emptied, asked)):
+    locks = [x for r in records for x in r.commands if isinstance(x, c.TakeLock)]
+    reserves = [x for x in asked if x.name == "reserve"]
+    for body, differs in ((altered, reserves), (emptied, [*asked, *locks]), (relocked, locks)):
         if not differs:
             continue
         try:
             replay(body, "saga", STEPS, records).close()
         except ReplayDiverged as error:
-            named = any(f"operation {x.path}:" in str(error) for x in asked) or "record " in str(error)
+            paths = [x.path for x in asked] + [x.path for x in locks]
+            named = any(f"operation {path}:" in str(error) for path in paths) or "record " in str(error)
             hold("the first difference is named", named, error)
         else:
             raise LawBroken("a changed body is refused", (body, length))
@@ -129,3 +133,4 @@ def _law_abandoned(host: Host, length: int) -> None:
     hold("a rollback needs no body", alone.execution.state is SagaState.COMPENSATED, alone.execution.state)
     left = {x.path for x in alone.execution.steps.values() if x.undoable}
     hold("every step that may have acted is undone", not left, left)
+    hold("only what is held is left to release", all(x.granted for x in (alone.execution.tickets or {}).values()))

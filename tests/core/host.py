@@ -205,13 +205,24 @@ class Host:
     def _possible(self, signalled: int) -> list[e.Event]:
         execution = self.execution
         events: list[e.Event] = [self._answer(execution.open[path]) for path in sorted(execution.open)]
-        if execution.timers:
-            events.append(e.TimerFired(min(execution.timers, key=lambda path: (execution.timers[path], path))))
+        events += [self._answer_lock(path, name) for name, path in execution.locks.items() if self._waits(path, name)]
+        timers = self._timers()
+        if timers:
+            events.append(e.TimerFired(min(timers, key=lambda path: (timers[path], path))))
         if self.story.operator != "leave":
             events += [self._operate(path) for path in sorted(execution.halted) if path]
         if signalled < self.story.signals or (not events and execution.awaited_signals()):
             events.append(e.SignalReceived("go", orjson.dumps(signalled)))
         return events
+
+    def _timers(self) -> dict[str, float]:
+        return self.execution.timers
+
+    def _waits(self, path: str, name: str) -> bool:
+        return name != "never" and self.execution.waits_for_lock(path)
+
+    def _answer_lock(self, path: str, name: str) -> e.Event:
+        return e.LockRefused(path, "a circle") if name == "refused" else e.LockGranted(path)
 
     def _ended_before(self, path: str, kinds: tuple[str, ...]) -> int:
         return sum(row.path == path and row.kind in kinds for row in self.journal.rows)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import closing
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Any
 
 import orjson
@@ -12,76 +12,17 @@ import orjson
 from sagas.core import commands as c
 from sagas.core import events as e
 from sagas.core.execution import Execution
-from sagas.core.records import Record
 from sagas.core.transitions import SagaState
 from sagas.errors import IllegalTransition
 from tests.core.host import Host, Story
-from tests.core.plans import Plan, later_than, steps_in, subplans
+from tests.core.lock_laws import LOCK_LAWS
+from tests.core.plans import Plan, later_than, steps_in, subplans, walk
+from tests.core.timeline import LawBroken, Moment, hold, timeline
 
-__all__ = ["LawBroken", "hold", "run", "snapshot", "timeline"]
+__all__ = ["run", "snapshot"]
 
 _PIVOTS = ("commit", "settle")
 _COMPENSATED = ("reserve", "settle")
-
-
-class LawBroken(AssertionError):
-    """A law of the design does not hold.
-
-    Attributes:
-        law: Its name.
-    """
-
-    def __init__(self, law: str, what: object = "") -> None:
-        super().__init__(f"{law}: {what}")
-        self.law = law
-
-
-def hold(law: str, holds: object, what: object = "") -> None:
-    """Raises ``LawBroken`` unless a law holds."""
-    if not holds:
-        raise LawBroken(law, what)
-
-
-@dataclass(frozen=True)
-class Moment:
-    """Something that the journal says about a step: that it was asked for, that it acted, and so on."""
-
-    seq: int
-    what: str
-    tag: int
-
-
-_WHAT: dict[type[e.Event], str] = {
-    e.StepSucceeded: "acted",
-    e.StepRejected: "rejected",
-    e.StepInDoubt: "doubt",
-    e.StepSkipped: "rejected",
-    e.UndoSucceeded: "undone",
-    e.UndoSkipped: "undone",
-}
-
-
-def timeline(records: list[Record]) -> list[Moment]:
-    """Tells the story of the steps, by tag."""
-    tags: dict[str, int] = {}
-    moments: list[Moment] = []
-    for record in records:
-        path = getattr(record.event, "path", "")
-        what = _WHAT.get(type(record.event))
-        if isinstance(record.event, e.StepBackedOff):
-            what = "doubt" if record.event.doubt else "paused"
-        if path in tags and what is not None:
-            halts = any(isinstance(x, c.Halt) and x.path == path for x in record.commands)
-            moments.append(Moment(record.seq, "parked" if halts else what, tags[path]))
-            if halts and what == "doubt":
-                moments.append(Moment(record.seq, "doubt", tags[path]))
-        for command in record.commands:
-            if isinstance(command, c.RunStep):
-                tags[command.path] = orjson.loads(command.arguments)["tag"]
-                moments.append(Moment(record.seq, "asked", tags[command.path]))
-            elif isinstance(command, c.RunUndo):
-                moments.append(Moment(record.seq, "undo", tags[command.path]))
-    return moments
 
 
 def snapshot(execution: Execution) -> dict[str, Any]:
@@ -104,6 +45,10 @@ def snapshot(execution: Execution) -> dict[str, Any]:
         "result": execution.result,
         "unread": execution.unread_signals(),
         "awaited": execution.awaited_signals(),
+        "locks": {
+            name: (lock.path, lock.granted, lock.kept, len(lock.blocks), [x.path for x in lock.waits])
+            for name, lock in (execution.tickets or {}).items()
+        },
         "can cancel": execution.can_cancel(),
     }  # fmt: skip
 
@@ -187,15 +132,9 @@ def _plain(plan: Plan) -> bool:
     return plan[0] in ("do", "seq", "gather", "sleep", "draw") and all(_plain(x) for x in subplans(plan))
 
 
-def _walk(plan: Plan) -> Iterator[Plan]:
-    yield plan
-    for below in subplans(plan):
-        yield from _walk(below)
-
-
 def _law_siblings(host: Host, moments: list[Moment]) -> None:
     """3: after a failure in a gather nothing new starts in it."""
-    for group in _walk(host.story.plan):
+    for group in walk(host.story.plan):
         if group[0] != "gather" or not _plain(group):
             continue
         # A pivot that cannot be taken back is asked for again, because its outcome is needed.
@@ -234,7 +173,7 @@ def _law_scope(host: Host, moments: list[Moment]) -> None:
     for _, left in _may_have_acted(moments, host.story.plan):
         alive = set(left)
     caught = {x[1] for x in orjson.loads(host.execution.result) if isinstance(x, list) and x[:1] == ["caught"]}
-    for plan in _walk(host.story.plan):
+    for plan in walk(host.story.plan):
         if plan[0] == "try" and plan[1] in caught and plan[2][0] in ("scope", "child", "hurried"):
             inside = {x[1] for x in steps_in(plan[2])}
             hold("a failed scope is undone", not (inside & alive), (plan, alive))
@@ -248,10 +187,10 @@ def _law_all_or_nothing(host: Host, moments: list[Moment]) -> None:
     for _, left in _may_have_acted(moments, host.story.plan):
         alive = set(left)
     acted = {m.tag for m in moments if m.what == "acted"}
-    for plan in _walk(host.story.plan):
+    for plan in walk(host.story.plan):
         if plan[0] in ("scope", "child") and subplans(plan)[0][0] == "do":
             continue
-        if plan[0] in ("scope", "child") and all(x[0] in ("seq", "do") for x in _walk(plan[1])):
+        if plan[0] in ("scope", "child") and all(x[0] in ("seq", "do") for x in walk(plan[1])):
             inside = {x[1] for x in steps_in(plan)}
             hold("a scope is done or undone", inside <= acted or not (inside & alive), (plan, alive))
 
@@ -263,7 +202,7 @@ def _law_race(host: Host, moments: list[Moment]) -> None:
     alive: set[int] = set()
     for _, left in _may_have_acted(moments, host.story.plan):
         alive = set(left)
-    for plan in _walk(host.story.plan):
+    for plan in walk(host.story.plan):
         if plan[0] == "race":
             acting = [x for x in subplans(plan) if alive & {y[1] for y in steps_in(x)}]
             hold("the losers of a race are undone", len(acting) <= 1, (acting, alive))
@@ -322,6 +261,13 @@ _LAWS: tuple[Callable[[Host, list[Moment]], None], ...] = (
 )  # fmt: skip
 
 
+def _move(host: Host) -> bool:
+    try:
+        return host.move()
+    except IllegalTransition as error:
+        raise LawBroken("what can happen is legal", error) from error
+
+
 def run(story: Story, *, keep: Callable[[Host], None] = lambda _: None) -> Host:
     """Runs a script to its end, and holds the run against every law.
 
@@ -335,10 +281,12 @@ def run(story: Story, *, keep: Callable[[Host], None] = lambda _: None) -> Host:
     host = Host(story)
     with closing(host):
         keep(host)
-        while host.move():
+        while _move(host):
             keep(host)
             hold("a saga ends", len(host.journal.rows) < 500, "500 records")
         moments = timeline(host.journal.records())
         for law in _LAWS:
             law(host, moments)
+        for lock_law in LOCK_LAWS:
+            lock_law(host)
     return host

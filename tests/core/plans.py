@@ -8,6 +8,7 @@ A plan is a JSON list whose first item names what to do:
 ``["map", limit, *plans]``           side by side, at most ``limit`` at a time (0: all)
 ``["scope" | "child", plan]``        in a scope, in a child saga
 ``["try", tag, plan, handler]``      catch whatever the plan raises, then carry out the handler
+``["lock", hold, name, plan]``       while holding a lock; how a host answers is written into the name
 ``["sleep", seconds]``, ``["receive", timeout]`` (0: none), ``["draw"]``, ``["raise"]``
 """
 
@@ -18,11 +19,11 @@ from typing import Any, TypeAlias
 
 from hypothesis import strategies as st
 
-from sagas import Rejected, gather, map_each, now, race, random, receive, record, saga, scope, sleep, step, uuid4
+from sagas import Rejected, gather, lock, map_each, now, race, random, receive, record, saga, scope, sleep, step, uuid4
 
 __all__ = [
-    "NESTED", "STEPS", "Plan", "Refused", "altered", "emptied", "interpret", "later_than", "plans", "steps_in",
-    "subplans",
+    "NESTED", "STEPS", "Plan", "Refused", "altered", "emptied", "interpret", "later_than", "plans", "relocked",
+    "steps_in", "subplans", "walk",
 ]  # fmt: skip
 
 Plan: TypeAlias = list[Any]
@@ -106,6 +107,20 @@ async def emptied(plan: Plan) -> list[Any]:
     return []
 
 
+@saga(name="interpret")
+async def relocked(plan: Plan) -> list[Any]:
+    """And after another: it takes other locks."""
+    log: list[Any] = []
+    await _carry_out(_relocked(plan), log)
+    return log
+
+
+def _relocked(plan: Plan) -> Plan:
+    if plan[0] == "lock":
+        return ["lock", plan[1], f"other {plan[2]}", _relocked(plan[3])]
+    return [_relocked(x) if isinstance(x, list) and plan[0] != "do" else x for x in plan]
+
+
 def _renamed(plan: Plan) -> Plan:
     if plan[0] == "do":
         return [*plan[:2], "notify" if plan[2] == "reserve" else plan[2], *plan[3:]]
@@ -144,6 +159,9 @@ async def _carry_out(plan: Plan, log: list[Any]) -> None:
         case ["scope", body]:
             async with scope():
                 await _carry_out(body, log)
+        case ["lock", hold, name, body]:
+            async with lock(name, timeout=2, hold=hold):
+                await _carry_out(body, log)
         case ["child" | "hurried" as kind, body]:
             log.append(await NESTED[kind](body))
         case ["try", tag, body, handler]:
@@ -175,6 +193,13 @@ async def _carry_out_simple(plan: Plan, log: list[Any]) -> None:
 def subplans(plan: Plan) -> list[Plan]:
     """Lists the plans right below one."""
     return [x for x in plan[1:] if isinstance(x, list) and x and isinstance(x[0], str) and plan[0] != "do"]
+
+
+def walk(plan: Plan) -> Iterator[Plan]:
+    """Walks a plan and all below it."""
+    yield plan
+    for below in subplans(plan):
+        yield from walk(below)
 
 
 def steps_in(plan: Plan) -> Iterator[Plan]:
@@ -215,7 +240,10 @@ _LEAVES = st.one_of(
     st.builds(lambda timeout: ["receive", timeout], st.integers(0, 2)),
     st.sampled_from([["draw"], ["raise"]]),
 )
-_KINDS = ("do", "do", "do", "leaf", "seq", "seq", "seq", "gather", "gather", "race", "map", "scope", "child", "try")
+_KINDS = (
+    "do", "do", "do", "leaf", "seq", "seq", "seq", "gather", "gather", "race", "map", "scope", "child", "try", "lock",
+)  # fmt: skip
+_LOCKS = st.sampled_from(["a", "a", "b", "never", "refused"])
 
 
 @st.composite
@@ -226,6 +254,9 @@ def _trees(draw: st.DrawFn, depth: int) -> Plan:
         return draw(_STEPS if kind == "do" else _LEAVES)
     if kind == "scope":
         return ["scope", ["seq", *draw(st.lists(below, min_size=1, max_size=3))]]
+    if kind == "lock":
+        body = ["seq", *draw(st.lists(below, min_size=1, max_size=3))]
+        return ["lock", draw(st.sampled_from(["saga", "block"])), draw(_LOCKS), body]
     if kind == "child":
         return [draw(st.sampled_from(["child", "hurried"])), ["seq", *draw(st.lists(below, min_size=1, max_size=3))]]
     if kind == "try":
@@ -235,9 +266,26 @@ def _trees(draw: st.DrawFn, depth: int) -> Plan:
     return ["map", draw(st.integers(0, 2)), *several] if kind == "map" else [kind, *several]
 
 
-def plans(depth: int = 3) -> st.SearchStrategy[Plan]:
-    """Draws plans; every step and every ``try`` has a tag of its own."""
-    bodies = st.lists(_trees(depth), min_size=2, max_size=4)
+@st.composite
+def _locking_trees(draw: st.DrawFn, depth: int) -> Plan:
+    kind = draw(st.sampled_from(["lock", "lock", "lock", "gather", "try", "scope", "race"])) if depth else "do"
+    body = ["seq", *draw(st.lists(_locking_trees(depth - 1), min_size=1, max_size=2))] if depth else []
+    match kind:
+        case "lock":
+            return ["lock", draw(st.sampled_from(["saga", "saga", "block"])), draw(st.sampled_from("abc")), body]
+        case "gather" | "race":
+            return [kind, body, draw(_locking_trees(depth - 1))]
+        case "try":
+            return ["try", 0, body, draw(_STEPS)]
+        case "scope":
+            return ["scope", body]
+        case _:
+            return draw(_STEPS)
+
+
+def plans(depth: int = 3, *, locking: bool = False) -> st.SearchStrategy[Plan]:
+    """Draws plans, perhaps of hardly more than locks; every step and every ``try`` has a tag of its own."""
+    bodies = st.lists((_locking_trees if locking else _trees)(depth), min_size=2, max_size=4)
     return bodies.map(lambda items: _numbered(["seq", *items], iter(range(10_000))))
 
 

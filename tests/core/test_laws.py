@@ -9,8 +9,8 @@ from sagas.core.transitions import SagaState
 from tests.core.corpus import CANCELLED_BESIDE_PIVOT, ONCE_BROKEN, do
 from tests.core.crashes import check
 from tests.core.host import Host, Story, stories
-from tests.core.laws import timeline
 from tests.core.plans import Plan
+from tests.core.timeline import timeline
 
 
 @settings(suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large])

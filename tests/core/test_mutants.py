@@ -8,8 +8,9 @@ from typing import Any
 
 import pytest
 from hypothesis import HealthCheck, Phase, given, seed, settings
+from hypothesis.strategies import SearchStrategy
 
-from sagas.core import attempts, driver, execution, recording, replay, rollback
+from sagas.core import attempts, driver, execution, locking, locks, recording, replay, rollback
 from sagas.core import events as e
 from sagas.core import operations as o
 from sagas.core.fibers import Fiber, Group
@@ -17,8 +18,11 @@ from tests.core import host as hosts
 from tests.core import test_attempts
 from tests.core.corpus import ONCE_BROKEN
 from tests.core.crashes import check
+from tests.core.fleet import Member, casts, run_fleet
 from tests.core.host import Story, stories
-from tests.core.laws import LawBroken, run
+from tests.core.laws import run
+from tests.core.lock_table import LockTable
+from tests.core.timeline import LawBroken
 
 Patch = pytest.MonkeyPatch
 
@@ -107,6 +111,34 @@ def undo_forgotten(patch: Patch) -> None:
     patch.setattr(execution.Execution, "_unwind_entries", unwind)
 
 
+def lock_not_waited_for(patch: Patch) -> None:
+    begin = locking.Locking._begin_lock
+
+    def enter(self: driver.Driver, fiber: Fiber, operation: locks.EnterLock) -> object:
+        self._ticket(fiber.next_path(), operation.name).granted = True
+        fiber._count -= 1
+        return begin(self, fiber, operation)
+
+    patch.setitem(driver._BEGINNINGS, locks.EnterLock, enter)
+
+
+def lock_not_kept_to_the_end(patch: Patch) -> None:
+    patch.setattr(locks.Lock, "hold", lambda self, fiber, *, block: self.blocks.append(fiber))
+
+
+def ticket_not_given_back(patch: Patch) -> None:
+    patch.setattr(locking.Locking, "_stop_waiting", lambda *_: None)
+
+
+def cut_off_block_not_left(patch: Patch) -> None:
+    patch.setattr(locking.Locking, "_leave_blocks", lambda *_: None)
+
+
+def locks_not_checked_on_replay(patch: Patch) -> None:
+    patch.setattr(recording.Recording, "check_lock", lambda *_: None)
+    patch.setattr(replay, "_check_locks", lambda *_: None)
+
+
 # Each with the property that has to catch it: one run alone is quick, so that many are tried.
 MUTANTS: dict[Callable[[Patch], None], Callable[[Story], object]] = {
     undo_order_flipped: run,
@@ -120,10 +152,31 @@ MUTANTS: dict[Callable[[Patch], None], Callable[[Story], object]] = {
     losers_not_undone: run,
     signal_received_twice: run,
     undo_forgotten: run,
+    lock_not_waited_for: run,
+    lock_not_kept_to_the_end: run,
+    ticket_not_given_back: run,
+    cut_off_block_not_left: run,
+    locks_not_checked_on_replay: check,
 }
 
 
-def hunt(holds: Callable[[Story], object], examples: int) -> str | None:
+def circle_not_found(patch: Patch) -> None:
+    patch.setattr(LockTable, "_reachable", lambda *_: set())
+
+
+def line_jumped(patch: Patch) -> None:
+    patch.setattr(LockTable, "holder", lambda self, name: next(reversed(self.lines.get(name, {})), None))
+
+
+def lock_not_exclusive(patch: Patch) -> None:
+    patch.setattr(Member, "_waits", lambda self, path, _: self.execution.waits_for_lock(path))
+
+
+# Those that only several sagas show.
+FLEET_MUTANTS = (circle_not_found, line_jumped, lock_not_exclusive)
+
+
+def hunt(holds: Callable[[Any], object], examples: int, scripts: SearchStrategy[Any] | None = None) -> str | None:
     """Gives the name of a law that random sagas break now; the same sagas in every run."""
 
     @seed(20261123)
@@ -135,9 +188,9 @@ def hunt(holds: Callable[[Story], object], examples: int) -> str | None:
         print_blob=False,
         report_multiple_bugs=False,
     )
-    @given(story=stories())
-    def attempt(story: Story) -> None:
-        holds(story)
+    @given(script=stories() if scripts is None else scripts)
+    def attempt(script: Any) -> None:
+        holds(script)
 
     try:
         attempt()
@@ -151,6 +204,15 @@ def test_a_mutant_is_caught(mutant: Callable[[Patch], None], monkeypatch: Patch)
     """By a law, in a bounded search."""
     mutant(monkeypatch)
     law = hunt(MUTANTS[mutant], 2000)
+    print(f"{mutant.__name__}: {law}")  # noqa: T201 - shown by `pytest -rP`
+    assert law is not None
+
+
+@pytest.mark.parametrize("mutant", FLEET_MUTANTS, ids=lambda mutant: mutant.__name__)
+def test_a_mutant_is_caught_by_several_sagas(mutant: Callable[[Patch], None], monkeypatch: Patch) -> None:
+    """By a law about what they share, in a bounded search."""
+    mutant(monkeypatch)
+    law = hunt(run_fleet, 500, casts())
     print(f"{mutant.__name__}: {law}")  # noqa: T201 - shown by `pytest -rP`
     assert law is not None
 
@@ -169,7 +231,11 @@ def test_an_attempt_s_doubt_taken_for_a_rejection_is_caught(monkeypatch: Patch) 
         test_attempts.test_the_outcome_is_true_of_the_world()
 
 
-@pytest.mark.parametrize(("holds", "examples"), [(run, 200), (check, 30)])
-def test_without_a_mutant_nothing_is_caught(holds: Callable[[Story], object], examples: int) -> None:
+@pytest.mark.parametrize(
+    ("holds", "examples", "scripts"), [(run, 200, stories()), (check, 30, stories()), (run_fleet, 60, casts())]
+)
+def test_without_a_mutant_nothing_is_caught(
+    holds: Callable[[Any], object], examples: int, scripts: SearchStrategy[Any]
+) -> None:
     """The same search finds nothing wrong with the core as it is."""
-    assert hunt(holds, examples) is None
+    assert hunt(holds, examples, scripts) is None

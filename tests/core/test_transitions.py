@@ -99,7 +99,8 @@ def _impossible(execution: Execution) -> list[e.Event]:
     """Lists events that a saga does not allow now."""
     error = e.ErrorInfo("x", "y")
     events: list[e.Event] = [e.StepSucceeded("99", b"1"), e.UndoSucceeded("99"), e.Recorded("99", b"1")]
-    events += [e.TimerFired("99"), e.StepSkipped("99", "x")]
+    events += [e.TimerFired("99"), e.StepSkipped("99", "x"), e.LockGranted("99"), e.LockRefused("99", "x")]
+    events += [e.LockGranted(path) for path in execution.locks.values() if not execution.waits_for_lock(path)]
     for path, entry in execution.steps.items():
         if entry.state is not StepState.SCHEDULED:
             events += [e.StepSucceeded(path, b"1"), e.StepRejected(path, error), e.StepInDoubt(path, error)]

@@ -76,7 +76,16 @@ def test_every_method_of_the_coordinator_is_in_the_reference() -> None:
 
 
 @pytest.mark.parametrize(
-    "view", [sagas.SagaSummary, sagas.SagaView, sagas.StepView, sagas.Happening, sagas.AttemptView, sagas.StepContext]
+    "view",
+    [
+        sagas.SagaSummary,
+        sagas.SagaView,
+        sagas.StepView,
+        sagas.LockView,
+        sagas.Happening,
+        sagas.AttemptView,
+        sagas.StepContext,
+    ],
 )
 def test_every_field_of_a_view_is_in_the_reference(view: type) -> None:
     text = _reference()
@@ -91,6 +100,7 @@ def test_every_event_and_command_is_in_the_reference() -> None:
     text = (DOCS / "reference" / "journal.md").read_text(encoding="utf-8")
     assert [name for name in events.__all__ if name not in {"Attempt", "ErrorInfo", "Event"} and name not in text] == []
     noted = {"RunStep": "step", "RunUndo": "undo", "StartTimer": "timer", "MarkVersion": "change", "Halt": "halt"}
+    noted |= {"TakeLock": "lock", "FreeLock": "unlock"}
     for name in set(commands.__all__) - {"Command", "Complete", "RunLocal"}:
         assert f'`["{noted[name]}"' in text
 

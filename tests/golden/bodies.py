@@ -9,9 +9,12 @@ from typing import Any
 from uuid import UUID
 
 from sagas import (
+    Deadlock,
+    LockTimeout,
     ReceiveTimeout,
     Rejected,
     gather,
+    lock,
     map_each,
     now,
     race,
@@ -122,5 +125,26 @@ async def patient(by: str) -> list[Any]:
     return [settings, first, quick, answer, patched]
 
 
-SAGAS: dict[str, Any] = {x.name: x for x in (shop, scoped, patient)}
+async def _count(sku: str) -> int:
+    """Keeps others away for a moment."""
+    try:
+        async with lock(f"shelf {sku}", timeout=20, hold="block"):
+            return await reserve(Line(sku, Decimal(1)))
+    except LockTimeout:
+        return 0
+    except Deadlock:
+        return -1
+
+
+@saga
+async def careful(sku: str) -> list[int]:
+    """One lock to the end, and several for a block: granted, given up, refused."""
+    async with lock(sku):
+        counts = await gather(_count("a"), _count("b"), _count("a"), _count("c"))
+        await charge(Decimal(1))
+    await ship([sku])
+    return list(counts)
+
+
+SAGAS: dict[str, Any] = {x.name: x for x in (shop, scoped, patient, careful)}
 STEPS: dict[str, Any] = {x.name: x for x in (reserve, charge, ship, notify)}

@@ -42,7 +42,13 @@ def summary(execution: Execution) -> dict[str, Any]:
         "cause": None if execution.cause is None else execution.cause.type,
         "unread": execution.unread_signals(),
         "awaited": execution.awaited_signals(),
-    }
+    } | _locks(execution)
+
+
+def _locks(execution: Execution) -> dict[str, Any]:
+    """Says which locks a saga holds or waits for; nothing for journals from before there were any."""
+    locks, awaited = execution.locks, execution.awaited_locks()
+    return {"locks": locks, "awaited locks": awaited} if locks else {}
 
 
 def _act(execution: Execution, path: str) -> e.StepSucceeded:
@@ -124,6 +130,27 @@ def stuck(execution: Execution) -> Script:
     yield e.UndoFailed("2.1:1", _BROKEN)
 
 
+def locked(execution: Execution) -> Script:
+    """Two branches share a lock, one gives up, one gives way; it stops while the first lock is still held."""
+    yield e.LockGranted("1")
+    yield e.LockGranted("2:0.1")
+    yield e.LockRefused("2:3.1", "a circle")
+    yield _act(execution, "2:0.2")
+    yield e.TimerFired("2:1.1")
+    yield _act(execution, "2:2.2")
+    yield e.SagaTakenOver("another")
+    yield _act(execution, "3")
+
+
+def waiting(execution: Execution) -> Script:
+    """Undone while one branch holds a lock and others wait."""
+    yield e.LockGranted("1")
+    yield e.LockGranted("2:1.1")
+    yield _act(execution, "2:1.2")
+    yield e.CancelRequested("changed my mind", "ann")
+    yield from _act_all(execution)
+
+
 JOURNALS: dict[str, tuple[str, dict[str, object], Callable[[Execution], Script]]] = {
     "completed": ("shop", {"lines": _LINES}, completed),
     "compensated": ("scoped", {"lines": _LINES}, compensated),
@@ -131,6 +158,8 @@ JOURNALS: dict[str, tuple[str, dict[str, object], Callable[[Execution], Script]]
     "pivoted": ("shop", {"lines": _LINES}, pivoted),
     "waited": ("patient", {"by": "ann"}, waited),
     "stuck": ("scoped", {"lines": _LINES}, stuck),
+    "locked": ("careful", {"sku": "a"}, locked),
+    "waiting": ("careful", {"sku": "a"}, waiting),
 }
 
 

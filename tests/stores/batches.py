@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import hashlib
 
-from sagas.stores.port import Batch, Change, JournalRow, NewSaga
+from sagas.stores.port import Batch, Change, JournalRow, LockChange, NewSaga
 
-__all__ = ["append", "change", "new_saga", "row", "start"]
+__all__ = ["append", "change", "end", "free", "joined", "new_saga", "row", "start", "take"]
 
 
 def new_saga(saga_id: str, *, owner: str = "a", name: str = "order") -> NewSaga:
@@ -39,6 +39,30 @@ def start(*saga_ids: str, owner: str = "a", name: str = "order", data: bytes = b
         new=[new_saga(saga_id, owner=owner, name=name) for saga_id in saga_ids],
         rows=[row(saga_id, 0, data) for saga_id in saga_ids],
     )
+
+
+def take(saga_id: str, name: str, seq: int = 1) -> Batch:
+    """A record that asks for a lock; its number is the path."""
+    return _locking(LockChange(saga_id, str(seq), name, take=True, at=float(seq), seq=seq))
+
+
+def free(saga_id: str, name: str, seq: int = 2, *, path: str = "1") -> Batch:
+    """A record that gives a lock back."""
+    return _locking(LockChange(saga_id, path, name, take=False, at=float(seq), seq=seq))
+
+
+def end(saga_id: str, seq: int = 2) -> Batch:
+    """A saga's last record."""
+    return _locking(LockChange(saga_id, "", "", take=False, at=float(seq), seq=seq))
+
+
+def _locking(lock: LockChange) -> Batch:
+    return Batch(rows=[row(lock.saga_id, lock.seq)], locks=[lock])
+
+
+def joined(*batches: Batch) -> Batch:
+    """Records that become durable together."""
+    return Batch(rows=[x for batch in batches for x in batch.rows], locks=[x for batch in batches for x in batch.locks])
 
 
 def append(*rows: JournalRow, changes: tuple[Change, ...] = ()) -> Batch:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from sagas.stores.port import Lease, Store
+from sagas.stores.port import Batch, Lease, Store
 from tests.stores.batches import append, change, row, start
 from tests.stores.conftest import OpenStore
 
@@ -143,3 +143,13 @@ def test_a_store_can_be_closed_and_opened_again(connect: OpenStore) -> None:
     store.close()
     store.open(migrate=True)
     assert set(store.load(["s"])) == {"s"}
+
+
+def test_mail_that_only_a_fenced_saga_has_read_is_kept(connect: OpenStore, store: Store) -> None:
+    """Whoever drives it now has not."""
+    store.commit(start("s", "t"))
+    mine, others = store.post("s", 1.0, "signal", b"{}"), store.post("t", 1.0, "signal", b"{}")
+    connect().commit(Batch(rows=[row("s", 1, b"taken over")], changes={"s": change("s", owner="b")}))
+    late = store.commit(Batch(rows=[row("s", 1), row("t", 1)], read=[mine, others]))
+    assert late.fenced == {"s"}
+    assert [item.id for item in store.mail("b", 2.0, 10)] == [mine]

@@ -50,6 +50,7 @@ def _create_tables() -> None:
         sa.UniqueConstraint("name", "saga_id"),
     )
     op.create_index("saga_lock_saga", "saga_lock", ["saga_id"])
+    op.create_index("saga_lock_line", "saga_lock", ["name", "ticket"])
     op.create_table(
         "saga_limit",
         sa.Column("name", _TEXT, primary_key=True),
