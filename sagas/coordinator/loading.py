@@ -33,7 +33,7 @@ class History:
     saga_id: str
     records: tuple[Record, ...]
     digest: bytes
-    start: e.SagaStarted
+    start: e.SagaStarted | e.SagaSubmitted
 
 
 def read_history(saga_id: str, rows: Sequence[JournalRow], codec: Codec | None) -> History:
@@ -76,6 +76,6 @@ def _read(saga_id: str, rows: Sequence[JournalRow], codec: Codec | None) -> Hist
             raise JournalCorrupted(
                 f"saga {saga_id}: the codec cannot decode record {row.seq}: {type(error).__name__}: {error}"
             ) from error
-    if not found or not isinstance(found[0].event, e.SagaStarted):
+    if not found or not isinstance(found[0].event, (e.SagaStarted, e.SagaSubmitted)):
         raise JournalCorrupted(f"saga {saga_id}: its journal has no beginning")
     return History(saga_id, tuple(found), digest, found[0].event)

@@ -105,6 +105,7 @@ def snapshot(execution: Execution) -> dict[str, Any]:
         "unread": execution.unread_signals(),
         "awaited": execution.awaited_signals(),
         "can cancel": execution.can_cancel(),
+        "submitted": execution.submitted,
     }  # fmt: skip
 
 
