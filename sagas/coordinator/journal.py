@@ -17,7 +17,7 @@ from sagas.errors import StoreUnavailable
 from sagas.stores.port import Batch
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
 
     from sqlmodel import Session
 
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from sagas.core.commands import Command
     from sagas.stores.port import Change, Committed, JournalRow, NewSaga, Store
 
-__all__ = ["Journal", "Transaction", "Write"]
+__all__ = ["Journal", "Transaction", "Unattended", "Write"]
 
 logger = logging.getLogger("sagas.journal")
 
@@ -97,6 +97,42 @@ class Write:
         self.done = self.done or anyio.Event()
         await self.done.wait()
         return not (self.taken or self.fenced)
+
+
+class Unattended:
+    """Stands for a saga of which nobody here drives anything.
+
+    Args:
+        saga_id: Its id.
+        durable: Called after the commit.
+        ended: Called when it is known what became of the write, after ``durable``.
+    """
+
+    __slots__ = ("_durable", "_ended", "discarded", "id", "void")
+
+    def __init__(
+        self, saga_id: str, durable: Callable[[], None] = lambda: None, ended: Callable[[], None] = lambda: None
+    ) -> None:
+        self.id = saga_id
+        self._durable = durable
+        self._ended = ended
+        self.discarded = self.void = False
+
+    def durable(self, write: Write) -> None:
+        """See ``Writer``."""
+        self._durable()
+        self._end(write)
+
+    def lost(self, write: Write, *, taken: bool) -> None:
+        """See ``Writer``: leaves it to whoever was faster."""
+        write.taken, write.fenced = taken, not taken
+        self._end(write)
+
+    def _end(self, write: Write) -> None:
+        """Lets whoever waits go on."""
+        self._ended()
+        if write.done is not None:
+            write.done.set()
 
 
 class Transaction(Protocol):

@@ -35,6 +35,15 @@ class History:
     digest: bytes
     start: e.SagaStarted | e.SagaSubmitted
 
+    @property
+    def takeovers(self) -> list[tuple[float, str]]:
+        """POSIX times and names of those who went on with what another coordinator had begun."""
+        found = [
+            (record.at, record.event.owner) for record in self.records if isinstance(record.event, e.SagaTakenOver)
+        ]
+        # The first to take over a submitted saga is who begins it.
+        return found[1:] if isinstance(self.start, e.SagaSubmitted) else found
+
 
 def read_history(saga_id: str, rows: Sequence[JournalRow], codec: Codec | None) -> History:
     """Checks and decodes a journal.

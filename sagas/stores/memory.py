@@ -26,6 +26,7 @@ class MemoryStore:
     """Keeps journals in dictionaries, with the same rules as a database."""
 
     in_memory = True
+    announces = False
     parallel = 0
 
     def __init__(self, url: str = "memory:") -> None:

@@ -229,12 +229,14 @@ class Store(Protocol):
     Attributes:
         url: For messages; without a password.
         in_memory: Whether its methods neither block nor outlast the process.
+        announces: Whether processes can hear of each other's writes, at least under some circumstances.
         parallel: How many transactional steps may run side by side. 0: they share the transactions that write the
             journal.
     """
 
     url: str
     in_memory: bool
+    announces: bool
     parallel: int
 
     def open(self, *, migrate: bool) -> None:

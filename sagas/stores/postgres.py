@@ -129,6 +129,8 @@ class PostgresStore(SqlStore):
         StoreError: The URL is none, or psycopg is not installed.
     """
 
+    announces = True
+
     def __init__(self, url: str, *, parallel: int = 8, own_time: bool = True) -> None:
         try:
             parsed = make_url(url)

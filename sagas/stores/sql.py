@@ -48,6 +48,7 @@ class SqlStore(ABC):
     """
 
     in_memory = False
+    announces = False
     parallel = 0
 
     def __init__(self, url: str) -> None:
