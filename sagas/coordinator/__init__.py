@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from sagas.coordinator.client import Client
 from sagas.coordinator.coordinator import Coordinator
 from sagas.coordinator.handles import Handle
 from sagas.coordinator.views import AttemptView, Happening, SagaSummary, SagaView, StepView
 
-__all__ = ["AttemptView", "Coordinator", "Handle", "Happening", "SagaSummary", "SagaView", "StepView"]
+__all__ = ["AttemptView", "Client", "Coordinator", "Handle", "Happening", "SagaSummary", "SagaView", "StepView"]
