@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from opentelemetry.trace import TracerProvider
 
     from sagas.coordinator.access import Wish
+    from sagas.coordinator.watching import Watching
     from sagas.core.operations import SagaCall
     from sagas.stores import Codec, Store
 
@@ -101,15 +102,15 @@ class Client(Access[Link]):
             group = await stack.enter_async_context(anyio.create_task_group())
             stack.push_async_exit(self._shut_down)
             self._group = group
-            for task in (self._journal.run, link.watching.run, self._listen):
+            for task in (self._journal.run, link.watching.run):
                 group.start_soon(task)
+            group.start_soon(self._listen, link.watching)
             self._engine = link
             self._stack = stack.pop_all()
         return self
 
-    async def _listen(self) -> None:
+    async def _listen(self, watching: Watching) -> None:
         """Hears what coordinators announce, once somebody waits for it."""
-        watching = self._running().watching
         await watching.wanted.wait()
         await listen(self._store, watching.hear)
 
@@ -131,7 +132,7 @@ class Client(Access[Link]):
         link.closing = True
         self._journal.abandon()
         with anyio.CancelScope(shield=True):
-            await link.in_thread(self._store.close)
+            await link.close()
         self._engine = None
 
     # --- what it is asked for -----------------------------------------------------------------------------------
@@ -180,6 +181,6 @@ class Client(Access[Link]):
 
         def post() -> None:
             check_order(self._store.get(saga_id), saga_id, kind)
-            self._store.post(saga_id, self._clock.now(), kind, body)
+            link.post(saga_id, kind, body)
 
         await link.in_thread(post)

@@ -150,7 +150,6 @@ class Coordinator(Access[Engine]):
     async def _close_store(self, engine: Engine) -> None:
         """Gives the lease back and lets go of everything."""
         engine.closing = True
-        engine.watching.close()
         engine.journal.abandon()
         for runtime in list(engine.sagas.values()):
             runtime.discard()
@@ -159,7 +158,7 @@ class Coordinator(Access[Engine]):
                 await engine.in_thread(self._store.release, engine.owner)
             except Exception as error:
                 logger.warning("the lease could not be given back: %s", error)
-            await engine.in_thread(self._store.close)
+            await engine.close()
         self._engine = None
 
     # --- what it is asked for -----------------------------------------------------------------------------------

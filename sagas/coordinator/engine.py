@@ -63,6 +63,7 @@ class Engine(Link):
         sagas: Those in memory, by id.
     """
 
+    runs = True
     what = "coordinator"
     meanwhile = "goes on when one runs again"
 

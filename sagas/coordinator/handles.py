@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, Generic, NamedTuple, TypeVar, cast
 from sagas.coordinator.loading import read_history
 from sagas.core import commands as c
 from sagas.core import events as e
-from sagas.errors import CoordinatorClosed, JournalCorrupted, SagaCompensated, SagaNotFound, SagaStuck
+from sagas.errors import CoordinatorClosed, JournalCorrupted, SagaCompensated, SagaStuck
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from sagas.coordinator.link import Link
     from sagas.coordinator.runtime import Runtime
     from sagas.core.definitions import Saga
-    from sagas.stores.port import JournalRow, SagaRow, Store
+    from sagas.stores.port import JournalRow, SagaRow
 
 __all__ = ["Handle", "outcome"]
 
@@ -119,7 +119,7 @@ async def _end_elsewhere(link: Link, saga_id: str) -> _End | None:
     with link.watching.wait_for(saga_id) as waiter:
         while not link.closing:
             waiter.ask()
-            end: _End | None = await link.in_thread(_look, link.store, saga_id)
+            end: _End | None = await link.in_thread(_look, link, saga_id)
             if end is not None:
                 return end
             await waiter.news()
@@ -128,20 +128,16 @@ async def _end_elsewhere(link: Link, saga_id: str) -> _End | None:
     return None
 
 
-def _look(store: Store, saga_id: str) -> _End | None:
+def _look(link: Link, saga_id: str) -> _End | None:
     """Reads how a saga ended, if it has.
 
     Raises:
         SagaNotFound: There is no such saga.
     """
-    row = store.get(saga_id)
-    if row is None:
-        raise SagaNotFound(f"there is no saga {saga_id!r}")
-    if row.status == "stuck":
-        return _End(row, ())
-    if row.ended_at is None:
-        return None
-    return _End(row, store.load([saga_id]).get(saga_id, []))
+    row = link.read(saga_id)
+    if row.ended_at is not None:
+        return _End(row, link.store.load([saga_id]).get(saga_id, []))
+    return _End(row, ()) if row.status == "stuck" else None
 
 
 def _read_outcome(link: Link, saga: Saga[..., Any], end: _End) -> object:

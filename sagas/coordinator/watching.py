@@ -2,8 +2,8 @@
 
 Whoever waits says ``watch:SAGA``, reads how the saga stands, and waits for ``done:SAGA``. A coordinator remembers
 what is watched, and says ``done`` when such a saga has ended or is stuck, which is after that is durable. The two may
-cross, so it says so too when it hears of a watch only after a recent end. What is said may be lost, or heard by
-nobody: so everybody who waits also looks from time to time.
+cross, so it says so too when it hears of a watch only after a recent end. One that begins to listen asks ``who``
+waits. What is said may be lost, or heard by nobody: so everybody who waits also looks from time to time.
 """
 
 from __future__ import annotations
@@ -41,11 +41,13 @@ class Watching:
     Args:
         store: Through which processes tell each other.
         poll: The longest pause between two looks where ends are not announced, in seconds.
+        tells: Whether sagas end here, so that others have to be told.
     """
 
-    def __init__(self, store: Store, *, poll: float = 1.0) -> None:
+    def __init__(self, store: Store, *, poll: float = 1.0, tells: bool = True) -> None:
         self._store = store
         self._poll = poll
+        self._tells = tells
         self._hearing = False
         self._closed = False
         self._waiters: dict[str, set[Waiter]] = {}
@@ -104,10 +106,15 @@ class Watching:
             self._watched.clear()
             self._recent.clear()
             self._look_again()
+            if hearing and self._tells:
+                self.tell("who")
         for message in messages or ():
             kind, _, saga_id = message.partition(":")
-            if kind == "watch":
+            if kind == "watch" and self._tells:
                 self._watch(saga_id)
+            elif kind == "who":
+                for waited in self._waiters:
+                    self.tell(f"watch:{waited}")
             elif kind == "done":
                 self._watched.pop(saga_id, None)
                 self._rouse(saga_id)

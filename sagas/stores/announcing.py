@@ -48,6 +48,7 @@ class Announcements:
         self._channel: str | None = None
         self._ear: psycopg.Connection | None = None
         self._mouth: psycopg.Connection | None = None
+        self._listening = threading.Lock()
         self._speaking = threading.Lock()
         self._deaf_until = 0.0
         self._closed = False
@@ -58,9 +59,14 @@ class Announcements:
             self._channel = str(connection.execute(text(_CHANNEL)).scalar_one())
         return self._channel
 
+    def open(self) -> None:
+        """Lets it be used."""
+        self._closed = False
+
     def close(self) -> None:
-        """Stops listening, within the patience of whoever listens at the moment."""
+        """Stops listening, within the patience of whoever listens at the moment, and speaking."""
         self._closed = True
+        self._stop_if_closed()
         with self._speaking:
             self._shut_up()
 
@@ -68,9 +74,16 @@ class Announcements:
 
     def listen(self, patience: float) -> Sequence[str] | None:
         """See ``Store.listen``."""
-        if time.monotonic() < self._deaf_until:
+        if self._closed or time.monotonic() < self._deaf_until:
             return None
-        self._closed = False
+        try:
+            with self._listening:
+                return self._listen(patience)
+        finally:
+            self._stop_if_closed()
+
+    def _listen(self, patience: float) -> Sequence[str] | None:
+        """Waits for what is announced."""
         try:
             if self._ear is None:
                 return self._begin()
@@ -80,8 +93,6 @@ class Announcements:
             self._stop()
             self._deaf_until = time.monotonic() + _RECONNECT
             return None
-        if self._closed:
-            self._stop()
         return [message for message in heard if not message.startswith(_ECHO)]
 
     def _begin(self) -> Sequence[str] | None:
@@ -94,10 +105,18 @@ class Announcements:
         heard = {notify.payload for notify in self._ear.notifies(timeout=_ECHO_PATIENCE, stop_after=1)}
         if nonce in heard or any(heard):
             return _ANYTHING
+        if self._closed:
+            return None
         logger.warning("the database %s passes on no notifications, as behind a pooler; it is polled", self._url)
         self._stop()
         self._deaf_until = time.monotonic() + _RETRY
         return None
+
+    def _stop_if_closed(self) -> None:
+        """Stops listening after ``close``; whoever listens meanwhile does so afterwards."""
+        if self._closed and self._listening.acquire(blocking=False):
+            self._stop()
+            self._listening.release()
 
     def _stop(self) -> None:
         """Lets go of the connection that listens."""
@@ -110,6 +129,8 @@ class Announcements:
     def announce(self, messages: Sequence[str]) -> None:
         """See ``Store.announce``."""
         with self._speaking:
+            if self._closed:
+                return
             try:
                 if self._mouth is None:
                     self._mouth = connect(self._url, "sagas announces")
