@@ -3,7 +3,17 @@
 from __future__ import annotations
 
 from sagas.context import StepContext, current_step
-from sagas.coordinator import AttemptView, Coordinator, Handle, Happening, LockView, SagaSummary, SagaView, StepView
+from sagas.coordinator import (
+    AttemptView,
+    Client,
+    Coordinator,
+    Handle,
+    Happening,
+    LockView,
+    SagaSummary,
+    SagaView,
+    StepView,
+)
 from sagas.core.decorators import saga, step
 from sagas.core.definitions import NotApplied, Saga, Step
 from sagas.core.locks import lock
@@ -57,6 +67,7 @@ from sagas.stores import Codec, PayloadContext
 
 __all__ = [
     "AttemptView",
+    "Client",
     "Codec",
     "Coordinator",
     "CoordinatorClosed",

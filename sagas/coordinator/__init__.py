@@ -2,8 +2,19 @@
 
 from __future__ import annotations
 
+from sagas.coordinator.client import Client
 from sagas.coordinator.coordinator import Coordinator
 from sagas.coordinator.handles import Handle
 from sagas.coordinator.views import AttemptView, Happening, LockView, SagaSummary, SagaView, StepView
 
-__all__ = ["AttemptView", "Coordinator", "Handle", "Happening", "LockView", "SagaSummary", "SagaView", "StepView"]
+__all__ = [
+    "AttemptView",
+    "Client",
+    "Coordinator",
+    "Handle",
+    "Happening",
+    "LockView",
+    "SagaSummary",
+    "SagaView",
+    "StepView",
+]

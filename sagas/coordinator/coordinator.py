@@ -2,35 +2,22 @@
 
 from __future__ import annotations
 
-import builtins
-import hashlib
 import logging
 import socket
 from contextlib import AsyncExitStack
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any
 
 import anyio
-from pydantic_core import PydanticSerializationError, to_json
 
-from sagas.coordinator.checks import check_id, check_number, check_signal_name, check_status, check_text
+from sagas.coordinator.access import Access
+from sagas.coordinator.checks import check_number
 from sagas.coordinator.clock import Clock, SystemClock
 from sagas.coordinator.engine import Engine
-from sagas.coordinator.handles import Handle, outcome
-from sagas.coordinator.loading import read_history
-from sagas.coordinator.orders import Orders, check_order, encode_order
+from sagas.coordinator.listening import listen
+from sagas.coordinator.orders import Orders, check_order
 from sagas.coordinator.sweeper import Sweeper
-from sagas.coordinator.views import SagaSummary, SagaView, summary_of, view_of
-from sagas.core.operations import SagaCall
 from sagas.core.registry import Registry
-from sagas.errors import (
-    CoordinatorClosed,
-    IdempotencyConflict,
-    PayloadError,
-    RequestError,
-    SagaNotFound,
-    SagaNotRegistered,
-    StoreUnavailable,
-)
+from sagas.errors import RequestError, SagaNotRegistered, StoreUnavailable
 from sagas.stores import is_store, store_for
 from sagas.telemetry import find_tracing
 
@@ -43,16 +30,15 @@ if TYPE_CHECKING:
 
     from sagas.coordinator.runtime import Runtime
     from sagas.core.definitions import Saga, Step
+    from sagas.core.operations import SagaCall
     from sagas.stores import Codec, Store
 
 __all__ = ["Coordinator"]
 
 logger = logging.getLogger("sagas.coordinator")
 
-R = TypeVar("R")
 
-
-class Coordinator:
+class Coordinator(Access[Engine]):
     """Runs sagas: ``async with Coordinator("sqlite:///orders.db", sagas=[place_order]) as coordinator: …``.
 
     On entering, it goes on with every saga in its store that nobody else drives. On leaving, it starts nothing
@@ -115,9 +101,7 @@ class Coordinator:
         self._lease = lease
         self._poll = poll
         self._shutdown_timeout = shutdown_timeout
-        self._engine: Engine | None = None
         self._orders: Orders | None = None
-        self._stack: AsyncExitStack | None = None
 
     async def __aenter__(self) -> Self:
         if self._engine is not None:
@@ -142,23 +126,12 @@ class Coordinator:
             group = await stack.enter_async_context(anyio.create_task_group())
             stack.push_async_exit(self._shut_down)
             self._group = group
-            for task in (engine.journal.run, engine.pool.run, engine.timers.run, sweeper.run, sweeper.listen):
+            for task in (engine.journal.run, engine.pool.run, engine.timers.run, engine.watching.run, sweeper.run):
                 group.start_soon(task)
+            group.start_soon(listen, self._store, (engine.watching.hear, sweeper.hear))
             self._engine, self._orders = engine, orders
             self._stack = stack.pop_all()
         return self
-
-    async def __aexit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> bool | None:
-        assert self._stack is not None, "it was entered"
-        stack, self._stack = self._stack, None
-        try:
-            return await stack.__aexit__(kind, error, trace)
-        except BaseExceptionGroup as group:
-            if group.exceptions == (error,):  # what the block raised, which a group of tasks wraps, leaves as it is
-                return False
-            raise
 
     async def _shut_down(
         self, _: type[BaseException] | None, __: BaseException | None, ___: TracebackType | None
@@ -195,83 +168,35 @@ class Coordinator:
                 await engine.in_thread(self._store.release, engine.owner)
             except Exception as error:
                 logger.warning("the lease could not be given back: %s", error)
-            await engine.in_thread(self._store.close)
+            await engine.close()
         self._engine = None
 
-    def _running(self) -> Engine:
-        """Gives the engine.
+    # --- what it is asked for -----------------------------------------------------------------------------------
 
-        Raises:
-            CoordinatorClosed: The coordinator is not entered, or being left.
-        """
-        if self._engine is None:
-            raise CoordinatorClosed("the coordinator is not running; use it inside `async with Coordinator(…)`")
-        return self._engine
-
-    def _accepting(self) -> Engine:
-        """Gives the engine, if it takes new work; raises as ``_running``."""
+    async def _start(self, call: SagaCall[Any], wanted: str | None, *, wait: bool) -> tuple[str, Runtime | None]:
+        """See ``Access``."""
         engine = self._running()
-        if engine.closing:
-            raise CoordinatorClosed("the coordinator is shutting down and takes nothing new")
-        return engine
-
-    # --- running sagas ------------------------------------------------------------------------------------------
-
-    async def run(self, call: SagaCall[R], *, id: str | None = None) -> R:  # noqa: A002 - the field's word
-        """Starts a saga and waits for its end; the arguments and errors of ``start`` and ``Handle.result``."""
-        engine = self._accepting()
-        saga_id, runtime = await self._start(engine, call, id, wait=False)
-        result: Any = await outcome(engine, call.saga, saga_id, runtime)
-        return result  # type: ignore[no-any-return]  # decoded by the saga's own annotation
-
-    async def start(self, call: SagaCall[R], *, id: str | None = None) -> Handle[R]:  # noqa: A002 - the field's word
-        """Starts a saga, durably.
-
-        Args:
-            call: ``place_order(order)``.
-            id: Names the saga; the same id with the same input is the same saga. Made up by default.
-
-        Returns:
-            A handle to wait with.
-
-        Raises:
-            IdempotencyConflict: The id is taken by a saga with another input.
-            PayloadError: The input does not fit the saga's parameters.
-            SagaNotRegistered: The coordinator was not given this saga.
-            CoordinatorClosed: It is not running.
-        """
-        engine = self._accepting()
-        saga_id, runtime = await self._start(engine, call, id, wait=True)
-        return Handle(engine, call.saga, saga_id, runtime)
-
-    async def _start(
-        self, engine: Engine, call: SagaCall[Any], wanted: str | None, *, wait: bool
-    ) -> tuple[str, Runtime | None]:
-        """Starts a saga, or finds it."""
-        saga = self._saga_of(call)
-        saga_id = _new_id(engine.clock) if wanted is None else check_id(wanted)
-        arguments = saga.arguments_schema.encode(call.arguments)
-        fingerprint = hashlib.blake2b(saga.name.encode() + b"|" + arguments, digest_size=16).digest()
-        existing = engine.sagas.get(saga_id)
+        wish = self._wish(call, wanted)
+        existing = engine.sagas.get(wish.id)
         if existing is None:
-            runtime, write = engine.begin(call, saga_id, arguments, fingerprint)
-            if not wait and wanted is None:
-                return saga_id, runtime  # nobody else can have made up this id, so its end is all there is to wait for
+            runtime, write = engine.begin(wish)
+            if not wait and wish.made_up:
+                return wish.id, runtime  # nobody else can have made up this id, so its end is all there is to wait for
             if await write.durable():
-                return saga_id, runtime
-        elif (existing.birth is None or await existing.birth.durable()) and existing.fingerprint == fingerprint:
-            return saga_id, existing
-        return saga_id, await self._existing(engine, saga_id, fingerprint)
+                return wish.id, runtime
+        elif (existing.birth is None or await existing.birth.durable()) and existing.fingerprint == wish.fingerprint:
+            return wish.id, existing
+        row = await self._existing(wish)
+        if row.ended_at is None:
+            engine.want(wish.id)  # while our attempt to start it was in its place, it may have missed its timer
+        return wish.id, engine.sagas.get(wish.id)
 
-    def _saga_of(self, call: SagaCall[Any]) -> Saga[..., Any]:
+    def _definition(self, call: SagaCall[Any]) -> Saga[..., Any]:
         """Gives the saga of a call.
 
         Raises:
-            TypeError: It is no call of a saga.
             SagaNotRegistered: The coordinator was not given this saga.
         """
-        if not isinstance(call, SagaCall):
-            raise TypeError(f"start and run take the call of a saga, such as place_order(order), not {call!r}")
         if call.saga not in self._registry:
             raise SagaNotRegistered(
                 f"{call.saga.where} version {call.saga.version} is not among this coordinator's sagas; pass it in "
@@ -279,135 +204,10 @@ class Coordinator:
             )
         return call.saga
 
-    async def _existing(self, engine: Engine, saga_id: str, fingerprint: bytes) -> Runtime | None:
-        """Finds a saga that was started before; ``None`` if it is not in memory here.
-
-        Raises:
-            IdempotencyConflict: It was started with another input.
-            CoordinatorClosed: This coordinator is being left.
-        """
-        if engine.closing:
-            raise CoordinatorClosed(f"the coordinator was closed while saga {saga_id} began; start it again, same id")
-        row = await engine.in_thread(engine.store.get, saga_id)
-        if row is None:
-            raise CoordinatorClosed(f"saga {saga_id} could not be started; try again")
-        if bytes(row.fingerprint) != fingerprint:
-            raise IdempotencyConflict(
-                f"saga {saga_id!r} exists already, as {row.name} with another input. Use another id, or the same input"
-            )
-        if row.ended_at is None:
-            engine.want(saga_id)  # while our attempt to start it was in its place, it may have missed its timer
-        return engine.sagas.get(saga_id)
-
-    # --- asking for things --------------------------------------------------------------------------------------
-
-    async def signal(self, saga_id: str, name: str, payload: object = None) -> None:
-        """Sends a signal to a saga, durably. It is kept until the body receives it.
-
-        Args:
-            saga_id: To whom.
-            name: As in ``receive(name, …)``.
-            payload: Anything pydantic can serialize.
-
-        Raises:
-            SagaNotFound: There is no such saga.
-            NotApplicable: It has ended.
-            PayloadError: The payload cannot be encoded, or does not fit the ``receive`` that waits for it.
-        """
-        check_signal_name(name)
-        try:
-            encoded = to_json(payload, bytes_mode="base64", inf_nan_mode="strings")
-        except (PydanticSerializationError, ValueError) as error:
-            raise PayloadError(f"the payload of the signal {name!r} cannot be encoded: {error}") from error
-        await self._order(saga_id, "signal", name=name, payload=encoded)
-
-    async def cancel(self, saga_id: str, *, reason: str, by: str = "") -> None:
-        """Cancels a saga: it is undone. One that is undoing already is left as it is.
-
-        Raises:
-            SagaNotFound: There is no such saga.
-            NotApplicable: It has ended, or has passed its pivot.
-        """
-        check_text("reason", reason)
-        await self._order(saga_id, "cancel", reason=reason, by=by)
-
-    async def retry(self, saga_id: str, *, path: str | None = None, by: str = "") -> None:
-        """Tries again what halts a stuck saga, with a new budget of attempts.
-
-        Args:
-            saga_id: Which saga.
-            path: Which step; all that halt it by default.
-            by: Who asks, for the journal.
-
-        Raises:
-            SagaNotFound: There is no such saga.
-            NotApplicable: It is not stuck, or not there.
-        """
-        await self._order(saga_id, "retry", path=path, by=by)
-
-    async def skip(self, saga_id: str, *, reason: str, path: str | None = None, by: str = "") -> None:
-        """Goes on without what halts a stuck saga: the operator vouches that nothing is left to undo there.
-
-        A forward step that is skipped counts as rejected. Arguments and errors as for ``retry``.
-        """
-        check_text("reason", reason)
-        await self._order(saga_id, "skip", reason=reason, path=path, by=by)
-
-    async def resume(self, saga_id: str, *, by: str = "") -> None:
-        """Lets a parked saga go on with the code at hand.
-
-        Raises:
-            SagaNotFound: There is no such saga.
-            NotApplicable: It is not stuck, or the code at hand does not fit its journal either.
-        """
-        await self._order(saga_id, "resume", by=by)
-
-    async def _order(self, saga_id: str, kind: str, **fields: object) -> None:
-        """Gives an order."""
-        engine = self._accepting()
+    async def _give(self, saga_id: str, kind: str, body: bytes) -> None:
+        """See ``Access``."""
+        engine = self._running()
         assert self._orders is not None, "it is running"
         if saga_id not in engine.sagas:
             check_order(await engine.in_thread(engine.store.get, saga_id), saga_id, kind)
-        await self._orders.give(saga_id, kind, encode_order(**fields))
-
-    # --- looking ------------------------------------------------------------------------------------------------
-
-    async def get(self, saga_id: str) -> SagaView:
-        """Reads everything about a saga, as far as it is durable.
-
-        Raises:
-            SagaNotFound: There is no such saga.
-            JournalCorrupted: Its journal is not what was written.
-        """
-        engine = self._running()
-        row = await engine.in_thread(engine.store.get, saga_id)
-        if row is None:
-            raise SagaNotFound(f"there is no saga {saga_id!r}")
-        journals = await engine.in_thread(engine.store.load, [saga_id])
-        return view_of(row, read_history(saga_id, journals.get(saga_id, []), self._codec))
-
-    async def list(
-        self, *, status: str | None = None, name: str | None = None, limit: int = 100, before: str | None = None
-    ) -> builtins.list[SagaSummary]:
-        """Reads sagas, newest first.
-
-        Args:
-            status: Only these: ``running``, ``compensating``, ``stuck``, ``completed`` or ``compensated``.
-            name: Only this saga.
-            limit: At most so many.
-            before: Go on after the saga with this id.
-
-        Raises:
-            RequestError: There is no such status, or the limit is not at least 1.
-        """
-        if status is not None:
-            check_status(status)
-        check_number("limit", limit, least=1)
-        engine = self._running()
-        rows = await engine.in_thread(lambda: engine.store.select(status=status, name=name, limit=limit, before=before))
-        return [summary_of(row) for row in rows]
-
-
-def _new_id(clock: Clock) -> str:
-    """Makes up an id that sorts by time, so that a database appends it where it appended the last."""
-    return f"{int(clock.now() * 1000):012x}-{clock.token(8)}"
+        await self._orders.give(saga_id, kind, body)

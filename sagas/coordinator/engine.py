@@ -7,17 +7,17 @@ import secrets
 from typing import TYPE_CHECKING, Any
 
 import anyio
-from anyio import CapacityLimiter, to_thread
 
 from sagas.coordinator.attempting import Attempting, Job
-from sagas.coordinator.journal import Journal, Write
+from sagas.coordinator.journal import Journal, Unattended, Write
+from sagas.coordinator.link import Link
 from sagas.coordinator.loading import lock_answer, read_history
 from sagas.coordinator.pool import Pool
 from sagas.coordinator.runtime import Runtime
 from sagas.coordinator.timers import Timers
+from sagas.coordinator.writing import write_record
 from sagas.core import commands as c
 from sagas.core import events as e
-from sagas.core import records
 from sagas.core.execution import Execution
 from sagas.core.failures import describe, one_line
 from sagas.core.replay import abandon, parked_by, replay
@@ -28,17 +28,17 @@ from sagas.errors import (
     PayloadError,
     ReplayDiverged,
 )
-from sagas.stores.port import Change, JournalRow, NewSaga, PayloadContext
+from sagas.stores.port import Change, NewSaga
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
+    from sagas.coordinator.access import Wish
     from sagas.coordinator.clock import Clock
     from sagas.coordinator.loading import History
     from sagas.core.definitions import Saga
-    from sagas.core.operations import SagaCall
     from sagas.core.registry import Registry
-    from sagas.stores.port import Codec, Mail, SagaRow, Store
+    from sagas.stores.port import Codec, JournalRow, Mail, SagaRow, Store
     from sagas.telemetry import Tracing
 
 __all__ = ["Engine"]
@@ -46,7 +46,7 @@ __all__ = ["Engine"]
 logger = logging.getLogger("sagas.coordinator")
 
 
-class Engine:
+class Engine(Link):
     """See the module.
 
     Args:
@@ -63,6 +63,10 @@ class Engine:
         sagas: Those in memory, by id.
     """
 
+    runs = True
+    what = "coordinator"
+    meanwhile = "goes on when one runs again"
+
     def __init__(
         self,
         store: Store,
@@ -74,18 +78,14 @@ class Engine:
         threads: int,
         keep_waiting: int,
     ) -> None:
+        super().__init__(store, clock, codec=codec, tracing=tracing)
         self.owner = secrets.token_hex(6)
-        self.store = store
         self.registry = registry
-        self.clock = clock
-        self.codec = codec
-        self.tracing = tracing
         self.journal = Journal(store, clock, self._answered)
         self.timers = Timers(clock, self._timer_due, self._timer_matters)
         self.attempting = Attempting(clock, self.journal, tracing, threads)
         self.pool: Pool[Job] = Pool(self.attempting.run)
         self.sagas: dict[str, Runtime] = {}
-        self.closing = False
         self.wanted: set[str] = set()
         self.wake_sweeper: Callable[[], None] = lambda: None
         self.pass_on: Callable[[Mail], None] = lambda _: None
@@ -93,31 +93,26 @@ class Engine:
         self._waiting: dict[str, None] = {}  # in the order in which they began to wait
         self._loading: dict[str, anyio.Lock] = {}
         self._codeless: set[str] = set()
-        # Apart from those of steps, which may all be taken for long.
-        self._threads = CapacityLimiter(4)
         self._dropped: set[str] = set()
 
-    async def in_thread(self, function: Callable[..., Any], *args: object) -> Any:
-        """Calls the store; in a worker thread, unless it needs none."""
-        if self.store.in_memory:
-            return function(*args)
-        with anyio.CancelScope(shield=True):
-            return await to_thread.run_sync(function, *args, limiter=self._threads)
+    def find(self, saga_id: str) -> Runtime | None:
+        """See ``Link``."""
+        return self.sagas.get(saga_id)
 
     # --- starting -----------------------------------------------------------------------------------------------
 
-    def begin(self, call: SagaCall[Any], saga_id: str, arguments: bytes, fingerprint: bytes) -> tuple[Runtime, Write]:
+    def begin(self, wish: Wish) -> tuple[Runtime, Write]:
         """Starts a saga; it is known to others when the record is durable."""
-        saga = call.saga
+        saga, saga_id = wish.saga, wish.id
         execution = Execution(saga, saga_id, self.registry.steps)
-        runtime = Runtime(self, saga_id, execution, fingerprint=fingerprint)
+        runtime = Runtime(self, saga_id, execution, fingerprint=wish.fingerprint)
         if self.tracing is not None:
             runtime.trace, runtime.parent = self.tracing.start(saga.name)
         now = runtime.started_at = self.clock.now()
         event = e.SagaStarted(
-            saga.name, saga.version, arguments, f"{saga_id}.{self.clock.token(4)}", runtime.trace, runtime.parent
+            saga.name, saga.version, wish.arguments, f"{saga_id}.{self.clock.token(4)}", runtime.trace, runtime.parent
         )
-        new = NewSaga(saga_id, saga.name, saga.version, fingerprint, now, self.owner, rank=now)
+        new = NewSaga(saga_id, saga.name, saga.version, wish.fingerprint, now, self.owner, rank=now)
         self.sagas[saga_id] = runtime
         try:
             write = runtime.birth = runtime.feed(event, new=new)
@@ -145,6 +140,10 @@ class Engine:
             runtime.note("stuck", runtime.execution.at, error=one_line(command.error))
         elif isinstance(command, c.Complete):
             self._ended(runtime, command)
+
+    def reported(self, saga_id: str, status: str) -> None:
+        """Tells those who wait elsewhere."""
+        self.watching.changed(saga_id, status)
 
     def _run_local(self, runtime: Runtime, command: c.RunLocal) -> None:
         """Computes a local value at once."""
@@ -339,7 +338,8 @@ class Engine:
         """Drives a replayed saga from here; gives what it wrote."""
         runtime = self.adopt(row, history, execution)
         if row.owner != self.owner:
-            runtime.note("taken over", self.clock.now(), owner=self.owner)
+            if not execution.submitted:
+                runtime.note("taken over", self.clock.now(), owner=self.owner)
             return runtime.feed(e.SagaTakenOver(self.owner), dispatch=self._outstanding(execution))
         for command in self._outstanding(execution):
             self.dispatch(runtime, command)
@@ -354,9 +354,8 @@ class Engine:
         runtime.started_at = history.records[0].at
         stale = row.owner != self.owner or row.status == "stuck"
         runtime.restored(len(history.records), history.digest, taken_over=stale)
-        for record in history.records:
-            if isinstance(record.event, e.SagaTakenOver):
-                runtime.note("taken over", record.at, owner=record.event.owner)
+        for at, owner in history.takeovers:
+            runtime.note("taken over", at, owner=owner)
         self.sagas[row.id] = runtime
         self._dropped.discard(row.id)
         return runtime
@@ -370,12 +369,11 @@ class Engine:
         """Writes that a saga cannot go on with the code at hand."""
         logger.error("saga %s is parked: %s", row.id, error)
         at = max(history.records[-1].at, self.clock.now())
-        kind, path, data = records.encode(e.SagaParked(describe(error)), ())
-        if self.codec is not None:
-            data = self.codec.encode(data, PayloadContext(row.id, path, kind))
-        seq = len(history.records)
-        digest = records.chain(history.digest, seq, at, kind, path, data)
-        return self._write_stuck(row.id, error, (JournalRow(row.id, seq, at, kind, path, data, digest),))
+        parked = write_record(
+            e.SagaParked(describe(error)), at, (), saga_id=row.id, seq=len(history.records), after=history.digest,
+            codec=self.codec,
+        )  # fmt: skip
+        return self._write_stuck(row.id, error, (parked,))
 
     def _mark_stuck(self, saga_id: str, error: Exception) -> Write:
         """Shows that a saga's journal cannot be read; nothing can be appended to it."""
@@ -387,7 +385,7 @@ class Engine:
         change = Change(
             saga_id, "stuck", active=False, wake_at=None, ended_at=None, error=one_line(error), owner=self.owner
         )
-        write = Write(_Parked(saga_id), rows, change=change)
+        write = Write(Unattended(saga_id, lambda: self.reported(saga_id, "stuck")), rows, change=change)
         self.journal.append(write)
         return write
 
@@ -463,24 +461,3 @@ class Engine:
 def _ends(commands: Sequence[c.Command]) -> list[c.Command]:
     """Picks the commands that are not outstanding steps."""
     return [command for command in commands if isinstance(command, (c.Complete, c.Halt))]
-
-
-class _Parked:
-    """Stands for a saga that nobody drives."""
-
-    __slots__ = ("discarded", "id", "void")
-
-    def __init__(self, saga_id: str) -> None:
-        self.id = saga_id
-        self.discarded = self.void = False
-
-    def durable(self, write: Write) -> None:
-        """Lets whoever waits go on."""
-        if write.done is not None:
-            write.done.set()
-
-    def lost(self, write: Write, *, taken: bool) -> None:
-        """Leaves it to whoever was faster."""
-        write.taken, write.fenced = taken, not taken
-        if write.done is not None:
-            write.done.set()

@@ -2,24 +2,25 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, Generic, TypeVar, cast
+from typing import TYPE_CHECKING, Any, Generic, NamedTuple, TypeVar, cast
 
 from sagas.coordinator.loading import read_history
 from sagas.core import commands as c
 from sagas.core import events as e
-from sagas.errors import CoordinatorClosed, JournalCorrupted, SagaCompensated, SagaNotFound, SagaStuck
+from sagas.errors import CoordinatorClosed, JournalCorrupted, SagaCompensated, SagaStuck
 
 if TYPE_CHECKING:
-    from sagas.coordinator.engine import Engine
+    from collections.abc import Sequence
+
+    from sagas.coordinator.link import Link
     from sagas.coordinator.runtime import Runtime
     from sagas.core.definitions import Saga
-    from sagas.stores.port import SagaRow
+    from sagas.stores.port import JournalRow, SagaRow
 
 __all__ = ["Handle", "outcome"]
 
 R = TypeVar("R")
 
-_FIRST_LOOK, _LAST_LOOK = 0.02, 0.5
 _LOST = e.ErrorInfo("unknown", "")
 
 
@@ -30,10 +31,10 @@ class Handle(Generic[R]):
         id: Its id.
     """
 
-    __slots__ = ("_engine", "_runtime", "_saga", "id")
+    __slots__ = ("_link", "_runtime", "_saga", "id")
 
-    def __init__(self, engine: Engine, saga: Saga[..., Any], saga_id: str, runtime: Runtime | None) -> None:
-        self._engine = engine
+    def __init__(self, link: Link, saga: Saga[..., Any], saga_id: str, runtime: Runtime | None) -> None:
+        self._link = link
         self._saga = saga
         self._runtime = runtime
         self.id = saga_id
@@ -50,33 +51,43 @@ class Handle(Generic[R]):
         Raises:
             SagaCompensated: It failed, was cancelled or timed out, and is undone.
             SagaStuck: It needs an operator. Wait again once one has acted.
-            CoordinatorClosed: The coordinator is shutting down; the saga goes on when one runs again.
+            CoordinatorClosed: The coordinator or the client is closed; the saga goes on when a coordinator runs.
             JournalCorrupted: It has ended, and its journal is not what was written.
         """
-        return cast("R", await outcome(self._engine, self._saga, self.id, self._runtime))
+        return cast("R", await outcome(self._link, self._saga, self.id, self._runtime))
 
 
-async def outcome(engine: Engine, saga: Saga[..., Any], saga_id: str, runtime: Runtime | None) -> object:
+async def outcome(link: Link, saga: Saga[..., Any], saga_id: str, runtime: Runtime | None) -> object:
     """Waits for the end of a saga; see ``Handle.result``."""
-    pause = _FIRST_LOOK
-    runtime = runtime or engine.sagas.get(saga_id)
+    runtime = runtime or link.find(saga_id)
     while True:
-        while runtime is not None and not runtime.discarded:
-            if runtime.reported == "completed":
-                return saga.result_schema.decode(runtime.execution.result or b"null")
-            if runtime.reported in ("compensated", "stuck"):
-                raise _failure(saga_id, runtime.reported, _cause(runtime))
-            await runtime.change()
-        if engine.closing:
-            raise CoordinatorClosed(f"the coordinator was closed; saga {saga_id} goes on when one runs again")
-        row = await engine.in_thread(engine.store.get, saga_id)
-        if row is None:
-            raise SagaNotFound(f"there is no saga {saga_id!r}")
-        if row.ended_at is not None or row.status == "stuck":
-            return await _read_outcome(engine, saga, row)
-        await engine.clock.sleep(pause)
-        pause = min(pause * 2, _LAST_LOOK)
-        runtime = engine.sagas.get(saga_id)
+        if runtime is not None and await _settled(runtime):
+            return _report(saga, runtime)
+        end = await _end_elsewhere(link, saga_id)
+        if end is not None:
+            return _read_outcome(link, saga, end)
+        if link.closing:
+            raise CoordinatorClosed(f"the {link.what} was closed; saga {saga_id} {link.meanwhile}")
+        runtime = link.find(saga_id)
+
+
+# --- sagas that are driven here -------------------------------------------------------------------------------------
+
+
+async def _settled(runtime: Runtime) -> bool:
+    """Waits until a saga has ended or is stuck; says so, or that it is not driven here any more."""
+    while not runtime.discarded:
+        if runtime.reported in ("completed", "compensated", "stuck"):
+            return True
+        await runtime.change()
+    return False
+
+
+def _report(saga: Saga[..., Any], runtime: Runtime) -> object:
+    """Tells how a saga ended."""
+    if runtime.reported == "completed":
+        return saga.result_schema.decode(runtime.execution.result or b"null")
+    raise _failure(runtime.id, runtime.reported, _cause(runtime))
 
 
 def _cause(runtime: Runtime) -> e.ErrorInfo:
@@ -93,16 +104,52 @@ def _failure(saga_id: str, status: str, cause: e.ErrorInfo) -> SagaCompensated |
     return kind(saga_id, cause.type, cause.message)
 
 
-async def _read_outcome(engine: Engine, saga: Saga[..., Any], row: SagaRow) -> object:
+# --- sagas that are driven elsewhere --------------------------------------------------------------------------------
+
+
+class _End(NamedTuple):
+    """How a saga ended, or got stuck."""
+
+    row: SagaRow
+    journal: Sequence[JournalRow]
+
+
+async def _end_elsewhere(link: Link, saga_id: str) -> _End | None:
+    """Waits until a saga has ended or is stuck; ``None`` when it is driven here, or nobody may wait any more."""
+    with link.watching.wait_for(saga_id) as waiter:
+        while not link.closing:
+            waiter.ask()
+            end: _End | None = await link.in_thread(_look, link, saga_id)
+            if end is not None:
+                return end
+            await waiter.news()
+            if link.find(saga_id) is not None:
+                break
+    return None
+
+
+def _look(link: Link, saga_id: str) -> _End | None:
+    """Reads how a saga ended, if it has.
+
+    Raises:
+        SagaNotFound: There is no such saga.
+    """
+    row = link.read(saga_id)
+    if row.ended_at is not None:
+        return _End(row, link.store.load([saga_id]).get(saga_id, []))
+    return _End(row, ()) if row.status == "stuck" else None
+
+
+def _read_outcome(link: Link, saga: Saga[..., Any], end: _End) -> object:
     """Reads the end of a saga from its journal."""
+    row = end.row
     if row.status == "stuck":
         kind, _, text = (row.error or "unknown").partition(": ")
         raise SagaStuck(row.id, kind, text)
-    journals = await engine.in_thread(engine.store.load, [row.id])
-    history = read_history(row.id, journals.get(row.id, []), engine.codec)
-    end = next((x for record in history.records[::-1] for x in record.commands if isinstance(x, c.Complete)), None)
-    if end is None:
+    history = read_history(row.id, end.journal, link.codec)
+    last = next((x for record in history.records[::-1] for x in record.commands if isinstance(x, c.Complete)), None)
+    if last is None:
         raise JournalCorrupted(f"saga {row.id}: it has ended ({row.status}), but the end of its journal is missing")
     if row.status == "completed":
-        return saga.result_schema.decode(end.result or b"null")
-    raise _failure(row.id, row.status, end.cause or _LOST)
+        return saga.result_schema.decode(last.result or b"null")
+    raise _failure(row.id, row.status, last.cause or _LOST)

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from sagas.core.commands import Command
     from sagas.stores.port import Change, Committed, JournalRow, LockChange, Mail, NewSaga, Store
 
-__all__ = ["Journal", "Transaction", "Write"]
+__all__ = ["Journal", "Transaction", "Unattended", "Write"]
 
 logger = logging.getLogger("sagas.journal")
 
@@ -103,6 +103,42 @@ class Write:
         return not (self.taken or self.fenced)
 
 
+class Unattended:
+    """Stands for a saga of which nobody here drives anything.
+
+    Args:
+        saga_id: Its id.
+        durable: Called after the commit.
+        ended: Called when it is known what became of the write, after ``durable``.
+    """
+
+    __slots__ = ("_durable", "_ended", "discarded", "id", "void")
+
+    def __init__(
+        self, saga_id: str, durable: Callable[[], None] = lambda: None, ended: Callable[[], None] = lambda: None
+    ) -> None:
+        self.id = saga_id
+        self._durable = durable
+        self._ended = ended
+        self.discarded = self.void = False
+
+    def durable(self, write: Write) -> None:
+        """See ``Writer``."""
+        self._durable()
+        self._end(write)
+
+    def lost(self, write: Write, *, taken: bool) -> None:
+        """See ``Writer``: leaves it to whoever was faster."""
+        write.taken, write.fenced = taken, not taken
+        self._end(write)
+
+    def _end(self, write: Write) -> None:
+        """Lets whoever waits go on."""
+        self._ended()
+        if write.done is not None:
+            write.done.set()
+
+
 class Transaction(Protocol):
     """A transactional step that waits for its turn.
 
@@ -143,7 +179,7 @@ class Journal:
         answered: Called with the mail that a commit has made.
     """
 
-    def __init__(self, store: Store, clock: Clock, answered: Callable[[Sequence[Mail]], None]) -> None:
+    def __init__(self, store: Store, clock: Clock, answered: Callable[[Sequence[Mail]], None] = lambda _: None) -> None:
         self._store = store
         self._answered = answered
         self._clock = clock
@@ -341,11 +377,12 @@ class Journal:
     async def _run_beside(self, transaction: Transaction, taken: list[Write]) -> Committed:
         """Runs a transaction to its end, in a thread."""
         with anyio.CancelScope(shield=True):
-            return await to_thread.run_sync(
+            done = await to_thread.run_sync(
                 self._store.transact, [transaction.run],
                 lambda: from_thread.run(self._finish_beside, transaction, taken),
                 limiter=CapacityLimiter(1),
             )  # fmt: skip
+        return done  # noqa: RET504 - for mypy, the scope may swallow an exception
 
     async def _finish_beside(self, transaction: Transaction, taken: list[Write]) -> Batch:
         """Feeds the outcome to its saga, and takes the records of this saga that are queued by then.

@@ -35,7 +35,16 @@ class History:
     saga_id: str
     records: tuple[Record, ...]
     digest: bytes
-    start: e.SagaStarted
+    start: e.SagaStarted | e.SagaSubmitted
+
+    @property
+    def takeovers(self) -> list[tuple[float, str]]:
+        """POSIX times and names of those who went on with what another coordinator had begun."""
+        found = [
+            (record.at, record.event.owner) for record in self.records if isinstance(record.event, e.SagaTakenOver)
+        ]
+        # The first to take over a submitted saga is who begins it.
+        return found[1:] if isinstance(self.start, e.SagaSubmitted) else found
 
 
 def read_history(saga_id: str, rows: Sequence[JournalRow], codec: Codec | None) -> History:
@@ -78,7 +87,7 @@ def _read(saga_id: str, rows: Sequence[JournalRow], codec: Codec | None) -> Hist
             raise JournalCorrupted(
                 f"saga {saga_id}: the codec cannot decode record {row.seq}: {type(error).__name__}: {error}"
             ) from error
-    if not found or not isinstance(found[0].event, e.SagaStarted):
+    if not found or not isinstance(found[0].event, (e.SagaStarted, e.SagaSubmitted)):
         raise JournalCorrupted(f"saga {saga_id}: its journal has no beginning")
     return History(saga_id, tuple(found), digest, found[0].event)
 

@@ -112,7 +112,7 @@ class Orders:
     async def _post(self, saga_id: str, kind: str, body: bytes, mail: int | None) -> bool:
         """Leaves an order for whoever drives the saga."""
         if mail is None:
-            await self._engine.in_thread(self._engine.store.post, saga_id, self._engine.clock.now(), kind, body)
+            await self._engine.in_thread(self._engine.post, saga_id, kind, body)
             return True
         return False
 

@@ -8,12 +8,12 @@ import anyio
 
 from sagas.coordinator.journal import Write
 from sagas.coordinator.seclusion import Secluded
+from sagas.coordinator.writing import write_record
 from sagas.core import commands as c
 from sagas.core import events as e
-from sagas.core import records
 from sagas.core.failures import one_line
 from sagas.errors import IllegalTransition, PayloadError
-from sagas.stores.port import Change, JournalRow, LockChange, PayloadContext
+from sagas.stores.port import Change, LockChange
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from sagas.coordinator.clock import Clock
     from sagas.coordinator.journal import Journal
     from sagas.core.execution import Execution
-    from sagas.stores.port import Codec, NewSaga
+    from sagas.stores.port import Codec, JournalRow, NewSaga
     from sagas.telemetry import Moment
 
 __all__ = ["Hub", "Runtime"]
@@ -37,6 +37,10 @@ class Hub(Protocol):
 
     def dispatch(self, runtime: Runtime, command: c.Command) -> None:
         """Carries out a command whose cause is durable."""
+        ...
+
+    def reported(self, saga_id: str, status: str) -> None:
+        """Called when it is durable how a saga stands."""
         ...
 
     def settled(self, runtime: Runtime) -> None:
@@ -176,14 +180,10 @@ class Runtime:
 
     def encode(self, event: e.Event, at: float, commands: Sequence[c.Command]) -> JournalRow:
         """Writes the next record."""
-        kind, path, data = records.encode(event, commands)
-        codec = self._hub.codec
-        if codec is not None:
-            data = codec.encode(data, PayloadContext(self.id, path, kind))
-        seq = self.seq
-        digest = self.digest = records.chain(self.digest, seq, at, kind, path, data)
-        self.seq = seq + 1
-        return JournalRow(self.id, seq, at, kind, path, data, digest)
+        row = write_record(event, at, commands, saga_id=self.id, seq=self.seq, after=self.digest, codec=self._hub.codec)
+        self.seq += 1
+        self.digest = row.digest
+        return row
 
     def _change(self, at: float) -> Change | None:
         """Says what has changed about the saga as a whole, if anything has."""
@@ -232,6 +232,7 @@ class Runtime:
             return
         if write.change is not None:
             self.reported = write.change.status
+            hub.reported(self.id, self.reported)
             if self.changed is not None:
                 changed, self.changed = self.changed, None
                 changed.set()

@@ -6,7 +6,6 @@ import logging
 from typing import TYPE_CHECKING
 
 import anyio
-from anyio import CapacityLimiter, to_thread
 
 from sagas.errors import SagaError, StoreUnavailable
 from sagas.stores.port import Lease, Mail
@@ -26,8 +25,6 @@ _AT_ONCE = 500
 _CLAIM = 100
 # Even if nothing seems to have changed, a lease may have run out.
 _LONGEST = 1.0
-# How long to wait for announcements at a time, and before trying again where there are none, in seconds.
-_PATIENCE = 1.0
 # Renewed so often, in seconds, that a lost connection does not look like a dead process.
 _HEARTBEAT = 1.0
 # How long mail that cannot be delivered yet is left alone, in seconds.
@@ -58,7 +55,6 @@ class Sweeper:
         self._hearing = False
         self._work = self._mail = True
         self._pause = poll
-        self._ear = CapacityLimiter(1)
         self._urgent: list[Mail] = []
 
     def wake(self) -> None:
@@ -88,24 +84,10 @@ class Sweeper:
             else:
                 await anyio.sleep(self._poll)
 
-    async def listen(self) -> None:
-        """Hears what other processes announce, for ever; while it can't, they are found by polling."""
-        store = self._engine.store
-        while store.announces:
-            try:
-                heard = await to_thread.run_sync(store.listen, _PATIENCE, limiter=self._ear, abandon_on_cancel=True)
-            except Exception:
-                logger.exception("listening to other processes failed; trying again")
-                heard = None
-            self._hearing = heard is not None
-            if heard is None:
-                await anyio.sleep(self._poll)
-            else:
-                self._hear(heard)
-
-    def _hear(self, messages: Sequence[str]) -> None:
-        """Notes what there is to look after."""
-        for message in messages:
+    def hear(self, messages: Sequence[str] | None) -> None:
+        """Notes what there is to look after by what others announce; ``None`` while they cannot be heard."""
+        self._hearing = messages is not None
+        for message in messages or ():
             kind, _, about = message.partition(":")
             if kind == "work":
                 self._work = True

@@ -358,7 +358,7 @@ def _words(name: str, path: str) -> str:
 def _detail(event: e.Event) -> str:
     """Picks what is worth a line."""
     match event:
-        case e.SagaStarted():
+        case e.SagaStarted() | e.SagaSubmitted():
             return event.input.decode()
         case e.StepSucceeded() | e.Recorded():
             return event.result.decode()

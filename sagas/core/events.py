@@ -16,6 +16,7 @@ __all__ = [
     "SagaParked",
     "SagaResumed",
     "SagaStarted",
+    "SagaSubmitted",
     "SagaTakenOver",
     "SignalReceived",
     "StepBackedOff",
@@ -77,6 +78,21 @@ class SagaStarted:
         key: What idempotency keys and random values of this saga are derived from.
         trace: W3C ``traceparent`` of the saga's root span; empty when it is not traced.
         parent: W3C ``traceparent`` of the caller's own span; empty when there was none.
+    """
+
+    name: str
+    version: str
+    input: bytes
+    key: str
+    trace: str = ""
+    parent: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class SagaSubmitted:
+    """The first record of a saga that whoever asked for it does not run: the body starts with ``SagaTakenOver``.
+
+    Fields as in ``SagaStarted``.
     """
 
     name: str
@@ -245,7 +261,7 @@ class UndoSkipped:
 
 @dataclass(frozen=True, slots=True)
 class SagaTakenOver:
-    """Another coordinator goes on with the saga."""
+    """Another coordinator goes on with the saga; the first that takes over a submitted one starts its body."""
 
     owner: str
 
@@ -266,6 +282,7 @@ class SagaResumed:
 
 Event: TypeAlias = (
     SagaStarted
+    | SagaSubmitted
     | StepSucceeded
     | StepRejected
     | StepInDoubt

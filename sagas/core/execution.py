@@ -61,6 +61,7 @@ class Execution(Stepping):
     __slots__ = (
         "_pending_stop",
         "_root",
+        "_submitted_with",
         "cause",
         "registry",
         "result",
@@ -77,6 +78,7 @@ class Execution(Stepping):
         self.cause: e.ErrorInfo | None = None
         self.result: bytes | None = None
         self._root: Fiber | None = None
+        self._submitted_with: Mapping[str, object] | None = None
         self.unnoted: tuple[c.Command, ...] = ()
         self._pending_stop: e.ErrorInfo | None = None
 
@@ -116,6 +118,11 @@ class Execution(Stepping):
     def waiting(self) -> bool:
         """Whether only a timer, a signal, a lock or an operator can bring it on."""
         return not self.open and not self.state.ended
+
+    @property
+    def submitted(self) -> bool:
+        """Whether its body waits for the first coordinator that takes it over."""
+        return self._submitted_with is not None and not self.stopping
 
     @property
     def stopping(self) -> bool:
@@ -164,14 +171,27 @@ class Execution(Stepping):
 
     def _started(self, event: e.SagaStarted) -> None:
         """Starts the body."""
+        self._start_body(self._begin(event))
+
+    def _submitted(self, event: e.SagaSubmitted) -> None:
+        """Keeps the input for whoever takes the saga over; its time runs from here."""
+        self._submitted_with = self._begin(event)
+
+    def _begin(self, event: e.SagaStarted | e.SagaSubmitted) -> Mapping[str, object]:
+        """Takes the first fact of a saga, and gives its arguments."""
         saga = self.saga
         if saga is None or self.key:
-            raise IllegalTransition(self.state.value, "SagaStarted", f"saga {self.saga_id}")
+            raise IllegalTransition(self.state.value, type(event).__name__, f"saga {self.saga_id}")
         arguments = saga.arguments_schema.decode(event.input)
         self.key = event.key
-        self._root = Fiber(saga.function(**arguments), "")
         if saga.timeout is not None:
             self._start_timer("", self.at + saga.timeout)
+        return arguments
+
+    def _start_body(self, arguments: Mapping[str, object]) -> None:
+        """Starts the body."""
+        assert self.saga is not None, "it has begun with its definition"
+        self._root = Fiber(self.saga.function(**arguments), "")
         self._wake(self._root)
 
     def _cancel_requested(self, event: e.CancelRequested) -> None:
@@ -179,7 +199,10 @@ class Execution(Stepping):
         self._stop_saga(e.ErrorInfo(CANCELLED, event.reason))
 
     def _taken_over(self, _: e.SagaTakenOver | e.SagaResumed) -> None:
-        """Notes nothing: who drives a saga, and with which code, changes nothing in it."""
+        """Starts a body that was only submitted; else who drives a saga, and with which code, changes nothing in it."""
+        arguments, self._submitted_with = self._submitted_with, None
+        if arguments is not None and not self.stopping:
+            self._start_body(arguments)
 
     def _parked(self, event: e.SagaParked) -> None:
         """Notes nothing: a parked saga is not driven, and one that is driven again was mended."""
@@ -331,6 +354,7 @@ class Execution(Stepping):
 
 _REACTIONS: dict[type[e.Event], Callable[[Execution, Any], None]] = {
     e.SagaStarted: Execution._started,
+    e.SagaSubmitted: Execution._submitted,
     e.StepSucceeded: Execution._step_succeeded,
     e.StepRejected: Execution._step_ended,
     e.StepInDoubt: Execution._step_ended,

@@ -154,7 +154,7 @@ def _unnote(noted: list[Any]) -> c.Command:
             raise ValueError(f"unknown command {noted!r}")
 
 
-def _write_started(event: e.SagaStarted) -> dict[str, Any]:
+def _write_started(event: e.SagaStarted | e.SagaSubmitted) -> dict[str, Any]:
     """Writes the first event of a saga."""
     fields: dict[str, Any] = {
         "name": event.name, "version": event.version, "input": orjson.Fragment(event.input), "key": event.key
@@ -186,6 +186,7 @@ def _write_failed_like(event: e.StepBackedOff | e.UndoBackedOff) -> dict[str, An
 
 _WRITERS: dict[type[e.Event], Callable[[Any], dict[str, Any]]] = {
     e.SagaStarted: _write_started,
+    e.SagaSubmitted: _write_started,
     e.StepSucceeded: lambda x: {"result": orjson.Fragment(x.result), "attempts": _attempts(x.attempts)},
     e.StepRejected: _write_failed,
     e.StepInDoubt: _write_failed,
@@ -219,10 +220,16 @@ def _failed(kind: Callable[[str, e.ErrorInfo, tuple[e.Attempt, ...]], e.Event]) 
     return lambda path, f: kind(path, _read_error(f["error"]), _read_attempts(f))
 
 
-_READERS: dict[str, Callable[[str, Any], e.Event]] = {
-    "SagaStarted": lambda _, f: e.SagaStarted(
+def _begun(kind: Callable[[str, str, bytes, str, str, str], e.Event]) -> Callable[[str, Any], e.Event]:
+    """Makes a reader for one kind of beginning."""
+    return lambda _, f: kind(
         f["name"], f["version"], to_json(f["input"]), f["key"], f.get("trace", ""), f.get("parent", "")
-    ),
+    )
+
+
+_READERS: dict[str, Callable[[str, Any], e.Event]] = {
+    "SagaStarted": _begun(e.SagaStarted),
+    "SagaSubmitted": _begun(e.SagaSubmitted),
     "StepSucceeded": lambda path, f: e.StepSucceeded(path, to_json(f["result"]), _read_attempts(f)),
     "StepRejected": _failed(e.StepRejected),
     "StepInDoubt": _failed(e.StepInDoubt),

@@ -179,7 +179,7 @@ def abandon(saga_id: str, steps: Mapping[str, Step[..., Any]], records: Sequence
     for record in records:
         event = record.event
         execution.at = record.at
-        if isinstance(event, e.SagaStarted):
+        if isinstance(event, (e.SagaStarted, e.SagaSubmitted)):
             execution.key = event.key
         _note_outcome(execution, event)
         _note_locks(tickets, record)

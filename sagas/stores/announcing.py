@@ -59,11 +59,15 @@ class Announcements:
             self._channel = str(connection.execute(text(_CHANNEL)).scalar_one())
         return self._channel
 
+    def open(self) -> None:
+        """Lets it be used."""
+        self._closed = False
+
     def close(self) -> None:
-        """Stops listening and speaking, for good; whoever listens at the moment hears so."""
-        self._closed = True
+        """Stops listening and speaking; whoever listens at the moment hears so."""
         if self._ear is not None:
             self.announce([_ECHO])
+        self._closed = True
         with self._hearing:
             self._stop()
         with self._speaking:
@@ -99,6 +103,8 @@ class Announcements:
         heard = {notify.payload for notify in self._ear.notifies(timeout=_ECHO_PATIENCE, stop_after=1)}
         if nonce in heard or any(heard):
             return _ANYTHING
+        if self._closed:
+            return None
         logger.warning("the database %s passes on no notifications, as behind a pooler; it is polled", self._url)
         self._stop()
         self._deaf_until = time.monotonic() + _RETRY
@@ -115,6 +121,8 @@ class Announcements:
     def announce(self, messages: Sequence[str]) -> None:
         """See ``Store.announce``."""
         with self._speaking:
+            if self._closed:
+                return
             try:
                 if self._mouth is None:
                     self._mouth = connect(self._url, "sagas announces")

@@ -364,6 +364,6 @@ class Store(Protocol):
         """Tells every process that listens, if that can be done; nothing may depend on it.
 
         Messages are ``work`` (sagas wait for a coordinator), ``mail:OWNER``, ``watch:SAGA`` (somebody waits for
-        its end) and ``done:SAGA`` (it ended or is stuck).
+        its end), ``done:SAGA`` (it ended or is stuck) and ``who`` (a coordinator wants to hear every watch again).
         """
         ...

@@ -166,7 +166,7 @@ class PostgresStore(SqlStore):
         """See ``Store.open``."""
         if self._engine is None:
             self._engine = self._connect()
-            self._announcements = Announcements(self._url)
+        self._announcements.open()
         with self._errors(), self._engine.begin() as connection:
             if migrate and schema.current(connection) != schema.HEAD:
                 connection.execute(text(f"SELECT pg_advisory_xact_lock({_MIGRATING})"))

@@ -92,6 +92,7 @@ class Story:
         choices: Which of the possible events comes next, round and round.
         signals: How many signals come without anybody waiting for them.
         cancel_at: Cancel at the first chance after so many records.
+        submitted: Whether whoever asks for it leaves it to others to run it.
         operator: What the operator does about what is stuck: ``retry`` (three times, then skip), ``skip``, ``leave``.
     """
 
@@ -100,6 +101,7 @@ class Story:
     signals: int = 0
     cancel_at: int | None = None
     operator: str = "retry"
+    submitted: bool = False
 
 
 def stories(depth: int = 3) -> st.SearchStrategy[Story]:
@@ -111,6 +113,7 @@ def stories(depth: int = 3) -> st.SearchStrategy[Story]:
         signals=st.integers(0, 2),
         cancel_at=st.none() | st.integers(1, 12),
         operator=st.sampled_from(["retry", "retry", "skip", "leave"]),
+        submitted=st.booleans(),
     )
 
 
@@ -143,7 +146,8 @@ class Host:
             return
         self.execution = Execution(interpret, "saga", STEPS)
         self.seq = 0
-        self.feed(e.SagaStarted("interpret", "1", orjson.dumps({"plan": story.plan}), "key"), 1000.0)
+        begun = e.SagaSubmitted if story.submitted else e.SagaStarted
+        self.feed(begun("interpret", "1", orjson.dumps({"plan": story.plan}), "key"), 1000.0)
 
     # --- journal first, then the world --------------------------------------------------------------------------
 
@@ -196,7 +200,7 @@ class Host:
         if not events:
             return False
         event = events[self.story.choices[turn % len(self.story.choices)] % len(events)]
-        at = execution.at + 0.25
+        at = execution.at + (0.25 if not isinstance(event, e.SagaTakenOver) else 0.0)
         if isinstance(event, e.TimerFired):
             at = max(at, execution.timers[event.path])
         self.feed(event, at)
@@ -204,7 +208,8 @@ class Host:
 
     def _possible(self, signalled: int) -> list[e.Event]:
         execution = self.execution
-        events: list[e.Event] = [self._answer(execution.open[path]) for path in sorted(execution.open)]
+        events: list[e.Event] = [e.SagaTakenOver("the first")] if execution.submitted else []
+        events += [self._answer(execution.open[path]) for path in sorted(execution.open)]
         events += [self._answer_lock(path, name) for name, path in execution.locks.items() if self._waits(path, name)]
         timers = self._timers()
         if timers:

@@ -50,6 +50,7 @@ def snapshot(execution: Execution) -> dict[str, Any]:
             for name, lock in (execution.tickets or {}).items()
         },
         "can cancel": execution.can_cancel(),
+        "submitted": execution.submitted,
     }  # fmt: skip
 
 

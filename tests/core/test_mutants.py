@@ -14,6 +14,7 @@ from sagas.core import attempts, driver, execution, locking, locks, recording, r
 from sagas.core import events as e
 from sagas.core import operations as o
 from sagas.core.fibers import Fiber, Group
+from sagas.errors import IllegalTransition
 from tests.core import host as hosts
 from tests.core import test_attempts
 from tests.core.corpus import ONCE_BROKEN
@@ -196,6 +197,8 @@ def hunt(holds: Callable[[Any], object], examples: int, scripts: SearchStrategy[
         attempt()
     except LawBroken as error:
         return error.law
+    except IllegalTransition as error:
+        return f"what happens is legal: {error}"
     return None
 
 

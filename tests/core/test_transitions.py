@@ -111,7 +111,7 @@ def _impossible(execution: Execution) -> list[e.Event]:
             events += [e.StepRetried(path), e.StepSkipped(path, "x")]
         if entry.state is not StepState.UNDO_FAILED:
             events += [e.UndoRetried(path), e.UndoSkipped(path, "x")]
-    return [*events, e.SagaStarted("interpret", "1", b"{}", "k")]
+    return [*events, e.SagaStarted("interpret", "1", b"{}", "k"), e.SagaSubmitted("interpret", "1", b"{}", "k")]
 
 
 @given(story=stories(), moves=st.integers(0, 30))

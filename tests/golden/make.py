@@ -151,6 +151,18 @@ def waiting(execution: Execution) -> Script:
     yield from _act_all(execution)
 
 
+def submitted(execution: Execution) -> Script:
+    """A signal comes before anybody runs it; the body starts with the first takeover, and goes on after the second."""
+    yield e.SignalReceived("approval", b'"yes"')
+    yield e.SagaTakenOver("another")
+    yield e.Recorded("1", b'{"limit": 3}')
+    yield e.TimerFired("2")
+    yield e.SagaTakenOver("a third")
+    yield e.TimerFired("3")
+    yield e.TimerFired("4:1")
+    yield from _act_all(execution)
+
+
 JOURNALS: dict[str, tuple[str, dict[str, object], Callable[[Execution], Script]]] = {
     "completed": ("shop", {"lines": _LINES}, completed),
     "compensated": ("scoped", {"lines": _LINES}, compensated),
@@ -160,6 +172,7 @@ JOURNALS: dict[str, tuple[str, dict[str, object], Callable[[Execution], Script]]
     "stuck": ("scoped", {"lines": _LINES}, stuck),
     "locked": ("careful", {"sku": "a"}, locked),
     "waiting": ("careful", {"sku": "a"}, waiting),
+    "submitted": ("patient", {"by": "ann"}, submitted),
 }
 
 
@@ -178,7 +191,8 @@ def journal(saga_id: str) -> dict[str, Any]:
         digest = chain(digest, len(rows), at, kind, path, data)
         rows.append([len(rows), at, kind, path, data.decode(), digest.hex()])
 
-    feed(e.SagaStarted(name, saga.version, saga.arguments_schema.encode(arguments), "k-1", "00-ab", "00-cd"), at)
+    begun = e.SagaSubmitted if saga_id == "submitted" else e.SagaStarted
+    feed(begun(name, saga.version, saga.arguments_schema.encode(arguments), "k-1", "00-ab", "00-cd"), at)
     for event in script(execution):
         at = max(execution.at + 1.25, execution.timers[event.path] if isinstance(event, e.TimerFired) else 0.0)
         feed(event, at)

@@ -1,0 +1,272 @@
+"""What can be asked of sagas, and what can be read of them, whoever runs them."""
+
+from __future__ import annotations
+
+import builtins
+import hashlib
+from abc import ABC, abstractmethod
+from typing import TYPE_CHECKING, Any, Generic, NamedTuple, TypeVar
+
+from pydantic_core import PydanticSerializationError, to_json
+
+from sagas.coordinator.checks import check_id, check_number, check_signal_name, check_status, check_text
+from sagas.coordinator.handles import Handle, outcome
+from sagas.coordinator.loading import read_history
+from sagas.coordinator.orders import encode_order
+from sagas.coordinator.views import SagaSummary, SagaView, summary_of, view_of
+from sagas.core.operations import SagaCall
+from sagas.errors import CoordinatorClosed, IdempotencyConflict, PayloadError, SagaNotFound
+
+if TYPE_CHECKING:
+    from contextlib import AsyncExitStack
+    from types import TracebackType
+
+    from sagas.coordinator.clock import Clock
+    from sagas.coordinator.link import Link
+    from sagas.coordinator.runtime import Runtime
+    from sagas.core.definitions import Saga
+    from sagas.stores.port import SagaRow
+
+__all__ = ["Access", "Wish"]
+
+R = TypeVar("R")
+L = TypeVar("L", bound="Link")
+
+
+class Wish(NamedTuple):
+    """A saga that is to be started.
+
+    Attributes:
+        saga: Its definition.
+        id: Its id.
+        made_up: Whether nobody else can know the id.
+        arguments: As one JSON object.
+        fingerprint: Over name and input; another one under the same id is a conflict.
+    """
+
+    saga: Saga[..., Any]
+    id: str
+    made_up: bool
+    arguments: bytes
+    fingerprint: bytes
+
+
+class Access(ABC, Generic[L]):
+    """What a ``Coordinator`` and a ``Client`` can be asked for, between entering and leaving them."""
+
+    _engine: L | None = None
+    _stack: AsyncExitStack | None = None
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> bool | None:
+        assert self._stack is not None, "it was entered"
+        stack, self._stack = self._stack, None
+        try:
+            return await stack.__aexit__(kind, error, trace)
+        except BaseExceptionGroup as group:
+            if group.exceptions == (error,):  # what the block raised, which a group of tasks wraps, leaves as it is
+                return False
+            raise
+
+    def _running(self) -> L:
+        """Gives what does the work.
+
+        Raises:
+            CoordinatorClosed: It is not entered, or being left.
+        """
+        if self._engine is None:
+            name = type(self).__name__
+            raise CoordinatorClosed(f"the {name.lower()} is not running; use it inside `async with {name}(…)`")
+        return self._engine
+
+    def _accepting(self) -> L:
+        """Gives it, if new work is taken; raises as ``_running``."""
+        engine = self._running()
+        if engine.closing:
+            raise CoordinatorClosed(f"the {engine.what} is shutting down and takes nothing new")
+        return engine
+
+    # --- running sagas ------------------------------------------------------------------------------------------
+
+    async def run(self, call: SagaCall[R], *, id: str | None = None) -> R:  # noqa: A002 - the field's word
+        """Starts a saga and waits for its end; the arguments and errors of ``start`` and ``Handle.result``."""
+        engine = self._accepting()
+        saga_id, runtime = await self._start(call, id, wait=False)
+        result: Any = await outcome(engine, call.saga, saga_id, runtime)
+        return result  # type: ignore[no-any-return]  # decoded by the saga's own annotation
+
+    async def start(self, call: SagaCall[R], *, id: str | None = None) -> Handle[R]:  # noqa: A002 - the field's word
+        """Starts a saga, durably.
+
+        Args:
+            call: ``place_order(order)``.
+            id: Names the saga; the same id with the same input is the same saga. Made up by default.
+
+        Returns:
+            A handle to wait with.
+
+        Raises:
+            IdempotencyConflict: The id is taken by a saga with another input.
+            PayloadError: The input does not fit the saga's parameters.
+            SagaNotRegistered: The coordinator was not given this saga; a client needs none.
+            CoordinatorClosed: It is not running.
+        """
+        engine = self._accepting()
+        saga_id, runtime = await self._start(call, id, wait=True)
+        return Handle(engine, call.saga, saga_id, runtime)
+
+    @abstractmethod
+    async def _start(self, call: SagaCall[Any], wanted: str | None, *, wait: bool) -> tuple[str, Runtime | None]:
+        """Starts a saga, or finds it; ``wait``: returns only when it is durable."""
+
+    def _wish(self, call: SagaCall[Any], wanted: str | None) -> Wish:
+        """Checks what is to be started.
+
+        Raises:
+            TypeError: It is no call of a saga.
+        """
+        if not isinstance(call, SagaCall):
+            raise TypeError(f"start and run take the call of a saga, such as place_order(order), not {call!r}")
+        saga = self._definition(call)
+        saga_id = _new_id(self._running().clock) if wanted is None else check_id(wanted)
+        arguments = saga.arguments_schema.encode(call.arguments)
+        fingerprint = hashlib.blake2b(saga.name.encode() + b"|" + arguments, digest_size=16).digest()
+        return Wish(saga, saga_id, wanted is None, arguments, fingerprint)
+
+    def _definition(self, call: SagaCall[Any]) -> Saga[..., Any]:
+        """Gives the definition to start."""
+        return call.saga
+
+    async def _existing(self, wish: Wish) -> SagaRow:
+        """Reads a saga that was started before.
+
+        Raises:
+            IdempotencyConflict: It was started with another input.
+            CoordinatorClosed: This coordinator or client is being left.
+        """
+        engine = self._running()
+        if engine.closing:
+            raise CoordinatorClosed(f"the {engine.what} was closed while saga {wish.id} began; start it again, same id")
+        row: SagaRow | None = await engine.in_thread(engine.store.get, wish.id)
+        if row is None:
+            raise CoordinatorClosed(f"saga {wish.id} could not be started; try again")
+        if bytes(row.fingerprint) != wish.fingerprint:
+            raise IdempotencyConflict(
+                f"saga {wish.id!r} exists already, as {row.name} with another input. Use another id, or the same input"
+            )
+        return row
+
+    # --- asking for things --------------------------------------------------------------------------------------
+
+    async def signal(self, saga_id: str, name: str, payload: object = None) -> None:
+        """Sends a signal to a saga, durably. It is kept until the body receives it.
+
+        Args:
+            saga_id: To whom.
+            name: As in ``receive(name, …)``.
+            payload: Anything pydantic can serialize.
+
+        Raises:
+            SagaNotFound: There is no such saga.
+            NotApplicable: It has ended.
+            PayloadError: The payload cannot be encoded, or does not fit the ``receive`` that waits for it here.
+        """
+        check_signal_name(name)
+        try:
+            encoded = to_json(payload, bytes_mode="base64", inf_nan_mode="strings")
+        except (PydanticSerializationError, ValueError) as error:
+            raise PayloadError(f"the payload of the signal {name!r} cannot be encoded: {error}") from error
+        await self._order(saga_id, "signal", name=name, payload=encoded)
+
+    async def cancel(self, saga_id: str, *, reason: str, by: str = "") -> None:
+        """Cancels a saga: it is undone. One that is undoing already is left as it is.
+
+        Raises:
+            SagaNotFound: There is no such saga.
+            NotApplicable: It has ended, or has passed its pivot.
+        """
+        check_text("reason", reason)
+        await self._order(saga_id, "cancel", reason=reason, by=by)
+
+    async def retry(self, saga_id: str, *, path: str | None = None, by: str = "") -> None:
+        """Tries again what halts a stuck saga, with a new budget of attempts.
+
+        Args:
+            saga_id: Which saga.
+            path: Which step; all that halt it by default.
+            by: Who asks, for the journal.
+
+        Raises:
+            SagaNotFound: There is no such saga.
+            NotApplicable: It is not stuck, or not there.
+        """
+        await self._order(saga_id, "retry", path=path, by=by)
+
+    async def skip(self, saga_id: str, *, reason: str, path: str | None = None, by: str = "") -> None:
+        """Goes on without what halts a stuck saga: the operator vouches that nothing is left to undo there.
+
+        A forward step that is skipped counts as rejected. Arguments and errors as for ``retry``.
+        """
+        check_text("reason", reason)
+        await self._order(saga_id, "skip", reason=reason, path=path, by=by)
+
+    async def resume(self, saga_id: str, *, by: str = "") -> None:
+        """Lets a parked saga go on with the code at hand.
+
+        Raises:
+            SagaNotFound: There is no such saga.
+            NotApplicable: It is not stuck, or the code at hand does not fit its journal either.
+        """
+        await self._order(saga_id, "resume", by=by)
+
+    async def _order(self, saga_id: str, kind: str, **fields: object) -> None:
+        """Gives an order."""
+        self._accepting()
+        await self._give(saga_id, kind, encode_order(**fields))
+
+    @abstractmethod
+    async def _give(self, saga_id: str, kind: str, body: bytes) -> None:
+        """Gives an order, durably."""
+
+    # --- looking ------------------------------------------------------------------------------------------------
+
+    async def get(self, saga_id: str) -> SagaView:
+        """Reads everything about a saga, as far as it is durable.
+
+        Raises:
+            SagaNotFound: There is no such saga.
+            JournalCorrupted: Its journal is not what was written.
+        """
+        engine = self._running()
+        row = await engine.in_thread(engine.store.get, saga_id)
+        if row is None:
+            raise SagaNotFound(f"there is no saga {saga_id!r}")
+        journals = await engine.in_thread(engine.store.load, [saga_id])
+        return view_of(row, read_history(saga_id, journals.get(saga_id, []), engine.codec))
+
+    async def list(
+        self, *, status: str | None = None, name: str | None = None, limit: int = 100, before: str | None = None
+    ) -> builtins.list[SagaSummary]:
+        """Reads sagas, newest first.
+
+        Args:
+            status: Only these: ``running``, ``compensating``, ``stuck``, ``completed`` or ``compensated``.
+            name: Only this saga.
+            limit: At most so many.
+            before: Go on after the saga with this id.
+
+        Raises:
+            RequestError: There is no such status, or the limit is not at least 1.
+        """
+        if status is not None:
+            check_status(status)
+        check_number("limit", limit, least=1)
+        engine = self._running()
+        rows = await engine.in_thread(lambda: engine.store.select(status=status, name=name, limit=limit, before=before))
+        return [summary_of(row) for row in rows]
+
+
+def _new_id(clock: Clock) -> str:
+    """Makes up an id that sorts by time, so that a database appends it where it appended the last."""
+    return f"{int(clock.now() * 1000):012x}-{clock.token(8)}"
