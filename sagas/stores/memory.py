@@ -74,7 +74,8 @@ class MemoryStore:
             if change.id not in left_out and self._sagas[change.id].ended_at is None:
                 self._sagas[change.id] = self._sagas[change.id]._replace(**change._asdict())
         for mail_id in batch.read:
-            self._mail.pop(mail_id, None)
+            if mail_id in self._mail and self._mail[mail_id].saga_id not in left_out:
+                del self._mail[mail_id]
         return Committed(taken, fenced)
 
     def _is_fenced(self, row: JournalRow) -> bool:

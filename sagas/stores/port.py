@@ -123,7 +123,7 @@ class Batch:
         new: Sagas to create. One whose id is taken is left out, with its rows and changes.
         rows: Journal records to append. One whose place is taken fences its saga: all its writes are left out.
         changes: At most one for a saga.
-        read: Ids of mail that these records take into account.
+        read: Ids of mail that these records take into account. That of a saga which is left out stays.
         locks: Locks that are asked for or given up, in order. Whoever holds one then is told by mail.
     """
 

@@ -174,10 +174,20 @@ class SqlStore(ABC):
             try:
                 with self._write() as connection:
                     taken, fenced, present = self._conflicts(connection, batch)
-                    self._write_batch(connection, _without(batch, taken | fenced, present))
+                    rest = _without(batch, taken | fenced, present)
+                    rest.read = self._taken_into_account(connection, batch.read, taken | fenced)
+                    self._write_batch(connection, rest)
             except IntegrityError:
                 continue
             return Committed(frozenset(taken), frozenset(fenced))
+
+    def _taken_into_account(self, connection: Connection, read: Sequence[int], out: set[str]) -> list[int]:
+        """Leaves out the mail of sagas that are left out: whoever drives them now has yet to read it."""
+        kept: set[int] = set()
+        if read and out:
+            rows = connection.execute(select(_mail.c.id, _mail.c.saga_id).where(_mail.c.id.in_(read)))
+            kept = {mail_id for mail_id, saga_id in rows if saga_id in out}
+        return [mail_id for mail_id in read if mail_id not in kept]
 
     def _conflicts(self, connection: Connection, batch: Batch) -> tuple[set[str], set[str], set[tuple[str, int]]]:
         """Tells rows that others wrote from those that this very batch wrote before, without hearing of it.
