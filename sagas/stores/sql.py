@@ -394,11 +394,13 @@ class SqlStore(ABC):
 
 
 def _without(batch: Batch, out: set[str], present: set[tuple[str, int]]) -> Batch:
-    """Leaves out the sagas of others, and what is written already."""
+    """Leaves out the sagas of others, and what is written already: a saga's last record was so with its changes."""
+    last = {row.saga_id: row.seq for row in batch.rows}
+    settled = {saga_id for saga_id, seq in last.items() if (saga_id, seq) in present}
     return Batch(
         new=[new for new in batch.new if new.id not in out and (new.id, 0) not in present],
         rows=[row for row in batch.rows if row.saga_id not in out and (row.saga_id, row.seq) not in present],
-        changes={key: change for key, change in batch.changes.items() if key not in out},
+        changes={key: change for key, change in batch.changes.items() if key not in out | settled},
         read=batch.read,
         locks=[lock for lock in batch.locks if lock.saga_id not in out],
     )
