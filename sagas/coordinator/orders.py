@@ -77,14 +77,15 @@ class Orders:
         engine = self._engine
         read = () if mail is None else (mail,)
         fields: dict[str, Any] = from_json(body)
-        for _ in range(_TRIES):  # each time the saga may have moved to another coordinator meanwhile
+        for attempt in range(_TRIES):  # each time the saga may have moved to another coordinator meanwhile
             runtime = await engine.ensure(saga_id)
             if runtime is not None and not (kind == "resume" and "" in runtime.execution.halted):
                 write = self._apply(runtime, kind, body, fields, read)
             else:
                 row = check_order(await engine.in_thread(engine.store.get, saga_id), saga_id, kind)
                 elsewhere = engine.lacks_code(row.id) or not await engine.may_drive(row)
-                if not elsewhere and row.status != "stuck":
+                # One that is stuck may be parked; or its owner left since it was looked for, and it can be driven.
+                if not elsewhere and (row.status != "stuck" or not attempt):
                     continue
                 write = None if elsewhere else await self._wake_parked(row, runtime, kind, fields, read)
                 if write is None:
