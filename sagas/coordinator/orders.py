@@ -78,7 +78,7 @@ class Orders:
         engine = self._engine
         read = () if mail is None else (mail,)
         fields: dict[str, Any] = from_json(body)
-        for _ in range(_TRIES):  # each time the saga may have moved to another coordinator meanwhile
+        for attempt in range(_TRIES):  # each time the saga may have moved to another coordinator meanwhile
             runtime = await engine.ensure(saga_id)
             if kind == "lock" and runtime is not None and "" in runtime.execution.halted:
                 return False  # better code may go on from where the lock was waited for
@@ -90,7 +90,8 @@ class Orders:
                     return await self._discard(read)  # it gave up waiting a moment before
                 row = check_order(row, saga_id, kind)
                 elsewhere = engine.lacks_code(row.id) or not await engine.may_drive(row)
-                if not elsewhere and row.status != "stuck":
+                # One that is stuck may be parked; or its owner left since it was looked for, and it can be driven.
+                if not elsewhere and (row.status != "stuck" or not attempt):
                     continue
                 write = None if elsewhere else await self._wake_parked(row, runtime, kind, fields, read)
                 if write is None:

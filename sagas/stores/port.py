@@ -125,7 +125,7 @@ class Batch:
         new: Sagas to create. One whose id is taken is left out, with its rows and changes.
         rows: Journal records to append. One whose place is taken fences its saga: all its writes are left out.
         changes: At most one for a saga.
-        read: Ids of mail that these records take into account.
+        read: Ids of mail that these records take into account. That of a saga which is left out stays.
         locks: Locks that are asked for or given up, in order. Whoever holds one then is told by mail.
     """
 
@@ -136,11 +136,16 @@ class Batch:
     locks: list[LockChange] = field(default_factory=list[LockChange])
 
     def without(self, out: Collection[str], present: Collection[tuple[str, int]]) -> Batch:
-        """Leaves out some sagas, and the records that are written already with all that came with them."""
+        """Leaves out some sagas, and the records that are written already with all that came with them.
+
+        What changed about a saga was written with its last record.
+        """
+        last = {row.saga_id: row.seq for row in self.rows}
+        settled = {saga_id for saga_id, seq in last.items() if (saga_id, seq) in present}
         return Batch(
             new=[new for new in self.new if new.id not in out and (new.id, 0) not in present],
             rows=[row for row in self.rows if row.saga_id not in out and (row.saga_id, row.seq) not in present],
-            changes={key: change for key, change in self.changes.items() if key not in out},
+            changes={key: change for key, change in self.changes.items() if key not in out and key not in settled},
             read=self.read,
             locks=[x for x in self.locks if x.saga_id not in out and (x.saga_id, x.seq) not in present],
         )

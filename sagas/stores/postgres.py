@@ -38,6 +38,9 @@ _CONNECT_TIMEOUT = 10
 # "sagas" in ASCII: whoever migrates holds this lock, so that the processes of a fleet do it one after the other.
 _MIGRATING = 0x7361676173
 
+# How long a transaction may wait for its process, in seconds, before the server ends it: a process that stands still
+# must not keep others from its sagas, which want the very rows that it has written.
+_STANDSTILL = 5.0
 # How long a process may be silent after its connection was lost, in seconds: it is probably connecting again.
 _GRACE = 3.0
 # So long after the server was started, lost connections say nothing about processes; in seconds.
@@ -153,10 +156,14 @@ class PostgresStore(SqlStore):
     def _connect(self) -> Engine:
         """Makes the engine."""
         arguments: dict[str, Any] = {"connect_timeout": _CONNECT_TIMEOUT}
+        options = [str(self._url.query.get("options", ""))]
         if self._commits is not None:
-            arguments["options"] = f"-c synchronous_commit={self._commits}"
-        if not self._notifies:
+            options.append(f"-c synchronous_commit={self._commits}")
+        if self._notifies:
+            options.append(f"-c idle_in_transaction_session_timeout={_STANDSTILL:g}s")
+        else:  # a pooler refuses what a connection would have to keep
             arguments["prepare_threshold"] = None
+        arguments["options"] = " ".join(filter(None, options))
         # Connections that were cut while nobody used them are found out before somebody's order fails by them.
         return create_engine(
             self._url, pool_size=4, max_overflow=self.parallel + 4, pool_pre_ping=True, connect_args=arguments

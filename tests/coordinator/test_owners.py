@@ -7,7 +7,18 @@ from __future__ import annotations
 import anyio
 import pytest
 
-from sagas import CoordinatorClosed, Rejected, SagaCompensated, current_step, receive, saga, sleep, step
+from sagas import (
+    CoordinatorClosed,
+    Rejected,
+    Retry,
+    SagaCompensated,
+    SagaStuck,
+    current_step,
+    receive,
+    saga,
+    sleep,
+    step,
+)
 from tests.coordinator.places import Clock, Gate, Place, until
 
 
@@ -243,3 +254,41 @@ async def test_two_coordinators_share_the_sagas_of_one_that_ended(place: Place) 
             for number in range(20):
                 group.start_soon(wait, number)
     assert results == [["a", "slow", "b"]] * 20
+
+
+async def test_an_order_for_a_stuck_saga_whose_owner_leaves_meanwhile_is_carried_out(place: Place) -> None:
+    """It is taken over and tried again; it is not taken for a parked one, for which better code has come."""
+    broken = True
+
+    @step
+    async def book() -> None:
+        pass
+
+    @book.compensator(retry=Retry(attempts=1))
+    async def unbook() -> None:
+        if broken:
+            raise ConnectionError("no line")
+
+    @step
+    async def refuse() -> None:
+        raise Rejected("never")
+
+    @saga
+    async def body() -> None:
+        await book()
+        await refuse()
+
+    async with place.coordinator(body) as coordinator:
+        with pytest.raises(SagaStuck):
+            await coordinator.run(body(), id="s")
+    broken = False
+    async with place.coordinator(body) as coordinator:
+        store = coordinator._running().store
+        alive, answers = store.alive, [True]
+        store.alive = lambda owner, now: answers.pop() if answers else alive(owner, now)  # type: ignore[method-assign]
+        await coordinator.retry("s")
+        store.alive = alive  # type: ignore[method-assign]
+        with pytest.raises(SagaCompensated):
+            await coordinator.run(body(), id="s")
+        told = [x.what for x in (await coordinator.get("s")).timeline]
+    assert told[-4:] == ["saga taken over", "undo retried", "undo succeeded", "saga compensated"]

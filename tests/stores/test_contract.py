@@ -92,6 +92,18 @@ def test_a_batch_repeated_after_somebody_else_went_on_is_fenced(connect: OpenSto
     assert (found.status, found.owner) == ("stuck", "b")
 
 
+def test_mail_that_a_fenced_record_took_into_account_stays_for_the_new_owner(connect: OpenStore) -> None:
+    """Whoever sent it was told that it would arrive."""
+    store = connect()
+    store.commit(start("s", "t"))
+    lost, read = (store.post(saga_id, 1.0, "signal", b"{}") for saga_id in ("s", "t"))
+    connect().commit(append(row("s", 1, b"taken over")))
+    late = append(row("s", 1), row("t", 1))
+    late.read.extend((lost, read))
+    assert store.commit(late) == (frozenset(), frozenset({"s"}), ())
+    assert [mail.id for mail in store.mail("a", 2.0, 10)] == [lost]
+
+
 def test_a_large_batch_is_committed_whole(store: Store) -> None:
     """More rows than one statement takes."""
     ids = [f"s{number:05}" for number in range(2_345)]
