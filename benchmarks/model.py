@@ -14,6 +14,7 @@ class SystemName(enum.StrEnum):
     LIBRARY = "sagas"
     TRACED = "sagas+spans"
     DBOS = "dbos"
+    LOOP = "loop"
     CEILING = "ceiling"
 
 
@@ -100,7 +101,7 @@ class Finding:
         value: The median over the rounds of the ratio within a round, or the measurement.
         low: The lowest over the rounds.
         high: The highest over the rounds.
-        unit: `x`, `%`, `B` or `s`; says how to print the three.
+        unit: `x`, `%`, `B`, `s`, `ms` or nothing; says how to print the three.
         target: What to reach, or `None` where the number is only for information.
         at_least: Whether the target is a lower bound.
         note: A remark, such as that the number is extrapolated.

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from benchmarks.model import CONCURRENCIES, Case, SystemName
+from benchmarks.postgres import options as postgres
 
 PARTS = ("throughput", "saga-case", "memory", "recovery", "size")
 _PLOTS = (".svg", ".png")
@@ -54,6 +55,7 @@ class Options:
         plot: The plot to write; its suffix says the format.
         quick: Whether to stay under a minute, with wider spread.
         dbos_wal: Whether DBOS's database is put into WAL mode, which is not its default.
+        postgres: Whether everything runs on PostgreSQL; it has parts of its own.
     """
 
     parts: tuple[str, ...]
@@ -64,6 +66,7 @@ class Options:
     plot: Path
     quick: bool
     dbos_wal: bool
+    postgres: bool
 
     @property
     def counts(self) -> Counts:
@@ -91,44 +94,48 @@ def parse(arguments: Sequence[str] | None = None) -> Options:
     parser = _parser()
     given = parser.parse_args(arguments)
     directory: Path = given.dir
-    plot: Path = given.plot or given.out.with_suffix(".svg")
+    out: Path = given.out or _RESULTS / ("postgres.json" if given.postgres else "latest.json")
+    plot: Path = given.plot or out.with_suffix(".svg")
     if not directory.is_dir():
         parser.error(f"--dir: {directory} is not a directory")
     if plot.suffix not in _PLOTS:
         parser.error(f"--plot: {plot} does not end in {' or '.join(_PLOTS)}")
+    parts = postgres.PARTS if given.postgres else PARTS
+    unknown = [part for part in given.only or () if part not in parts]
+    if unknown:
+        parser.error(f"--only: no part {unknown[0]!r}; there are {', '.join(parts)}")
     return Options(
-        parts=given.only,
-        rounds=given.rounds or (2 if given.quick else 3),
+        parts=given.only or parts,
+        rounds=given.rounds or (2 if given.quick and not given.postgres else 1 if given.quick else 3),
         seconds=given.seconds or (0.3 if given.quick else 3.0),
         directory=directory.resolve(),
-        out=given.out,
+        out=out,
         plot=plot,
         quick=given.quick,
         dbos_wal=given.dbos_wal,
+        postgres=given.postgres,
     )
 
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
-    parser.description = "Measure sagas, DBOS Transact and bare sqlite3 side by side."
+    parser.description = "Measure sagas, DBOS Transact and a bare driver side by side, on SQLite or on PostgreSQL."
     add = parser.add_argument
-    add("--quick", action="store_true", help="under a minute: shorter windows, fewer sagas")
-    add("--only", type=_parts, default=PARTS, metavar="PART,…", help=f"of {', '.join(PARTS)}")
-    add("--rounds", type=_rounds, help="interleaved rounds (3; 2 with --quick)")
+    add("--postgres", action="store_true", help="on PostgreSQL, with many processes and many sagas")
+    add("--quick", action="store_true", help="about a minute: shorter windows, fewer sagas")
+    parts = f"of {', '.join(PARTS)}; with --postgres: {', '.join(postgres.PARTS)}"
+    add("--only", type=_parts, metavar="PART,…", help=parts)
+    add("--rounds", type=_rounds, help="interleaved rounds (3; fewer with --quick)")
     add("--seconds", type=_seconds, help="seconds a window (3; 0.3 with --quick)")
     add("--dir", type=Path, default=Path(tempfile.gettempdir()), help="the disk to measure on")
-    add("--out", type=Path, default=_RESULTS / "latest.json", help="the JSON file to write")
+    add("--out", type=Path, help="the JSON file to write (latest.json or postgres.json in benchmarks/results)")
     add("--plot", type=Path, help="the plot to write, .svg or .png (beside the JSON file)")
-    add("--dbos-wal", action="store_true", help="put DBOS's database into WAL mode")
+    add("--dbos-wal", action="store_true", help="put DBOS's SQLite database into WAL mode")
     return parser
 
 
 def _parts(text: str) -> tuple[str, ...]:
-    wanted = tuple(part.strip() for part in text.split(","))
-    unknown = [part for part in wanted if part not in PARTS]
-    if unknown:
-        raise argparse.ArgumentTypeError(f"no part {unknown[0]!r}; there are {', '.join(PARTS)}")
-    return wanted
+    return tuple(part.strip() for part in text.split(","))
 
 
 def _rounds(text: str) -> int:

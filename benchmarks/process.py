@@ -1,4 +1,4 @@
-"""Starting, reading and killing the child processes that measure."""
+"""Starting, asking and killing the child processes that measure."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 _TIMEOUT_SECONDS = 300.0
 
@@ -20,16 +20,50 @@ class ChildFailed(Exception):
     """A child process ended without an answer; the message holds the end of what it printed."""
 
 
-@contextmanager
-def child(task: str, request: dict[str, Any]) -> Iterator[dict[str, Any]]:
-    """Starts a child, yields its reply, and kills it (by SIGKILL) when the block ends.
+class Child:
+    """A process that measures.
 
     Args:
-        task: Which of `benchmarks.tasks` to do.
-        request: Its JSON-ready parameters; `started` is added, the monotonic time by now.
+        process: It.
+        errors: Where its standard error goes.
+    """
 
-    Raises:
-        ChildFailed: The child ended, or took five minutes, without an answer.
+    def __init__(self, process: subprocess.Popen[str], errors: IO[str]) -> None:
+        self._process = process
+        self._errors = errors
+
+    def hear(self) -> dict[str, Any]:
+        """Waits for its next reply.
+
+        Raises:
+            ChildFailed: It ended, or took five minutes, without one.
+        """
+        line, in_time = _next_line(self._process)
+        if not line:
+            self._errors.seek(0)
+            raise ChildFailed(_last_words(self._errors.read(), in_time=in_time))
+        reply: dict[str, Any] = json.loads(line)
+        return reply
+
+    def tell(self, **order: Any) -> None:
+        """Has a task that converses go on."""
+        assert self._process.stdin is not None
+        self._process.stdin.write(json.dumps(order) + "\n")
+        self._process.stdin.flush()
+
+    def ask(self, **order: Any) -> dict[str, Any]:
+        """Has a task that converses go on, and waits for its next reply."""
+        self.tell(**order)
+        return self.hear()
+
+
+@contextmanager
+def conversation(task: str, request: dict[str, Any]) -> Iterator[Child]:
+    """Starts a child, and kills it (by SIGKILL) when the block ends.
+
+    Args:
+        task: Which of the tasks in `benchmarks.child` to do.
+        request: Its JSON-ready parameters; `started` is added, the monotonic time by now.
     """
     root = Path(__file__).parents[1]
     with tempfile.TemporaryFile("w+") as errors:
@@ -38,21 +72,29 @@ def child(task: str, request: dict[str, Any]) -> Iterator[dict[str, Any]]:
             [sys.executable, "-m", "benchmarks.child", message],
             stdout=subprocess.PIPE,
             stderr=errors,
-            stdin=subprocess.DEVNULL,
+            stdin=subprocess.PIPE,
             cwd=root,
             text=True,
         )
         try:
-            line, in_time = _first_line(process)
-            if not line:
-                errors.seek(0)
-                raise ChildFailed(_last_words(errors.read(), in_time=in_time))
-            yield json.loads(line)
+            yield Child(process, errors)
         finally:
             process.kill()
             process.wait()
-            if process.stdout is not None:
-                process.stdout.close()
+            for pipe in (process.stdin, process.stdout):
+                if pipe is not None:
+                    pipe.close()
+
+
+@contextmanager
+def child(task: str, request: dict[str, Any]) -> Iterator[dict[str, Any]]:
+    """Starts a child, yields its reply, and kills it (by SIGKILL) when the block ends.
+
+    Raises:
+        ChildFailed: The child ended, or took five minutes, without an answer.
+    """
+    with conversation(task, request) as started:
+        yield started.hear()
 
 
 def ask(task: str, request: dict[str, Any]) -> dict[str, Any]:
@@ -61,7 +103,7 @@ def ask(task: str, request: dict[str, Any]) -> dict[str, Any]:
         return reply
 
 
-def _first_line(process: subprocess.Popen[str]) -> tuple[str, bool]:
+def _next_line(process: subprocess.Popen[str]) -> tuple[str, bool]:
     """The child's answer, or nothing; and whether it ended by itself, not for taking too long."""
     assert process.stdout is not None
     late = threading.Event()

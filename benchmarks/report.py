@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from statistics import median
 
 from rich import box
 from rich.console import Console
 from rich.table import Table
 
-from benchmarks.model import CONCURRENCIES, Case, Finding, Results, SystemName, Window
+from benchmarks.model import Case, Finding, Results, SystemName, Window
 
 LABELS = {
     SystemName.LIBRARY: "sagas",
@@ -28,36 +28,34 @@ def show(console: Console, results: Results, verdict: Sequence[Finding]) -> None
     for case in Case:
         windows = [window for window in results.windows if window.case is case]
         if windows:
-            console.print(_throughput(_TITLES[case], windows))
+            console.print(throughput(_TITLES[case], windows, LABELS))
     if results.memory or results.recovery or results.size:
         console.print(_single_numbers(results))
     if verdict:
-        console.print(_verdict(verdict))
+        console.print(verdict_table(verdict))
     for line in [*_footnotes(results), *results.failed]:
         console.print(line, markup=False, highlight=False)
 
 
-def _table(title: str) -> Table:
+def empty_table(title: str) -> Table:
     """An empty table whose first column is wide enough for what it is about."""
     table = Table(title=title, title_justify="left", box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0))
     table.add_column("", no_wrap=True)
     return table
 
 
-def _throughput(title: str, windows: Sequence[Window]) -> Table:
+def throughput(title: str, windows: Sequence[Window], labels: Mapping[SystemName, str]) -> Table:
     """Medians over the rounds: sagas a second, and p50 / p99 latency in milliseconds."""
-    table = _table(f"{title} (sagas a second; p50 / p99 in ms)")
-    for clients in CONCURRENCIES:
+    table = empty_table(f"{title} (sagas a second; p50 / p99 in ms)")
+    concurrencies = sorted({window.concurrency for window in windows})
+    for clients in concurrencies:
         table.add_column(f"{clients} at once", justify="right")
         table.add_column("p50 / p99", justify="right", style="dim")
     for system in SystemName:
-        cells = [
-            cell
-            for clients in CONCURRENCIES
-            for cell in _cells([w for w in windows if w.system is system and w.concurrency == clients])
-        ]
-        if any(cells):
-            table.add_row(LABELS[system], *cells)
+        mine = [window for window in windows if window.system is system]
+        if mine:
+            cells = [_cells([window for window in mine if window.concurrency == clients]) for clients in concurrencies]
+            table.add_row(labels[system], *(cell for pair in cells for cell in pair))
     return table
 
 
@@ -76,7 +74,7 @@ def _ms(milliseconds: float) -> str:
 
 def _single_numbers(results: Results) -> Table:
     """Memory, recovery and size, one line a system."""
-    table = _table("Memory, recovery, size")
+    table = empty_table("Memory, recovery, size")
     table.add_column("parked, RSS", justify="right")
     table.add_column("parked, tracemalloc", justify="right")
     table.add_column("1,000 recovered", justify="right")
@@ -102,9 +100,9 @@ def _bytes(numbers: Iterable[float]) -> str:
     return f"{median(found):,.0f} B" if found else ""
 
 
-def _verdict(verdict: Sequence[Finding]) -> Table:
+def verdict_table(verdict: Sequence[Finding]) -> Table:
     """The findings, each with its spread over the rounds and its target."""
-    table = _table("Beside the targets (medians over the rounds)")
+    table = empty_table("Beside the targets (medians over the rounds)")
     table.add_column("found", justify="right")
     table.add_column("lowest … highest", justify="right", style="dim", no_wrap=True)
     table.add_column("target", justify="right")
@@ -125,6 +123,10 @@ def _value(finding: Finding, number: float) -> str:
             return f"{number:,.1f} x"
         case "B":
             return f"{number:,.0f} B"
+        case "ms":
+            return f"{number:.1f} ms"
+        case "":
+            return f"{number:,.0f}"
         case unit:
             return f"{number:.2f} {unit}"
 

@@ -35,17 +35,17 @@ def open_runner(request: Request) -> AbstractAsyncContextManager[Runner]:
         case SystemName.LIBRARY:
             from benchmarks.systems import library
 
-            return library.open_runner(database)
+            return library.open_runner(f"sqlite:///{database}")
         case SystemName.TRACED:
             from benchmarks.systems import library
 
-            return library.open_traced_runner(database)
+            return library.open_traced_runner(f"sqlite:///{database}")
         case SystemName.DBOS:
             from benchmarks.systems import dbos_system
 
             return dbos_system.open_runner(database, wal=request["dbos_wal"])
-        case SystemName.CEILING:
-            raise ValueError("the ceiling runs no sagas")
+        case SystemName.CEILING | SystemName.LOOP:
+            raise ValueError("a bare driver runs no sagas")
 
 
 async def throughput(request: Request) -> Reply:
@@ -60,7 +60,7 @@ async def throughput(request: Request) -> Reply:
                 prefix=prefix,
             )
 
-        return {"windows": await _windows(request, run), "facts": await runner.facts()}
+        return {"windows": await measure_windows(request, run), "facts": await runner.facts()}
 
 
 async def ceiling(request: Request) -> Reply:
@@ -92,10 +92,13 @@ async def ceiling(request: Request) -> Reply:
         for case, tape in tapes.items()
         for what, number in (("rows", tape.rows), ("commits", len(tape.commits)))
     }
-    return {"windows": await _windows(request, run), "facts": facts}
+    return {"windows": await measure_windows(request, run), "facts": facts}
 
 
-async def _windows(request: Request, run: Callable[[Case, int, float, str], Awaitable[Timing]]) -> list[dict[str, Any]]:
+async def measure_windows(
+    request: Request, run: Callable[[Case, int, float, str], Awaitable[Timing]]
+) -> list[dict[str, Any]]:
+    """Warms up, and measures each case and concurrency asked for, as fields of `Window`."""
     cases = dict.fromkeys(Case(case) for case, _ in request["windows"])
     for case in cases:
         await run(case, _WARM_UP_CLIENTS, _WARM_UP_SECONDS, f"warm-{case}")

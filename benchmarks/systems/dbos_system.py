@@ -1,4 +1,4 @@
-"""DBOS Transact on SQLite, through its public API and with its default settings."""
+"""DBOS Transact, through its public API and with its default settings."""
 
 from __future__ import annotations
 
@@ -18,14 +18,8 @@ from benchmarks.workload import ORDERS
 _PARKED_QUERY = "SELECT count(*) FROM operation_outputs WHERE function_name = 'DBOS.sleep'"
 
 
-class DbosRunner:
+class DbosWorkflows:
     """Runs the benchmark's workflows in the launched DBOS of this process."""
-
-    completed_query = "SELECT count(*) FROM workflow_status WHERE status = 'SUCCESS'"
-
-    def __init__(self, database: Path) -> None:
-        """Serves the system database in the file `database`."""
-        self._database = database
 
     async def run(self, case: Case, saga_id: str) -> None:
         """Runs one workflow by calling it, the fastest of DBOS's ways."""
@@ -47,6 +41,16 @@ class DbosRunner:
         """Starts a workflow that waits for a message."""
         with SetWorkflowID(saga_id):
             await DBOS.start_workflow_async(awaits_approval, ORDERS[Case.COMPLETED])
+
+
+class DbosRunner(DbosWorkflows):
+    """The same, with a look into its SQLite file."""
+
+    completed_query = "SELECT count(*) FROM workflow_status WHERE status = 'SUCCESS'"
+
+    def __init__(self, database: Path) -> None:
+        """Serves the system database in the file `database`."""
+        self._database = database
 
     async def parked(self) -> int:
         """Counts the waits recorded."""
@@ -72,13 +76,12 @@ async def open_runner(database: Path, *, wal: bool = False) -> AsyncIterator[Dbo
     if wal:
         with closing(sqlite3.connect(database)) as connection:
             connection.execute("PRAGMA journal_mode = WAL")
-    DBOS(
-        config={
-            "name": "bench",
-            "system_database_url": f"sqlite:///{database}",
-            "log_level": "ERROR",
-        }
-    )
-    DBOS.launch()
+    launch(f"sqlite:///{database}")
     yield DbosRunner(database)
     # The process ends now: DBOS.destroy() would wait for its background threads for nothing.
+
+
+def launch(url: str) -> None:
+    """Launches DBOS on the database at `url`, recovering what is open there."""
+    DBOS(config={"name": "bench", "system_database_url": url, "log_level": "ERROR"})
+    DBOS.launch()

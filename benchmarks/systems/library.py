@@ -1,4 +1,4 @@
-"""This library on durable SQLite, with or without spans."""
+"""This library on a durable database, with or without spans."""
 
 from __future__ import annotations
 
@@ -54,21 +54,20 @@ class LibraryRunner:
 
 
 @asynccontextmanager
-async def open_runner(database: Path) -> AsyncIterator[LibraryRunner]:
-    """Opens a coordinator on `database`, with the durability it has by default."""
-    url = f"sqlite:///{database}"
+async def open_runner(url: str) -> AsyncIterator[LibraryRunner]:
+    """Opens a coordinator on the database at `url`, with the durability it has by default."""
     async with Coordinator(url, sagas=[five_steps, awaits_approval]) as coordinator:
         yield LibraryRunner(coordinator)
 
 
 @asynccontextmanager
-async def open_traced_runner(database: Path) -> AsyncIterator[LibraryRunner]:
+async def open_traced_runner(url: str) -> AsyncIterator[LibraryRunner]:
     """The same with every span exported to a collector in this process."""
     from benchmarks.systems.collector import Collector
 
     collector = Collector()
     async with Coordinator(
-        f"sqlite:///{database}",
+        url,
         sagas=[five_steps, awaits_approval],
         tracer_provider=collector.provider,
     ) as coordinator:
@@ -90,5 +89,5 @@ async def capture(database: Path, case: Case, saga_id: str) -> None:
             source.backup(target)
 
     gate.visit = copy_database
-    async with open_runner(database) as runner:
+    async with open_runner(f"sqlite:///{database}") as runner:
         await runner.run(case, saga_id)

@@ -81,6 +81,9 @@ _UPDATE = (
     f"FROM {_unnest(Change._fields)} WHERE saga.id = v.id AND saga.ended_at IS NULL"
 )
 _DELETE_READ = "DELETE FROM saga_mail WHERE id = ANY(%b::int8[])"
+# Rows are found by their keys, always. A plan that was made while a table was small, or for many rows, would read all
+# of it, and PostgreSQL keeps such plans until it has counted the rows again, which may take it a minute.
+_PLAN_BY_KEY = "SET enable_seqscan = off; SET enable_hashjoin = off; SET enable_mergejoin = off"
 
 # Jumps from owner to owner in the index, instead of reading what each owns (wiki.postgresql.org/wiki/Loose_indexscan).
 _OWNERS = text(
@@ -223,7 +226,10 @@ class PostgresStore(SqlStore):
         """Gives the connection on which every statement is a transaction, opened anew after an error."""
         if self._stream is None:
             assert self._engine is not None, "the store is open"
-            self._stream = self._engine.connect().execution_options(isolation_level="AUTOCOMMIT")
+            stream = self._engine.connect().execution_options(isolation_level="AUTOCOMMIT")
+            if self._notifies:  # a pooler would hand what is set to the connection's next user
+                stream.exec_driver_sql(_PLAN_BY_KEY)
+            self._stream = stream
         return self._stream
 
     def _drop_stream(self) -> None:

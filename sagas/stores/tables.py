@@ -28,7 +28,17 @@ _Text = String().with_variant(String(collation="C"), "postgresql")
 _OPEN = text("ended_at IS NULL")
 _QUEUED = text("active AND ended_at IS NULL")
 _TIMED = text("wake_at IS NOT NULL AND ended_at IS NULL")
-_STUCK = text("status = 'stuck'")
+_STATUSES = ("running", "compensating", "stuck", "completed", "compensated")
+
+
+def _newest_first(status: str) -> Index:
+    """An index of the sagas of one status, however many there are of the others.
+
+    One index for each, since that of a status alone is what PostgreSQL's planner takes for cheaper than the sagas of
+    all statuses in order. A saga is in one of them at a time.
+    """
+    where = text(f"status = '{status}'")
+    return Index(f"saga_{status}", "key", sqlite_where=where, postgresql_where=where)
 
 
 class _Base(SQLModel, registry=_registry):
@@ -46,7 +56,7 @@ class SagaTable(_Base, table=True):
     __table_args__ = (
         Index("saga_queue", "owner", "rank", sqlite_where=_QUEUED, postgresql_where=_QUEUED),
         Index("saga_timed", "wake_at", sqlite_where=_TIMED, postgresql_where=_TIMED),
-        Index("saga_stuck", "key", sqlite_where=_STUCK, postgresql_where=_STUCK),
+        *map(_newest_first, _STATUSES),
     )
 
     key: int | None = Field(default=None, primary_key=True, sa_type=_Key)

@@ -93,10 +93,11 @@ class PostgresServer(Databases):
 
     Args:
         settings: Beyond those that every server here has, as in ``postgresql.conf``.
+        parent: Where its directory is made; the temporary directory by default.
     """
 
-    def __init__(self, settings: Mapping[str, str] | None = None) -> None:
-        self.directory = Path(tempfile.mkdtemp(prefix="sagas-postgres-"))
+    def __init__(self, settings: Mapping[str, str] | None = None, *, parent: Path | None = None) -> None:
+        self.directory = Path(tempfile.mkdtemp(prefix="sagas-postgres-", dir=parent))
         self._settings = {**_SETTINGS, "unix_socket_directories": str(self.directory), **(settings or {})}
         self._keeper: socket.socket | None = None
         super().__init__(_url(self.directory))

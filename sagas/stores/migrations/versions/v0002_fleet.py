@@ -16,10 +16,11 @@ depends_on = None
 _KEY = sa.BigInteger().with_variant(sa.Integer(), "sqlite")
 _TEXT = sa.String().with_variant(sa.String(collation="C"), "postgresql")
 _TIME = sa.Float(53)
+_STATUSES = ("running", "compensating", "stuck", "completed", "compensated")
 _INDEXES = (
     ("saga_queue", ["owner", "rank"], sa.text("active AND ended_at IS NULL")),
     ("saga_timed", ["wake_at"], sa.text("wake_at IS NOT NULL AND ended_at IS NULL")),
-    ("saga_stuck", ["key"], sa.text("status = 'stuck'")),
+    *((f"saga_{status}", ["key"], sa.text(f"status = '{status}'")) for status in _STATUSES),
 )
 
 
