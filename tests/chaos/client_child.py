@@ -71,5 +71,3 @@ async def _main(url: str, life: str, count: int, when: str, at: int) -> None:
 if __name__ == "__main__":
     first, second, third, *rest = sys.argv[1:]
     anyio.run(_main, first, second, int(third), "".join(rest[:1]), int("".join(rest[1:]) or 0))
-        _main, sys.argv[1], sys.argv[2], int(sys.argv[3]), "".join(sys.argv[4:5]), int("".join(sys.argv[5:]) or 0)
-    )
