@@ -212,7 +212,8 @@ class _Declared(Generic[P, R]):
     @cached_property
     def arguments_schema(self) -> ArgumentsSchema:
         """How the arguments are written."""
-        return ArgumentsSchema(self.parameters.annotations(), f"the arguments of {self.where}")
+        parameters = self.parameters
+        return ArgumentsSchema(parameters.annotations(), f"the arguments of {self.where}", defaults=parameters.defaults)
 
     @cached_property
     def result_schema(self) -> ValueSchema[R]:
