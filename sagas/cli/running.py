@@ -14,6 +14,7 @@ from sagas.cli.problems import Problem, complain
 from sagas.cli.rendering import print_json, render_saga, show
 from sagas.coordinator import Coordinator
 from sagas.core.definitions import Saga
+from sagas.core.registry import Registry
 from sagas.core.schema import ValueSchema
 from sagas.errors import SagaNotCompleted
 
@@ -50,6 +51,9 @@ def run_saga(where: str, text: str, saga_id: str | None, url: str, *, json: bool
 def find_saga(where: str) -> tuple[Saga[..., Any], list[Saga[..., Any]]]:
     """Imports a saga, from the current directory too.
 
+    Args:
+        where: ``module:saga``: what the module calls it, or else a saga's own name, which means its newest version.
+
     Returns:
         It, and every saga of its module.
 
@@ -61,11 +65,12 @@ def find_saga(where: str) -> tuple[Saga[..., Any], list[Saga[..., Any]]]:
         raise Problem(f"{where!r} names no saga; write MODULE:SAGA, such as shop.orders:place_order")
     module = _import(module_name)
     sagas: dict[str, Saga[..., Any]] = {key: value for key, value in vars(module).items() if isinstance(value, Saga)}
-    if name not in sagas:
+    found = sagas.get(name) or Registry(sagas.values()).newest(name)
+    if found is None:
         what = "is no saga" if hasattr(module, name) else "does not exist"
         known = f"its sagas are {', '.join(sorted(sagas))}" if sagas else "it has no sagas"
         raise Problem(f"{name} in {module_name} {what}; {known}")
-    return sagas[name], list(dict.fromkeys(sagas.values()))
+    return found, list(dict.fromkeys(sagas.values()))
 
 
 def _import(name: str) -> ModuleType:

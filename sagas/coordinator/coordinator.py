@@ -22,6 +22,7 @@ from sagas.coordinator.sweeper import Sweeper
 from sagas.coordinator.views import SagaSummary, SagaView, summary_of, view_of
 from sagas.core.operations import SagaCall
 from sagas.core.registry import Registry
+from sagas.core.versions import Versions
 from sagas.errors import (
     CoordinatorClosed,
     IdempotencyConflict,
@@ -34,7 +35,7 @@ from sagas.stores import is_store, store_for
 from sagas.telemetry import find_tracing
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Mapping
     from types import TracebackType
     from typing import Self
 
@@ -43,6 +44,7 @@ if TYPE_CHECKING:
     from sagas.coordinator.runtime import Runtime
     from sagas.core.definitions import Saga, Step
     from sagas.stores import Codec, Store
+    from sagas.stores.port import SagaRow
 
 __all__ = ["Coordinator"]
 
@@ -63,6 +65,8 @@ class Coordinator:
         store: A URL (``sqlite:///orders.db``, ``memory:``), or a store.
         sagas: The sagas it may run; the steps around them are found.
         steps: Steps that are not found, such as those of bodies that are gone.
+        versions: By the name of a saga, the weights of its versions: ``{"place_order": {"1": 90, "2": 10}}``. New
+            sagas of that name get one by their id, whichever version was called. Otherwise they get the one called.
         name: What it is called for people; the host's name by default.
         migrate: Whether to create or update the tables.
         codec: Turns what is stored into other bytes, to encrypt it, say.
@@ -75,7 +79,8 @@ class Coordinator:
         shutdown_timeout: Seconds that running steps have to end when it is left.
 
     Raises:
-        DeclarationError: Something in ``sagas`` or ``steps`` is none, or two have the same name.
+        DeclarationError: Something in ``sagas`` or ``steps`` is none, or two have the same name, or ``versions`` gives
+            a weight to what is not among ``sagas``.
         RequestError: A number is out of its range.
         StoreError: No store goes by the URL. On entering: the store cannot be opened, or its tables do not fit.
     """
@@ -86,6 +91,7 @@ class Coordinator:
         *,
         sagas: Iterable[Saga[..., Any]] = (),
         steps: Iterable[Step[..., Any]] = (),
+        versions: Mapping[str, Mapping[str, int]] | None = None,
         name: str | None = None,
         migrate: bool = True,
         codec: Codec | None = None,
@@ -104,6 +110,7 @@ class Coordinator:
         check_number("shutdown_timeout", shutdown_timeout)
         self._store = store if is_store(store) else store_for(store)
         self._registry = Registry(sagas, steps)
+        self._versions = Versions(versions or {}, self._registry)
         self._name = name or socket.gethostname()
         self._migrate = migrate
         self._codec = codec
@@ -237,10 +244,10 @@ class Coordinator:
         self, engine: Engine, call: SagaCall[Any], wanted: str | None, *, wait: bool
     ) -> tuple[str, Runtime | None]:
         """Starts a saga, or finds it."""
-        saga = self._saga_of(call)
+        self._check_call(call)
         saga_id = _new_id(engine.clock) if wanted is None else check_id(wanted)
-        arguments = saga.arguments_schema.encode(call.arguments)
-        fingerprint = hashlib.blake2b(saga.name.encode() + b"|" + arguments, digest_size=16).digest()
+        call, arguments = self._versions.start(call, saga_id)
+        fingerprint = hashlib.blake2b(call.saga.name.encode() + b"|" + arguments, digest_size=16).digest()
         existing = engine.sagas.get(saga_id)
         if existing is None:
             runtime, write = engine.begin(call, saga_id, arguments, fingerprint)
@@ -250,10 +257,10 @@ class Coordinator:
                 return saga_id, runtime
         elif (existing.birth is None or await existing.birth.durable()) and existing.fingerprint == fingerprint:
             return saga_id, existing
-        return saga_id, await self._existing(engine, saga_id, fingerprint)
+        return saga_id, await self._existing(engine, call, saga_id, fingerprint)
 
-    def _saga_of(self, call: SagaCall[Any]) -> Saga[..., Any]:
-        """Gives the saga of a call.
+    def _check_call(self, call: SagaCall[Any]) -> None:
+        """Refuses what cannot be started.
 
         Raises:
             TypeError: It is no call of a saga.
@@ -261,14 +268,13 @@ class Coordinator:
         """
         if not isinstance(call, SagaCall):
             raise TypeError(f"start and run take the call of a saga, such as place_order(order), not {call!r}")
-        if call.saga not in self._registry:
+        if call.saga not in self._registry and call.saga.name not in self._versions:
             raise SagaNotRegistered(
                 f"{call.saga.where} version {call.saga.version} is not among this coordinator's sagas; pass it in "
                 "Coordinator(…, sagas=[…])"
             )
-        return call.saga
 
-    async def _existing(self, engine: Engine, saga_id: str, fingerprint: bytes) -> Runtime | None:
+    async def _existing(self, engine: Engine, call: SagaCall[Any], saga_id: str, fingerprint: bytes) -> Runtime | None:
         """Finds a saga that was started before; ``None`` if it is not in memory here.
 
         Raises:
@@ -280,13 +286,21 @@ class Coordinator:
         row = await engine.in_thread(engine.store.get, saga_id)
         if row is None:
             raise CoordinatorClosed(f"saga {saga_id} could not be started; try again")
-        if bytes(row.fingerprint) != fingerprint:
+        if bytes(row.fingerprint) != fingerprint and not await self._is_same(engine, call, row):
             raise IdempotencyConflict(
                 f"saga {saga_id!r} exists already, as {row.name} with another input. Use another id, or the same input"
             )
         if row.ended_at is None:
             engine.want(saga_id)  # while our attempt to start it was in its place, it may have missed its timer
         return engine.sagas.get(saga_id)
+
+    async def _is_same(self, engine: Engine, call: SagaCall[Any], row: SagaRow) -> bool:
+        """Says whether a call is the one that a saga began with, though as another version writes it."""
+        if row.name != call.saga.name:
+            return False
+        journals = await engine.in_thread(engine.store.load, [row.id])
+        start = read_history(row.id, journals.get(row.id, []), self._codec).start
+        return self._versions.is_same(call, row.version, start.input)
 
     # --- asking for things --------------------------------------------------------------------------------------
 
