@@ -3,7 +3,16 @@
 from __future__ import annotations
 
 from sagas.context import StepContext, current_step
-from sagas.coordinator import AttemptView, Coordinator, Handle, Happening, SagaSummary, SagaView, StepView
+from sagas.coordinator import (
+    AttemptView,
+    Coordinator,
+    CoordinatorView,
+    Handle,
+    Happening,
+    SagaSummary,
+    SagaView,
+    StepView,
+)
 from sagas.core.decorators import saga, step
 from sagas.core.definitions import NotApplied, Saga, Step
 from sagas.core.operations import (
@@ -57,6 +66,7 @@ __all__ = [
     "Codec",
     "Coordinator",
     "CoordinatorClosed",
+    "CoordinatorView",
     "DeclarationError",
     "DeterminismError",
     "Handle",

@@ -100,16 +100,15 @@ def list_sagas(
     json: Json = False,
 ) -> None:
     """List sagas, newest first."""
-    from sagas.cli.reading import existing_store, find_row
+    from sagas.cli.reading import existing_store, find_row, read_summaries
     from sagas.cli.rendering import print_json, render_list
     from sagas.cli.rendering import show as write
-    from sagas.coordinator.views import summary_of
 
     with existing_store(_url(store)) as opened:
         if before is not None:
             find_row(opened, before)
         wanted = None if status is None else status.value
-        rows = [summary_of(row) for row in opened.select(status=wanted, name=name, limit=limit, before=before)]
+        rows = read_summaries(opened, status=wanted, name=name, limit=limit, before=before)
     if json:
         print_json(rows)
         return
@@ -131,6 +130,21 @@ def show(saga_id: SagaId, *, store: Store = None, json: Json = False) -> None:
         print_json(view)
     else:
         write(*render_saga(view))
+
+
+@app.command()
+def coordinators(*, store: Store = None, json: Json = False) -> None:
+    """List the coordinators that are alive, and what each has code for."""
+    from sagas.cli.reading import existing_store, read_coordinators
+    from sagas.cli.rendering import print_json, render_coordinators
+    from sagas.cli.rendering import show as write
+
+    with existing_store(_url(store)) as opened:
+        found = read_coordinators(opened)
+    if json:
+        print_json(found)
+    else:
+        write(*(render_coordinators(found) if found else ["no coordinator is alive"]))
 
 
 @app.command()

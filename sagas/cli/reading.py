@@ -3,24 +3,27 @@
 from __future__ import annotations
 
 import sqlite3
+import time
 from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from sagas.cli.problems import Problem
+from sagas.coordinator.fleet import coordinators, fleet_for
 from sagas.coordinator.loading import read_history
-from sagas.coordinator.views import view_of
+from sagas.coordinator.views import summary_of, view_of
 from sagas.errors import JournalCorrupted, PayloadError, SagaNotFound
 from sagas.stores import store_for
 
 if TYPE_CHECKING:
     from collections.abc import Generator
 
-    from sagas.coordinator.views import SagaView
+    from sagas.coordinator.fleet import CoordinatorView
+    from sagas.coordinator.views import SagaSummary, SagaView
     from sagas.stores import Store
     from sagas.stores.port import SagaRow
 
-__all__ = ["existing_store", "find_row", "read_view"]
+__all__ = ["existing_store", "find_row", "read_coordinators", "read_summaries", "read_view"]
 
 
 @contextmanager
@@ -73,6 +76,20 @@ def find_row(store: Store, saga_id: str) -> SagaRow:
     return row
 
 
+def read_summaries(
+    store: Store, *, status: str | None, name: str | None, limit: int, before: str | None
+) -> list[SagaSummary]:
+    """Reads sagas, newest first, from before the one with the id ``before``."""
+    rows = store.select(status=status, name=name, limit=limit, before=before)
+    fleet = fleet_for(store, rows, time.time())
+    return [summary_of(row, fleet) for row in rows]
+
+
+def read_coordinators(store: Store) -> list[CoordinatorView]:
+    """Reads which coordinators are alive."""
+    return coordinators(store.leases(time.time()))
+
+
 def read_view(store: Store, saga_id: str) -> SagaView:
     """Reads everything about a saga.
 
@@ -82,8 +99,9 @@ def read_view(store: Store, saga_id: str) -> SagaView:
         Problem: Its journal was written through a codec, or by a newer version of the library.
     """
     row = find_row(store, saga_id)
+    fleet = fleet_for(store, [row], time.time())
     try:
-        return view_of(row, read_history(saga_id, store.load([saga_id]).get(saga_id, []), None))
+        return view_of(row, read_history(saga_id, store.load([saga_id]).get(saga_id, []), None), fleet)
     except JournalCorrupted as error:
         if isinstance(error.__cause__, PayloadError):  # its digest is right, so this is what was written
             raise Problem(

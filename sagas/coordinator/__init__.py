@@ -3,7 +3,17 @@
 from __future__ import annotations
 
 from sagas.coordinator.coordinator import Coordinator
+from sagas.coordinator.fleet import CoordinatorView
 from sagas.coordinator.handles import Handle
 from sagas.coordinator.views import AttemptView, Happening, SagaSummary, SagaView, StepView
 
-__all__ = ["AttemptView", "Coordinator", "Handle", "Happening", "SagaSummary", "SagaView", "StepView"]
+__all__ = [
+    "AttemptView",
+    "Coordinator",
+    "CoordinatorView",
+    "Handle",
+    "Happening",
+    "SagaSummary",
+    "SagaView",
+    "StepView",
+]

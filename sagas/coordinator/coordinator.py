@@ -14,7 +14,9 @@ from pydantic_core import PydanticSerializationError, to_json
 
 from sagas.coordinator.checks import check_id, check_number, check_signal_name, check_status, check_text
 from sagas.coordinator.clock import Clock, SystemClock
+from sagas.coordinator.codeless import CodeWatch
 from sagas.coordinator.engine import Engine
+from sagas.coordinator.fleet import CoordinatorView, coordinators, fleet_for
 from sagas.coordinator.handles import Handle, outcome
 from sagas.coordinator.loading import read_history
 from sagas.coordinator.orders import Orders, check_order, encode_order
@@ -147,7 +149,7 @@ class Coordinator:
             group = await stack.enter_async_context(anyio.create_task_group())
             stack.push_async_exit(self._shut_down)
             self._group = group
-            for task in (engine.journal.run, engine.pool.run, engine.timers.run, sweeper.run):
+            for task in (engine.journal.run, engine.pool.run, engine.timers.run, sweeper.run, CodeWatch(engine).run):
                 group.start_soon(task)
             self._engine, self._orders = engine, orders
             self._stack = stack.pop_all()
@@ -387,7 +389,8 @@ class Coordinator:
         if row is None:
             raise SagaNotFound(f"there is no saga {saga_id!r}")
         journals = await engine.in_thread(engine.store.load, [saga_id])
-        return view_of(row, read_history(saga_id, journals.get(saga_id, []), self._codec))
+        fleet = await engine.in_thread(fleet_for, engine.store, [row], engine.clock.now())
+        return view_of(row, read_history(saga_id, journals.get(saga_id, []), self._codec), fleet)
 
     async def list(
         self, *, status: str | None = None, name: str | None = None, limit: int = 100, before: str | None = None
@@ -408,7 +411,13 @@ class Coordinator:
         check_number("limit", limit, least=1)
         engine = self._running()
         rows = await engine.in_thread(lambda: engine.store.select(status=status, name=name, limit=limit, before=before))
-        return [summary_of(row) for row in rows]
+        fleet = await engine.in_thread(fleet_for, engine.store, rows, engine.clock.now())
+        return [summary_of(row, fleet) for row in rows]
+
+    async def coordinators(self) -> builtins.list[CoordinatorView]:
+        """Reads which coordinators are alive, this one among them, and what they have code for."""
+        engine = self._running()
+        return coordinators(await engine.in_thread(engine.store.leases, engine.clock.now()))
 
 
 def _new_id(clock: Clock) -> str:

@@ -91,7 +91,6 @@ class Engine:
         self._keep_waiting = keep_waiting
         self._waiting: dict[str, None] = {}  # in the order in which they began to wait
         self._loading: dict[str, anyio.Lock] = {}
-        self._codeless: set[str] = set()
         # Apart from those of steps, which may all be taken for long.
         self._threads = CapacityLimiter(4)
         self._dropped: set[str] = set()
@@ -251,7 +250,7 @@ class Engine:
         """Gives a saga that this coordinator may drive, reading it if need be.
 
         Returns:
-            ``None`` if it has ended, is parked, or belongs to another coordinator that is alive.
+            ``None`` if it has ended, is parked, belongs to another coordinator that is alive, or has no code here.
         """
         runtime = self.sagas.get(saga_id)
         if runtime is not None:
@@ -262,7 +261,9 @@ class Engine:
                 runtime = self.sagas.get(saga_id)
                 if runtime is None:
                     row = await self.in_thread(self.store.get, saga_id)
-                    if row is None or row.ended_at is not None or not await self.may_drive(row):
+                    if row is None or row.ended_at is not None or self.lacks_code(row):
+                        return None
+                    if not await self.may_drive(row):
                         return None
                     await self.bring_back([row])
                 return self.sagas.get(saga_id)
@@ -276,9 +277,9 @@ class Engine:
             return True
         return not await self.in_thread(self.store.alive, row.owner, self.clock.now())
 
-    def lacks_code(self, saga_id: str) -> bool:
-        """Says whether a saga was left alone for want of its code."""
-        return saga_id in self._codeless
+    def lacks_code(self, row: SagaRow) -> bool:
+        """Says whether a saga is for coordinators with other code."""
+        return self.registry.find(row.name, row.version) is None
 
     async def bring_back(self, rows: Sequence[SagaRow]) -> None:
         """Reads sagas and goes on with them; returns when this is durable."""
@@ -301,9 +302,6 @@ class Engine:
             return None
         saga = self.registry.find(history.start.name, history.start.version)
         if saga is None:
-            if row.id not in self._codeless:
-                self._codeless.add(row.id)
-                logger.warning("saga %s waits: no code for %s in this process", row.id, history.start.name)
             return None
         try:
             execution = replay(saga, row.id, self.registry.steps, history.records)
@@ -398,6 +396,13 @@ class Engine:
                 self.lost(runtime)
 
     # --- parked sagas -------------------------------------------------------------------------------------------
+
+    async def is_parked(self, row: SagaRow) -> bool:
+        """Says whether a saga waits for an operator since its code did not fit."""
+        if row.status != "stuck":
+            return False
+        journals = await self.in_thread(self.store.load, [row.id])
+        return parked_by(read_history(row.id, journals.get(row.id, []), self.codec).records) is not None
 
     async def unpark(self, row: SagaRow, event: e.SagaResumed | e.CancelRequested, read: tuple[int, ...] = ()) -> Write:
         """Lets a saga go on with the code at hand, or rolls it back from its journal alone.

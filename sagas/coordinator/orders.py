@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 import orjson
 from pydantic_core import from_json, to_json
 
+from sagas.coordinator.fleet import fleet_for
 from sagas.core import events as e
 from sagas.core.transitions import SagaState, StepState
 from sagas.errors import CoordinatorClosed, NotApplicable, PayloadError, RequestError, SagaNotFound
@@ -83,7 +84,7 @@ class Orders:
                 write = self._apply(runtime, kind, body, fields, read)
             else:
                 row = check_order(await engine.in_thread(engine.store.get, saga_id), saga_id, kind)
-                elsewhere = engine.lacks_code(row.id) or not await engine.may_drive(row)
+                elsewhere = not await engine.may_drive(row) or await self._waits_for_code(row, kind)
                 if not elsewhere and row.status != "stuck":
                     continue
                 write = None if elsewhere else await self._wake_parked(row, runtime, kind, fields, read)
@@ -98,6 +99,19 @@ class Orders:
             if engine.closing:
                 raise CoordinatorClosed(f"the coordinator was closed before the {kind} for saga {saga_id} was written")
         raise NotApplicable(f"saga {saga_id} keeps changing hands; try again")
+
+    async def _waits_for_code(self, row: SagaRow, kind: str) -> bool:
+        """Says whether an order is for a coordinator that has a saga's code.
+
+        Without any that is alive, whoever is asked rolls a parked saga back: for that its journal is enough.
+        """
+        engine = self._engine
+        if not engine.lacks_code(row):
+            return False
+        if kind != "cancel" or not await engine.is_parked(row):
+            return True
+        fleet = await engine.in_thread(fleet_for, engine.store, [row], engine.clock.now())
+        return not fleet.lacks(row.name, row.version)
 
     async def _post(self, saga_id: str, kind: str, body: bytes, mail: int | None) -> bool:
         """Leaves an order for whoever drives the saga."""

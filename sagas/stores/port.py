@@ -287,6 +287,10 @@ class Store(Protocol):
         """
         ...
 
+    def orphans(self, now: float) -> Sequence[tuple[str, str, int]]:
+        """Counts what ``claim`` could find with any code: names, versions, and how many sagas of each."""
+        ...
+
     def next_wake(self) -> float | None:
         """Reads the earliest timer of all sagas that only wait."""
         ...

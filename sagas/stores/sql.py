@@ -18,6 +18,7 @@ from sqlmodel import Session
 
 from sagas.errors import StoreUnavailable
 from sagas.stores import schema
+from sagas.stores.orphans import count_orphans, summed
 from sagas.stores.outage import root_of
 from sagas.stores.port import Batch, Committed, JournalRow, Lease, Mail, SagaRow
 from sagas.stores.tables import metadata
@@ -284,6 +285,11 @@ class SqlStore(ABC):
         if dead:
             queries.insert(0, rows.where(_saga.c.active, _saga.c.owner.in_(dead)).order_by(_saga.c.rank, _saga.c.key))
         return queries
+
+    def orphans(self, now: float) -> Sequence[tuple[str, str, int]]:
+        """See ``Store.orphans``."""
+        alive, active = self._live(now), self._active_owners()
+        return summed(self._read(query) for query in count_orphans(alive, active, self._time(now)))
 
     def _active_owners(self) -> list[str]:
         """Lists the owners of sagas that have something to do."""
