@@ -102,6 +102,9 @@ def _feed(execution: Execution, record: Record) -> None:
         raise ReplayDiverged(
             f"record {record.seq} ({type(record.event).__name__}): the code at hand does not allow it: {error}"
         ) from error
+    for noted in record.commands:
+        if isinstance(noted, c.RunStep) and noted.path in execution.steps:
+            execution.steps[noted.path].owed |= noted.undoable
     if recording is not None and recording.free:
         if isinstance(record.event, e.SagaResumed) and not halted:
             given = [*execution.unnoted, *given]
@@ -183,5 +186,5 @@ def _note_outcome(execution: Execution, event: e.Event) -> None:
 def _entry(noted: c.RunStep, steps: Mapping[str, Step[..., Any]], at: float) -> Entry:
     """Rebuilds a step from the note of its call."""
     entry = Entry(noted.path, noted.name, steps.get(noted.name), noted.arguments, at)
-    entry.pivot = noted.pivot
+    entry.pivot, entry.owed = noted.pivot, noted.undoable
     return entry

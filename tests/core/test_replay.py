@@ -13,6 +13,7 @@ from sagas import (
     gather,
     now,
     random,
+    receive,
     record,
     saga,
     step,
@@ -22,6 +23,7 @@ from sagas import (
 from sagas.core import commands as c
 from sagas.core import events as e
 from sagas.core.execution import Execution
+from sagas.core.replay import abandon, replay
 from tests.core.single import Run, act, ran
 
 
@@ -123,6 +125,56 @@ def test_a_changed_body_is_refused_and_the_operation_is_named() -> None:
     with pytest.raises(ReplayDiverged, match=told):
         run.again(new)
     run.execution.close()
+
+
+def test_a_compensator_that_is_gone_is_missed() -> None:
+    """5: nothing is called undone that was not; the journal knows that there was one, with the body or without."""
+
+    @saga(name="body")
+    async def body() -> str:
+        await act()
+        return await receive("go", str)
+
+    @step(name="act")
+    def bare(name: str = "x") -> str:
+        return name
+
+    @saga(name="body")
+    async def changed() -> str:
+        await bare()
+        return await receive("go", str)
+
+    run = Run(body)
+    run.feed(e.StepSucceeded("1", b'"x"'))
+    run.execution.close()
+    steps = {"act": bare}
+    for execution in (replay(changed, "s", steps, run.records), abandon("s", steps, run.records)):
+        (command,) = execution.apply(e.CancelRequested("no more"), execution.at)
+        assert isinstance(command, c.RunUndo)
+        assert command.step is bare
+        execution.close()
+
+
+def test_a_step_that_never_had_a_compensator_is_not_undone() -> None:
+    """Nor one whose journal does not say, if the code at hand has none."""
+
+    @step
+    def bare() -> int:
+        return 1
+
+    @saga
+    async def body() -> str:
+        await bare()
+        return await receive("go", str)
+
+    steps = {"bare": bare}
+    run = Run(body)
+    run.feed(e.StepSucceeded("1", b"1"))
+    run.execution.close()
+    for execution in (replay(body, "s", steps, run.records), abandon("s", steps, run.records)):
+        (command,) = execution.apply(e.CancelRequested("no more"), execution.at)
+        assert isinstance(command, c.Complete)
+        execution.close()
 
 
 def test_a_body_that_cannot_be_replayed_starts_nothing_when_it_is_dropped() -> None:

@@ -131,6 +131,7 @@ JOURNALS: dict[str, tuple[str, dict[str, object], Callable[[Execution], Script]]
     "pivoted": ("shop", {"lines": _LINES}, pivoted),
     "waited": ("patient", {"by": "ann"}, waited),
     "stuck": ("scoped", {"lines": _LINES}, stuck),
+    "compensators-noted": ("shop", {"lines": _LINES}, in_doubt),
 }
 
 
