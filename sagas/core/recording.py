@@ -15,6 +15,8 @@ if TYPE_CHECKING:
 
 __all__ = ["Recording"]
 
+_ADVICE = "Guard the change with `if await sagas.version(…)`, or deploy the code that fits and resume"
+
 
 class Recording:
     """The steps and changes that the records of one saga note.
@@ -53,20 +55,19 @@ class Recording:
         if recorded is not None and recorded.name == step.name:
             if self._strict and step.arguments_schema.encode(arguments) != recorded.arguments:
                 raise ReplayDiverged(
-                    f"operation {path}: the body calls {step.name} with other arguments than the journal says: "
-                    f"{arguments!r} instead of {recorded.arguments.decode()}"
+                    f"the body calls {step.name} with other arguments than the journal says: {arguments!r} instead of "
+                    f"{recorded.arguments.decode()}",
+                    path=path,
                 )
             return recorded.arguments
         if recorded is not None:
             raise ReplayDiverged(
-                f"operation {path}: the journal says step {recorded.name}, the body now calls {step.name}. Guard the "
-                "change with `if await sagas.version(…)`, or deploy the code that fits and resume"
+                f"the journal says step {recorded.name}, the body now calls {step.name}", path=path, advice=_ADVICE
             )
         encoded = step.arguments_schema.encode(arguments)
         if not self.free:
             raise ReplayDiverged(
-                f"operation {path}: the body now calls step {step.name}, of which the journal knows nothing. Guard "
-                "the change with `if await sagas.version(…)`, or deploy the code that fits and resume"
+                f"the body now calls step {step.name}, of which the journal knows nothing", path=path, advice=_ADVICE
             )
         return encoded
 

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 from sagas.core import commands as c
 from sagas.core import events as e
 from sagas.core.execution import Execution
+from sagas.core.failures import one_line
 from sagas.core.fibers import Entry
 from sagas.core.recording import Recording
 from sagas.core.transitions import SagaState, StepState
@@ -124,14 +125,35 @@ def _check(execution: Execution, record: Record, given: Sequence[c.Command]) -> 
     """
     for noted in record.commands:
         if isinstance(noted, c.RunStep) and noted.path not in execution.steps:
-            raise ReplayDiverged(
-                f"operation {noted.path}: the journal says step {noted.name}, the body no longer calls it"
-            )
+            raise ReplayDiverged(f"the journal says step {noted.name}, the body no longer calls it", path=noted.path)
+    _check_undos(execution, record, given)
     ended = any(isinstance(x, c.Complete) for x in record.commands)
     ends = any(isinstance(x, c.Complete) for x in given)
     if ended is not ends:
         what = "no longer ends" if ended else "ends"
         raise ReplayDiverged(f"record {record.seq}: the body now {what} here, after {type(record.event).__name__}")
+
+
+def _check_undos(execution: Execution, record: Record, given: Sequence[c.Command]) -> None:
+    """Makes sure that a body still fails where it failed, and only there: a replay undoes nothing.
+
+    Raises:
+        ReplayDiverged: It does otherwise.
+    """
+    if execution.recording is None:
+        return  # without a body, what is undone depends on nothing but the journal
+    noted = {x.path: x.name for x in record.commands if isinstance(x, c.RunUndo)}
+    again = {x.path: x.name for x in given if isinstance(x, c.RunUndo)}
+    after = f"after record {record.seq} ({type(record.event).__name__})"
+    why = f" with {one_line(execution.cause)}" if execution.cause is not None else ""
+    for path, step in noted.items():
+        if path not in again:
+            raise ReplayDiverged(f"the journal undoes step {step} {after}, the body now goes on", path=path)
+    for path, step in again.items():
+        if path not in noted:
+            raise ReplayDiverged(f"the body now fails {after}{why}, so that {step} would be undone", path=path)
+    if any(isinstance(x, c.Halt) and not x.path for x in given):
+        raise ReplayDiverged(f"the body now fails {after}{why}, beyond its pivot")
 
 
 _OUTCOMES: dict[type[e.Event], StepState] = {
