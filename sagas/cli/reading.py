@@ -27,8 +27,12 @@ __all__ = ["existing_store", "find_row", "read_coordinators", "read_summaries", 
 
 
 @contextmanager
-def existing_store(url: str) -> Generator[Store]:
+def existing_store(url: str, option: str = "--store") -> Generator[Store]:
     """Opens the journal at a URL.
+
+    Args:
+        url: Where it is.
+        option: What gave the URL, for messages.
 
     Raises:
         Problem: There is none.
@@ -36,8 +40,8 @@ def existing_store(url: str) -> Generator[Store]:
     """
     store = store_for(url)
     if store.in_memory:
-        raise Problem(f"{url} is kept by no file, so no other process can see it; use --store sqlite:///FILE")
-    _refuse_absent(url)
+        raise Problem(f"{url} is kept by no file, so no other process can see it; use {option} sqlite:///FILE")
+    _refuse_absent(url, option)
     store.open(migrate=False)
     try:
         yield store
@@ -45,7 +49,7 @@ def existing_store(url: str) -> Generator[Store]:
         store.close()
 
 
-def _refuse_absent(url: str) -> None:
+def _refuse_absent(url: str, option: str) -> None:
     """Refuses SQLite files that are not there or hold no journal, which opening them would create or change."""
     from sqlalchemy.engine import make_url
 
@@ -54,14 +58,14 @@ def _refuse_absent(url: str) -> None:
         return
     path = Path(parsed.database or "").resolve()
     if not path.exists():
-        raise Problem(f"there is no database {path}; check --store, or create it with `sagas migrate --store {url}`")
+        raise Problem(f"there is no database {path}; check {option}, or create it with `sagas migrate --store {url}`")
     try:
         with closing(sqlite3.connect(f"{path.as_uri()}?mode=ro", uri=True)) as database:
             found = database.execute("SELECT 1 FROM sqlite_master WHERE name = 'saga_schema'").fetchone()
     except sqlite3.Error as error:
-        raise Problem(f"the database {path} cannot be read: {error}; check --store and the file's rights") from error
+        raise Problem(f"the database {path} cannot be read: {error}; check {option} and the file's rights") from error
     if found is None:
-        raise Problem(f"the database {path} holds no journal; check --store, or run `sagas migrate --store {url}`")
+        raise Problem(f"the database {path} holds no journal; check {option}, or run `sagas migrate --store {url}`")
 
 
 def find_row(store: Store, saga_id: str) -> SagaRow:

@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import importlib
-import sys
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
 import anyio
 from pydantic_core import from_json, to_json
 
+from sagas.cli.importing import import_module
 from sagas.cli.problems import Problem, complain
 from sagas.cli.rendering import print_json, render_saga, show
 from sagas.coordinator import Coordinator
@@ -19,8 +17,6 @@ from sagas.core.schema import ValueSchema
 from sagas.errors import SagaNotCompleted
 
 if TYPE_CHECKING:
-    from types import ModuleType
-
     from sagas.core.operations import SagaCall
 
 __all__ = ["find_saga", "run_saga"]
@@ -63,7 +59,7 @@ def find_saga(where: str) -> tuple[Saga[..., Any], list[Saga[..., Any]]]:
     module_name, colon, name = where.partition(":")
     if not (module_name and colon and name):
         raise Problem(f"{where!r} names no saga; write MODULE:SAGA, such as shop.orders:place_order")
-    module = _import(module_name)
+    module = import_module(module_name)
     sagas: dict[str, Saga[..., Any]] = {key: value for key, value in vars(module).items() if isinstance(value, Saga)}
     found = sagas.get(name) or Registry(sagas.values()).newest(name)
     if found is None:
@@ -71,25 +67,6 @@ def find_saga(where: str) -> tuple[Saga[..., Any], list[Saga[..., Any]]]:
         known = f"its sagas are {', '.join(sorted(sagas))}" if sagas else "it has no sagas"
         raise Problem(f"{name} in {module_name} {what}; {known}")
     return found, list(dict.fromkeys(sagas.values()))
-
-
-def _import(name: str) -> ModuleType:
-    """Imports a module.
-
-    Raises:
-        Problem: It is not there, or raises.
-    """
-    here = str(Path.cwd())
-    if here not in sys.path:
-        sys.path.insert(0, here)
-    try:
-        return importlib.import_module(name)
-    except ModuleNotFoundError as error:
-        if error.name is not None and (name == error.name or name.startswith(f"{error.name}.")):
-            raise Problem(f"there is no module {name}; it is looked for in {here} and on PYTHONPATH") from error
-        raise Problem(f"the module {name} cannot be imported: {error}") from error
-    except Exception as error:
-        raise Problem(f"the module {name} cannot be imported: {type(error).__name__}: {error}") from error
 
 
 def _call(saga: Saga[..., Any], text: str) -> SagaCall[Any]:

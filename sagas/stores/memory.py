@@ -116,6 +116,11 @@ class MemoryStore:
         kept = (row for row in rows if status in (None, row.status) and name in (None, row.name))
         return [row for row, _ in zip(kept, range(limit), strict=False)]
 
+    def open_sagas(self, limit: int, before: str | None) -> Sequence[SagaRow]:
+        """See ``Store.open_sagas``."""
+        rows = self.select(status=None, name=None, limit=len(self._sagas), before=before)
+        return [row for row in rows if row.ended_at is None][:limit]
+
     def claim(self, owner: str, now: float, limit: int, code: Collection[str]) -> Sequence[SagaRow]:
         """See ``Store.claim``."""
         found = [

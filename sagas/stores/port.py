@@ -271,6 +271,10 @@ class Store(Protocol):
         """Reads sagas, newest first, from before the one with the id ``before``."""
         ...
 
+    def open_sagas(self, limit: int, before: str | None) -> Sequence[SagaRow]:
+        """Reads sagas that have not ended, newest first, from before the one with the id ``before``."""
+        ...
+
     # --- whose sagas --------------------------------------------------------------------------------------------
 
     def claim(self, owner: str, now: float, limit: int, code: Collection[str]) -> Sequence[SagaRow]:

@@ -1,4 +1,4 @@
-"""Queries for sagas that need a coordinator now and have none that is alive."""
+"""Queries about many sagas at a time."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from sqlalchemy import and_, func, select
 
+from sagas.stores.port import SagaRow
 from sagas.stores.tables import metadata
 
 if TYPE_CHECKING:
@@ -14,15 +15,31 @@ if TYPE_CHECKING:
 
     from sqlalchemy import ColumnElement, Select
 
-__all__ = ["count_orphans", "summed"]
+__all__ = ["count_orphans", "newest_first", "summed"]
 
 _SAGA = metadata.tables["saga"]
+_COLUMNS = tuple(_SAGA.c[name] for name in SagaRow._fields)
+
+
+def newest_first(limit: int, before: str | None, **only: object) -> Select[Any]:
+    """Builds a query for whole rows, newest first, from before the saga with an id.
+
+    Args:
+        limit: At most so many.
+        before: An id, or ``None``.
+        only: Values that columns must have, where they are not ``None``.
+    """
+    query = select(*_COLUMNS).order_by(_SAGA.c.key.desc()).limit(limit)
+    query = query.where(*(_SAGA.c[column] == value for column, value in only.items() if value is not None))
+    if before is None:
+        return query
+    return query.where(_SAGA.c.key < select(_SAGA.c.key).where(_SAGA.c.id == before).scalar_subquery())
 
 
 def count_orphans(alive: Sequence[str], active: Sequence[str], time: ColumnElement[float]) -> list[Select[Any]]:
-    """Builds queries that count orphans by name and version: those whose timer is due, and active ones.
+    """Builds queries that count, by name and version, sagas that need a coordinator now and have none that is alive.
 
-    Apart, since each has an index of its own.
+    Those whose timer is due and active ones are apart, since each have an index of their own.
 
     Args:
         alive: Coordinators.
