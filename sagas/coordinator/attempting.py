@@ -86,11 +86,14 @@ class Attempting:
     async def run(self, job: Job) -> None:
         """Attempts a step or an undo until it has an outcome, and feeds the outcome to its saga."""
         runtime, command = job
+        runtime.busy += 1
         try:
             await self._attempt(runtime, command)
         except Exception as error:
             # This saga waits for an operator; the others, and the task that runs their steps, go on.
             runtime.give_up(error)
+        finally:
+            runtime.busy -= 1
 
     async def _attempt(self, runtime: Runtime, command: RunStep | RunUndo) -> None:
         """Does what ``run`` says."""

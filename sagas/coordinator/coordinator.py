@@ -32,6 +32,7 @@ from sagas.errors import (
     RequestError,
     SagaNotFound,
     SagaNotRegistered,
+    StoreUnavailable,
 )
 from sagas.stores import is_store, store_for
 from sagas.telemetry import find_tracing
@@ -149,7 +150,10 @@ class Coordinator:
             group = await stack.enter_async_context(anyio.create_task_group())
             stack.push_async_exit(self._shut_down)
             self._group = group
-            for task in (engine.journal.run, engine.pool.run, engine.timers.run, sweeper.run, CodeWatch(engine).run):
+            watch = CodeWatch(engine)
+            for task in (
+                engine.journal.run, engine.pool.run, engine.timers.run, sweeper.run, sweeper.listen, watch.run,
+            ):  # fmt: skip
                 group.start_soon(task)
             self._engine, self._orders = engine, orders
             self._stack = stack.pop_all()
@@ -177,10 +181,19 @@ class Coordinator:
             engine.pool.close()
             if not self._group.cancel_scope.cancel_called:  # else something broke, and there is nothing to wait for
                 with anyio.move_on_after(self._shutdown_timeout):
-                    await engine.pool.settled()
-                    await engine.journal.flushed()
+                    await self._finish(engine)
             engine.attempting.leave_threads()
             self._group.cancel_scope.cancel()
+
+    async def _finish(self, engine: Engine) -> None:
+        """Lets running steps end; sagas that wait for nothing here are handed over meanwhile."""
+        try:
+            await engine.journal.flushed()
+            await engine.hand_over()
+        except StoreUnavailable as error:
+            logger.warning("sagas are handed over when the lease is over, not at once: %s", error)
+        await engine.pool.settled()
+        await engine.journal.flushed()
 
     async def _close_store(self, engine: Engine) -> None:
         """Gives the lease back and lets go of everything."""

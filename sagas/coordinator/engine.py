@@ -201,6 +201,8 @@ class Engine:
         """Drops a saga that another coordinator has taken over, or whose id was taken."""
         if runtime.seq > 1:
             logger.warning("saga %s was taken over by another coordinator; it is dropped here", runtime.id)
+            # Or it was this one, in a commit that it never heard the end of; then it goes on from there.
+            self.want(runtime.id)
         self._forget(runtime)
 
     def _forget(self, runtime: Runtime, *, keep_writes: bool = False) -> None:
@@ -258,18 +260,18 @@ class Engine:
         lock = self._loading.setdefault(saga_id, anyio.Lock())
         try:
             async with lock:
-                runtime = self.sagas.get(saga_id)
-                if runtime is None:
-                    row = await self.in_thread(self.store.get, saga_id)
-                    if row is None or row.ended_at is not None or self.lacks_code(row):
-                        return None
-                    if not await self.may_drive(row):
-                        return None
-                    await self.bring_back([row])
+                if saga_id not in self.sagas:
+                    await self.fetch([saga_id])
                 return self.sagas.get(saga_id)
         finally:
             if not lock.statistics().tasks_waiting and not lock.locked():
                 self._loading.pop(saga_id, None)
+
+    async def fetch(self, saga_ids: Sequence[str]) -> None:
+        """Reads those of some sagas that this coordinator may drive, and goes on with them."""
+        rows = (await self.in_thread(self.store.find, saga_ids)).values()
+        mine = [row for row in rows if row.ended_at is None and not self.lacks_code(row)]
+        await self.bring_back([row for row in mine if await self.may_drive(row)])
 
     async def may_drive(self, row: SagaRow) -> bool:
         """Says whether a saga is this coordinator's own, or nobody's."""
@@ -388,12 +390,20 @@ class Engine:
 
     async def drop_what_was_taken(self) -> None:
         """After a pause beyond the lease: lets go of every saga that another coordinator has taken over meanwhile."""
-        ids = list(self.sagas)
-        rows = await self.in_thread(lambda: {saga_id: self.store.get(saga_id) for saga_id in ids})
+        rows = await self.in_thread(self.store.find, list(self.sagas))
         for saga_id, row in rows.items():
             runtime = self.sagas.get(saga_id)
-            if runtime is not None and row is not None and row.owner != self.owner:
-                self.lost(runtime)
+            if runtime is not None and row.owner != self.owner:
+                logger.warning("saga %s was taken over by another coordinator; it is dropped here", saga_id)
+                self._forget(runtime)
+
+    async def hand_over(self) -> None:
+        """When leaving: gives others every saga at once of which nothing is under way here."""
+        idle = [x for x in self.sagas.values() if not x.busy and not x.unwritten]
+        for runtime in idle:
+            self._forget(runtime)
+        if idle:
+            await self.in_thread(self.store.hand_over, self.owner, [x.id for x in idle])
 
     # --- parked sagas -------------------------------------------------------------------------------------------
 

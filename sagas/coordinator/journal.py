@@ -19,6 +19,7 @@ from sagas.stores.port import Batch
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from anyio.abc import TaskGroup
     from sqlmodel import Session
 
     from sagas.coordinator.clock import Clock
@@ -100,7 +101,13 @@ class Write:
 
 
 class Transaction(Protocol):
-    """A transactional step that waits for its turn."""
+    """A transactional step that waits for its turn.
+
+    Attributes:
+        holds: Whether it holds back the other records of its saga.
+    """
+
+    holds: bool
 
     @property
     def writer(self) -> Writer:
@@ -137,11 +144,17 @@ class Journal:
         self._clock = clock
         self._pending: list[Write] = []
         self._transactions: list[Transaction] = []
+        self._beside = 0
+        self._held: set[str] = set()
         self._wake: anyio.Event | None = None
         self._idle: anyio.Event | None = None
+        self._written = anyio.Event()
         self._thread = CapacityLimiter(1)
+        self._seats = CapacityLimiter(max(1, store.parallel))
         self._taken_out: list[Write] = []
         self._writing: list[Write] = []
+        self._group: TaskGroup | None = None
+        self._stopped = False
         self.stalled: StoreUnavailable | None = None
         self.has_sessions = not store.in_memory
 
@@ -153,30 +166,52 @@ class Journal:
 
     def transact(self, transaction: Transaction) -> None:
         """Queues a transactional step."""
+        if self._store.parallel and self._group is not None:
+            self._beside += 1
+            self._group.start_soon(self._transact_beside, transaction)
+            return
         self._transactions.append(transaction)
         if self._wake is not None:
             self._wake.set()
 
     async def flushed(self) -> None:
         """Waits until nothing is queued or being written."""
-        while self._pending or self._transactions or self._wake is None:
+        while self._pending or self._transactions or self._beside or self._wake is None:
             self._idle = anyio.Event()
             await self._idle.wait()
 
     async def run(self) -> None:
         """Writes, for ever."""
-        while True:
-            if self._pending:
-                await self._commit(self._take())
-            if self._transactions:  # in turn with the others: there may always be something pending
-                transactions, self._transactions = self._transactions, []
-                await self._transact(transactions)
-            elif not self._pending:
-                self._wake = anyio.Event()
-                if self._idle is not None:
-                    self._idle.set()
-                await self._wake.wait()
-                self._wake = None
+        async with anyio.create_task_group() as self._group:
+            try:
+                while True:
+                    await self._write_once()
+            finally:
+                self._stopped = True
+                self._tell_written()
+
+    async def _write_once(self) -> None:
+        """Writes what there is, or waits for something to write."""
+        writes = self._take()
+        if writes:
+            await self._commit(writes)
+        if self._transactions:  # in turn with the others: there may always be something pending
+            transactions, self._transactions = self._transactions, []
+            await self._transact(transactions)
+        elif not self._ready():
+            await self._rest()
+
+    def _ready(self) -> bool:
+        """Says whether anything can be written now."""
+        return bool(self._pending) and (not self._held or any(w.writer.id not in self._held for w in self._pending))
+
+    async def _rest(self) -> None:
+        """Waits for something to write."""
+        self._wake = anyio.Event()
+        if self._idle is not None:
+            self._idle.set()
+        await self._wake.wait()
+        self._wake = None
 
     def abandon(self) -> None:
         """Gives up what is queued, once nobody writes any more; whoever waits for it hears so."""
@@ -185,20 +220,22 @@ class Journal:
             write.writer.lost(write, taken=False)
 
     def _take(self) -> list[Write]:
-        """Takes what is queued, but for sagas that are no longer driven here."""
+        """Takes what is queued, but for sagas that are no longer driven here, or wait for a transaction's turn."""
+        if not self._pending:
+            return []
         writes, self._pending = self._pending, []
-        for write in writes:
-            if write.writer.void:
-                write.writer.lost(write, taken=False)
-        return [write for write in writes if not write.writer.void]
+        if self._held:
+            self._pending = [write for write in writes if write.writer.id in self._held]
+            writes = [write for write in writes if write.writer.id not in self._held]
+        return _living(writes)
 
     async def _commit(self, writes: list[Write]) -> None:
         """Commits a batch, however long it takes, and hands out what it leads to."""
-        if not writes:
-            return
         self._writing = writes
         done = await self._persist(_batch(writes))
         self._writing = []
+        if self._held:
+            self._tell_written()
         for write in writes:
             saga_id = write.writer.id
             if saga_id in done.taken or saga_id in done.fenced:
@@ -228,32 +265,24 @@ class Journal:
         await anyio.lowlevel.checkpoint()
         return self._store.commit(batch)
 
+    # --- transactional steps ------------------------------------------------------------------------------------
+
     async def _transact(self, transactions: list[Transaction]) -> None:
-        """Runs transactional steps and commits their writes with their records.
+        """Runs transactional steps and commits their writes with their records, in the journal's own turn.
 
         If the commit fails, the bodies have already run on from records that never became durable. So those sagas
         are dropped and come back from what is durable, and only the records of others are written again.
         """
-        live = [x for x in transactions if not x.writer.discarded]
-        for transaction in transactions:
-            if transaction.writer.discarded:
-                transaction.abandoned()
-        functions = [x.run for x in live]
+        live = _undiscarded(transactions)
         self._taken_out = []
         try:
-            if self._store.in_memory:
-                self._store.transact(functions, lambda: self._finish(live))
-            else:
-                with anyio.CancelScope(shield=True):
-                    await to_thread.run_sync(
-                        self._store.transact, functions, lambda: from_thread.run_sync(self._finish, live),
-                        limiter=self._thread,
-                    )  # fmt: skip
+            with anyio.CancelScope(shield=True):
+                await to_thread.run_sync(
+                    self._store.transact, [x.run for x in live], lambda: from_thread.run_sync(self._finish, live),
+                    limiter=self._thread,
+                )  # fmt: skip
         except Exception as error:
-            if isinstance(error, StoreUnavailable):
-                self._note_stall(error)
-            else:
-                logger.exception("a transaction of %d steps failed; their sagas are read again", len(live))
+            self._note_failure(error, len(live))
             for transaction in live:
                 transaction.failed(error)
             self._pending = self._taken_out + self._pending
@@ -264,14 +293,103 @@ class Journal:
             write.writer.durable(write)
 
     def _finish(self, transactions: list[Transaction]) -> Batch:
-        """Feeds the outcomes to the sagas, and takes every record that is queued by then."""
+        """Feeds the outcomes to the sagas, and takes every record that is queued by then.
+
+        Raises:
+            _Overtaken: A saga is no longer driven here, so what its step wrote must not be committed.
+        """
+        if len(_undiscarded(transactions)) < len(transactions):
+            raise _Overtaken
         for transaction in transactions:
-            if transaction.writer.discarded:
-                transaction.abandoned()
-            else:
-                transaction.feed()
+            transaction.feed()
         self._taken_out = self._take()
         return _batch(self._taken_out)
+
+    async def _transact_beside(self, transaction: Transaction) -> None:
+        """Runs a transactional step in a transaction of its own, beside the journal's.
+
+        However long it takes, and however it fails, only its own saga waits. That saga's records keep their order:
+        when the function has returned, they are held back until the transaction is over.
+        """
+        taken: list[Write] = []
+        async with self._seats:
+            try:
+                if _undiscarded([transaction]):
+                    await self._run_beside(transaction, taken)
+            except Exception as error:
+                self._note_failure(error, 1)
+                if isinstance(error, StoreUnavailable):
+                    await anyio.sleep(_FIRST_PAUSE)
+                transaction.failed(error)
+                self._pending = taken + self._pending
+            else:
+                for write in taken:
+                    write.writer.durable(write)
+            finally:
+                self._let_go(transaction)
+
+    async def _run_beside(self, transaction: Transaction, taken: list[Write]) -> None:
+        """Runs a transaction to its end, in a thread."""
+        with anyio.CancelScope(shield=True):
+            await to_thread.run_sync(
+                self._store.transact, [transaction.run],
+                lambda: from_thread.run(self._finish_beside, transaction, taken),
+                limiter=CapacityLimiter(1),
+            )  # fmt: skip
+
+    async def _finish_beside(self, transaction: Transaction, taken: list[Write]) -> Batch:
+        """Feeds the outcome to its saga, and takes the records of this saga that are queued by then.
+
+        Raises:
+            _Overtaken: The saga is no longer driven here, so what its step wrote must not be committed.
+        """
+        saga_id = transaction.writer.id
+        while saga_id in self._held:  # by another step of the same saga, whose record comes first
+            await self._next_written()
+        self._held.add(saga_id)
+        transaction.holds = True
+        while any(write.writer.id == saga_id for write in self._writing):
+            await self._next_written()
+        if self._stopped or not _undiscarded([transaction]):
+            raise _Overtaken
+        transaction.feed()
+        taken.extend(write for write in self._pending if write.writer.id == saga_id)
+        self._pending = [write for write in self._pending if write.writer.id != saga_id]
+        return _batch(_living(taken))
+
+    def _let_go(self, transaction: Transaction) -> None:
+        """Lets the records of a saga be written again as all others."""
+        if transaction.holds:
+            transaction.holds = False
+            self._held.discard(transaction.writer.id)
+        self._beside -= 1
+        self._tell_written()
+        if self._wake is not None:
+            self._wake.set()
+
+    async def _next_written(self) -> None:
+        """Waits until another batch or transaction is over.
+
+        Raises:
+            _Overtaken: None will be any more.
+        """
+        if self._stopped:
+            raise _Overtaken
+        await self._written.wait()
+
+    def _tell_written(self) -> None:
+        """Lets go on whoever waits for that."""
+        written, self._written = self._written, anyio.Event()
+        written.set()
+
+    # --- trouble ------------------------------------------------------------------------------------------------
+
+    def _note_failure(self, error: Exception, steps: int) -> None:
+        """Tells why a transaction was rolled back."""
+        if isinstance(error, StoreUnavailable):
+            self._note_stall(error)
+        elif not isinstance(error, _Overtaken):
+            logger.error("a transaction of %d steps failed; their sagas are read again", steps, exc_info=error)
 
     def _note_stall(self, error: StoreUnavailable) -> None:
         """Says once that nothing can be written."""
@@ -284,6 +402,26 @@ class Journal:
         if self.stalled is not None:
             logger.warning("the journal can be written again; sagas go on")
         self.stalled = None
+
+
+class _Overtaken(Exception):  # noqa: N818 - no error, but an order to roll back
+    """A saga of a transaction is driven by another coordinator by now."""
+
+
+def _undiscarded(transactions: Sequence[Transaction]) -> list[Transaction]:
+    """Picks the transactions of sagas that are driven here, and lets go of the others."""
+    for transaction in transactions:
+        if transaction.writer.discarded:
+            transaction.abandoned()
+    return [x for x in transactions if not x.writer.discarded]
+
+
+def _living(writes: Sequence[Write]) -> list[Write]:
+    """Picks the records of sagas that are still driven here, and lets go of the others."""
+    for write in writes:
+        if write.writer.void:
+            write.writer.lost(write, taken=False)
+    return [write for write in writes if not write.writer.void]
 
 
 def _batch(writes: Sequence[Write]) -> Batch:

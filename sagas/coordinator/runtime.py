@@ -67,6 +67,7 @@ class Runtime:
         void: Whether its queued records must not be written.
         discarded: Whether it is no longer driven here; whatever still refers to it must leave it alone.
         birth: Its first record, until that is durable.
+        busy: How many of its steps and undos are being attempted.
         unwritten: How many of its records are not durable yet.
         trace: ``traceparent`` of its root span; empty when it is not traced.
         parent: ``traceparent`` of its caller.
@@ -77,8 +78,8 @@ class Runtime:
     """
 
     __slots__ = (
-        "_hub", "_saved", "birth", "changed", "digest", "discarded", "execution", "fingerprint", "id", "moments",
-        "parent", "reported", "seq", "started_at", "trace", "unwritten", "void",
+        "_hub", "_saved", "birth", "busy", "changed", "digest", "discarded", "execution", "fingerprint", "id",
+        "moments", "parent", "reported", "seq", "started_at", "trace", "unwritten", "void",
     )  # fmt: skip
 
     def __init__(self, hub: Hub, saga_id: str, execution: Execution, *, fingerprint: bytes = b"") -> None:
@@ -90,6 +91,7 @@ class Runtime:
         self.discarded = False
         self.void = False
         self.unwritten = 0
+        self.busy = 0
         self.trace = ""
         self.parent = ""
         self.started_at = 0.0

@@ -6,11 +6,14 @@ import logging
 from typing import TYPE_CHECKING
 
 import anyio
+from anyio import CapacityLimiter, to_thread
 
 from sagas.errors import SagaError, StoreUnavailable
 from sagas.stores.port import Lease, Mail
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from sagas.coordinator.engine import Engine
     from sagas.coordinator.orders import Orders
 
@@ -19,8 +22,14 @@ __all__ = ["Sweeper"]
 logger = logging.getLogger("sagas.coordinator")
 
 _AT_ONCE = 500
+# Small enough that many processes share what one of them has left behind.
+_CLAIM = 100
 # Even if nothing seems to have changed, a lease may have run out.
 _LONGEST = 1.0
+# How long to wait for announcements at a time, and before trying again where there are none, in seconds.
+_PATIENCE = 1.0
+# Renewed so often, in seconds, that a lost connection does not look like a dead process.
+_HEARTBEAT = 1.0
 # How long mail that cannot be delivered yet is left alone, in seconds.
 _KEEP = 2.0
 
@@ -46,6 +55,10 @@ class Sweeper:
         self._look_at = 0.0
         self._wake: anyio.Event | None = None
         self._kept: dict[int, float] = {}
+        self._hearing = False
+        self._work = self._mail = True
+        self._pause = poll
+        self._ear = CapacityLimiter(1)
 
     def wake(self) -> None:
         """Looks at once."""
@@ -59,15 +72,46 @@ class Sweeper:
                 await self.sweep()
             except StoreUnavailable as error:
                 logger.warning("%s; trying again", error)
+                self._work = self._mail = True
+                await anyio.sleep(self._poll)
             except Exception:
                 logger.exception("a look after leases, orphaned sagas and mail failed; trying again")
+                await anyio.sleep(self._poll)
+            if self._hearing and (self._work or self._mail):
+                continue
             self._wake = anyio.Event()
             if not self._engine.wanted:
-                with anyio.move_on_after(self._poll):
+                with anyio.move_on_after(self._pause):
                     await self._wake.wait()
             else:
                 await anyio.sleep(self._poll)
             self._wake = None
+
+    async def listen(self) -> None:
+        """Hears what other processes announce, for ever; while it can't, they are found by polling."""
+        store = self._engine.store
+        while store.announces:
+            try:
+                heard = await to_thread.run_sync(store.listen, _PATIENCE, limiter=self._ear, abandon_on_cancel=True)
+            except Exception:
+                logger.exception("listening to other processes failed; trying again")
+                heard = None
+            self._hearing = heard is not None
+            if heard is None:
+                await anyio.sleep(self._poll)
+            else:
+                self._hear(heard)
+
+    def _hear(self, messages: Sequence[str]) -> None:
+        """Notes what there is to look after."""
+        for message in messages:
+            kind, _, about = message.partition(":")
+            if kind == "work":
+                self._work = True
+            elif kind == "mail" and about in ("", self._engine.owner):
+                self._mail = True
+        if self._work or self._mail:
+            self.wake()
 
     async def renew(self) -> None:
         """Says that this coordinator is alive."""
@@ -80,47 +124,74 @@ class Sweeper:
             if lapsed:
                 await engine.drop_what_was_taken()
             engine.attempting.lease_held(lease.expires_at)
-            self._renew_at = now + self._lease / 3
+            heartbeat = _HEARTBEAT if engine.store.announces else self._lease
+            self._renew_at = now + min(heartbeat, self._lease / 3)
 
     async def sweep(self) -> None:
         """Looks once."""
         engine = self._engine
         await self.renew()
-        for saga_id in list(engine.wanted):
-            await engine.ensure(saga_id)
-            engine.wanted.discard(saga_id)
+        await self._fetch()
         now = engine.clock.now()
-        if await engine.in_thread(engine.store.changed) or now >= self._look_at:
-            await self._claim()
-            await self._deliver()
-            next_wake = await engine.in_thread(engine.store.next_wake)
-            self._look_at = now + _LONGEST
-            if next_wake is not None and now < next_wake < self._look_at:
-                self._look_at = next_wake
+        if self._work or self._mail or now >= self._look_at:
+            await self._look(now)
+        elif not self._hearing and await engine.in_thread(engine.store.changed):
+            await self._look(now, everything=True)
 
-    async def _claim(self) -> None:
-        """Takes over sagas that nobody drives."""
+    async def _fetch(self) -> None:
+        """Reads the sagas that somebody asked for."""
         engine = self._engine
+        wanted = list(engine.wanted)
+        for start in range(0, len(wanted), _AT_ONCE):
+            some = wanted[start : start + _AT_ONCE]
+            await engine.fetch([saga_id for saga_id in some if saga_id not in engine.sagas])
+            engine.wanted.difference_update(some)
+
+    async def _look(self, now: float, *, everything: bool = False) -> None:
+        """Looks for what it was told of; for everything from time to time, since it may have missed something."""
+        engine = self._engine
+        everything = everything or now >= self._look_at
+        work, self._work = self._work or everything, False
+        mail, self._mail = self._mail or everything, False
+        found = (await self._claim() if work else 0) + (await self._deliver() if mail else 0)
+        if not everything:
+            return
+        next_wake = await engine.in_thread(engine.store.next_wake)
+        self._look_at = now + _LONGEST
+        if next_wake is not None and now < next_wake < self._look_at:
+            self._look_at = next_wake
+        # A look into a database on the network costs it something, so one in vain is followed by a longer pause.
+        patient = engine.store.announces and not found
+        self._pause = min(2 * self._pause, _LONGEST) if patient else self._poll
+
+    async def _claim(self) -> int:
+        """Takes over sagas that nobody drives; gives how many."""
+        engine = self._engine
+        found = 0
         while not engine.closing:
             now = engine.clock.now()
-            rows = await engine.in_thread(engine.store.claim, engine.owner, now, _AT_ONCE, engine.registry.code)
+            rows = await engine.in_thread(engine.store.claim, engine.owner, now, _CLAIM, engine.registry.code)
             await engine.bring_back(rows)
-            if len(rows) < _AT_ONCE:
-                return
+            found += len(rows)
+            if len(rows) < _CLAIM:
+                break
+        return found
 
-    async def _deliver(self) -> None:
+    async def _deliver(self) -> int:
         """Carries out orders from other processes, a page at a time, so that what has to wait holds up nothing."""
         engine = self._engine
-        after = 0
+        after = found = 0
         while not engine.closing:
             now = engine.clock.now()
             mail = await engine.in_thread(engine.store.mail, engine.owner, now, _AT_ONCE, after)
             for item in mail:
                 if item.saga_id in engine.sagas or self._kept.get(item.id, 0.0) <= now:
                     await self._deliver_one(item, now)
+                    found += 1
             if len(mail) < _AT_ONCE:
-                return
+                break
             after = mail[-1].id
+        return found
 
     async def _deliver_one(self, item: Mail, now: float) -> None:
         """Carries out one order; one for a saga that no code at hand can drive is kept, and tried again later."""

@@ -31,6 +31,7 @@ class TransactionalAttempt:
 
     Attributes:
         fed: Whether the saga was told the outcome.
+        holds: Whether it holds back the other records of its saga.
         error: What the function raised.
         span: Span id of the attempt.
     """
@@ -48,6 +49,7 @@ class TransactionalAttempt:
     ) -> None:
         self.writer = runtime
         self.fed = False
+        self.holds = False
         self.error: BaseException | None = None
         self.span = ""
         self._step = step

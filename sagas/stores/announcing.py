@@ -48,6 +48,7 @@ class Announcements:
         self._channel: str | None = None
         self._ear: psycopg.Connection | None = None
         self._mouth: psycopg.Connection | None = None
+        self._hearing = threading.Lock()
         self._speaking = threading.Lock()
         self._deaf_until = 0.0
         self._closed = False
@@ -59,8 +60,12 @@ class Announcements:
         return self._channel
 
     def close(self) -> None:
-        """Stops listening, within the patience of whoever listens at the moment."""
+        """Stops listening and speaking, for good; whoever listens at the moment hears so."""
         self._closed = True
+        if self._ear is not None:
+            self.announce([_ECHO])
+        with self._hearing:
+            self._stop()
         with self._speaking:
             self._shut_up()
 
@@ -68,9 +73,11 @@ class Announcements:
 
     def listen(self, patience: float) -> Sequence[str] | None:
         """See ``Store.listen``."""
-        if time.monotonic() < self._deaf_until:
-            return None
-        self._closed = False
+        with self._hearing:
+            return None if self._closed or time.monotonic() < self._deaf_until else self._listen(patience)
+
+    def _listen(self, patience: float) -> Sequence[str] | None:
+        """Listens, connecting first if need be."""
         try:
             if self._ear is None:
                 return self._begin()
@@ -80,15 +87,13 @@ class Announcements:
             self._stop()
             self._deaf_until = time.monotonic() + _RECONNECT
             return None
-        if self._closed:
-            self._stop()
         return [message for message in heard if not message.startswith(_ECHO)]
 
     def _begin(self) -> Sequence[str] | None:
         """Connects, and makes sure that what is announced is also heard."""
         self._ear = connect(self._url, "sagas listens")
         channel = self._channel = _first(self._ear, _CHANNEL)
-        self._ear.execute(f'LISTEN "{channel}"')
+        self._ear.execute(f'LISTEN "{channel}"'.encode())
         nonce = f"{_ECHO}{secrets.token_hex(8)}"
         self.announce([nonce])
         heard = {notify.payload for notify in self._ear.notifies(timeout=_ECHO_PATIENCE, stop_after=1)}

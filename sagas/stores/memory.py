@@ -27,6 +27,7 @@ class MemoryStore:
     """Keeps journals in dictionaries, with the same rules as a database."""
 
     in_memory = True
+    announces = False
     parallel = 0
 
     def __init__(self, url: str = "memory:") -> None:
@@ -107,6 +108,10 @@ class MemoryStore:
     def get(self, saga_id: str) -> SagaRow | None:
         """See ``Store.get``."""
         return self._sagas.get(saga_id)
+
+    def find(self, saga_ids: Sequence[str]) -> Mapping[str, SagaRow]:
+        """See ``Store.find``."""
+        return {saga_id: self._sagas[saga_id] for saga_id in saga_ids if saga_id in self._sagas}
 
     def select(self, *, status: str | None, name: str | None, limit: int, before: str | None) -> Sequence[SagaRow]:
         """See ``Store.select``."""

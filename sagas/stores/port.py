@@ -229,12 +229,14 @@ class Store(Protocol):
     Attributes:
         url: For messages; without a password.
         in_memory: Whether its methods neither block nor outlast the process.
+        announces: Whether processes can hear of each other's writes, at least under some circumstances.
         parallel: How many transactional steps may run side by side. 0: they share the transactions that write the
             journal.
     """
 
     url: str
     in_memory: bool
+    announces: bool
     parallel: int
 
     def open(self, *, migrate: bool) -> None:
@@ -265,6 +267,10 @@ class Store(Protocol):
 
     def get(self, saga_id: str) -> SagaRow | None:
         """Reads one saga."""
+        ...
+
+    def find(self, saga_ids: Sequence[str]) -> Mapping[str, SagaRow]:
+        """Reads those of some sagas that are there."""
         ...
 
     def select(self, *, status: str | None, name: str | None, limit: int, before: str | None) -> Sequence[SagaRow]:
@@ -346,7 +352,7 @@ class Store(Protocol):
             patience: Seconds to wait at most.
 
         Returns:
-            What was announced; ``None`` at once where nobody can be heard, so that only polling is left.
+            What was announced; ``None`` at once while nobody can be heard, so that only polling is left.
         """
         ...
 

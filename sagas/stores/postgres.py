@@ -129,6 +129,8 @@ class PostgresStore(SqlStore):
         StoreError: The URL is none, or psycopg is not installed.
     """
 
+    announces = True
+
     def __init__(self, url: str, *, parallel: int = 8, own_time: bool = True) -> None:
         try:
             parsed = make_url(url)
@@ -164,6 +166,7 @@ class PostgresStore(SqlStore):
         """See ``Store.open``."""
         if self._engine is None:
             self._engine = self._connect()
+            self._announcements = Announcements(self._url)
         with self._errors(), self._engine.begin() as connection:
             if migrate and schema.current(connection) != schema.HEAD:
                 connection.execute(text(f"SELECT pg_advisory_xact_lock({_MIGRATING})"))

@@ -49,6 +49,7 @@ class SqlStore(ABC):
     """
 
     in_memory = False
+    announces = False
     parallel = 0
 
     def __init__(self, url: str) -> None:
@@ -236,8 +237,15 @@ class SqlStore(ABC):
 
     def get(self, saga_id: str) -> SagaRow | None:
         """See ``Store.get``."""
-        rows = self._read(select(*_SAGA_COLUMNS).where(_saga.c.id == saga_id))
-        return SagaRow._make(rows[0]) if rows else None
+        return self.find([saga_id]).get(saga_id)
+
+    def find(self, saga_ids: Sequence[str]) -> Mapping[str, SagaRow]:
+        """See ``Store.find``."""
+        found: dict[str, SagaRow] = {}
+        for start in range(0, len(saga_ids), _READ_MANY):
+            query = select(*_SAGA_COLUMNS).where(_saga.c.id.in_(saga_ids[start : start + _READ_MANY]))
+            found.update((row[0], SagaRow._make(row)) for row in self._read(query))
+        return found
 
     def select(self, *, status: str | None, name: str | None, limit: int, before: str | None) -> Sequence[SagaRow]:
         """See ``Store.select``."""

@@ -28,10 +28,12 @@ def on_disk(tmp_path: Path, _template: bytes) -> Place:
     return Place(path)
 
 
-@pytest.fixture(params=["memory", "sqlite"])
+@pytest.fixture(params=["memory", "sqlite", "postgres"])
 def place(request: pytest.FixtureRequest) -> Place:
-    """A journal, in memory and in a file."""
+    """A journal, in memory, in a file and on a server."""
     if request.param == "memory":
         return Place(None)
+    if request.param == "postgres":
+        return Place(None, request.getfixturevalue("postgres_url"))
     found: Place = request.getfixturevalue("on_disk")
     return found

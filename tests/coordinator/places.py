@@ -14,6 +14,7 @@ from sagas import Coordinator, Saga
 from sagas.coordinator.clock import SystemClock
 from sagas.stores.memory import MemoryStore
 from sagas.stores.port import Store
+from sagas.stores.postgres import PostgresStore
 from sagas.stores.sqlite import SqliteStore
 
 __all__ = ["Clock", "Gate", "Place", "until"]
@@ -26,14 +27,18 @@ class Place:
     """A journal that lasts as long as the test, for as many coordinators as it wants.
 
     Attributes:
-        path: The SQLite file, or ``None`` in memory.
+        path: The SQLite file, if it is one.
+        url: The PostgreSQL database, if it is one. Neither: in memory.
     """
 
     path: Path | None
+    url: str | None = None
     _memory: MemoryStore = field(default_factory=MemoryStore)
 
     def store(self) -> Store:
         """Another store on the journal, as another process has one; not open yet."""
+        if self.url is not None:
+            return PostgresStore(self.url, own_time=False)  # tests have clocks of their own
         return self._memory if self.path is None else SqliteStore(f"sqlite:///{self.path}")
 
     def coordinator(self, *sagas: Saga[..., Any], **options: Any) -> Coordinator:

@@ -283,7 +283,7 @@ async def test_a_coordinator_without_the_code_leaves_mail_to_whoever_has_it(
 
         await until(looked)
         assert len(store.mail("anybody", 3.0, 10)) == 3
-        if place.path:
+        if not store.in_memory:
             store.close()
     async with place.coordinator(approved) as owner:
         with anyio.fail_after(10):

@@ -11,7 +11,7 @@ from sqlmodel import Session
 
 from sagas import Rejected, Retry, SagaCompensated, current_step, gather, saga, step
 from sagas.stores.port import Batch
-from sagas.stores.sql import SqlStore
+from sagas.stores.sqlite import SqliteStore
 from tests.coordinator.places import Place
 
 
@@ -118,16 +118,16 @@ async def test_if_the_commit_fails_neither_is_there_and_the_step_runs_again(
 ) -> None:
     """Also when other sagas' records were in the same commit."""
     failures = 0
-    write_batch = SqlStore._write_batch
+    write_batch = SqliteStore._write_batch
 
-    def fail_at_first(self: SqlStore, connection: object, batch: Batch) -> None:
+    def fail_at_first(self: SqliteStore, connection: object, batch: Batch) -> None:
         nonlocal failures
         write_batch(self, connection, batch)  # type: ignore[arg-type]  # a connection
         if any(row.kind == "StepSucceeded" for row in batch.rows) and failures < 3:
             failures += 1
             connection.exec_driver_sql("INSERT INTO nowhere VALUES (1)")  # type: ignore[attr-defined]
 
-    monkeypatch.setattr(SqlStore, "_write_batch", fail_at_first)
+    monkeypatch.setattr(SqliteStore, "_write_batch", fail_at_first)
     async with on_disk.coordinator(entries) as coordinator:
         with anyio.fail_after(15):
             async with anyio.create_task_group() as group:
