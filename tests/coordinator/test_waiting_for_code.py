@@ -148,8 +148,10 @@ async def test_a_coordinator_warns_once_of_sagas_without_code_and_says_when_it_i
 
             await until(lambda: said("slow version 7 wait, 3 by now"))
             assert (await coordinator.get("s1")).waits_for == "code of slow version 7"
-            async with place.coordinator(slow):
+            async with place.coordinator(slow) as older:
                 await until(lambda: said("slow version 7 wait for their code no longer"))
+                for number in range(3):  # left open, they would wait again
+                    assert await (await older.start(slow(), id=f"s{number}")).result() == "done"
     about = [message for message in caplog.messages if "code" in message]
     assert len(about) == 2
     assert "no coordinator that is alive has their code. Start one that has" in about[0]
