@@ -108,7 +108,19 @@ class ReplayDiverged(SagaError):
 
     Deploy code that fits (see ``sagas.version``) and ``resume`` the saga, or ``cancel`` it: the rollback works
     from the journal alone.
+
+    Attributes:
+        reason: What differs.
+        path: The first operation that differs; ``""`` if it is none.
+        advice: What to do; the end of the text.
     """
+
+    def __init__(self, reason: str, *, path: str = "", advice: str = "") -> None:
+        where = f"operation {path}: " if path else ""
+        super().__init__(f"{where}{reason}{'. ' if advice else ''}{advice}")
+        self.reason = reason
+        self.path = path
+        self.advice = advice
 
 
 class PayloadError(SagaError):

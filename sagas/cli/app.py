@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from sagas.cli.problems import Commands, Problem, complain
+from sagas.errors import SagaError
 
 if TYPE_CHECKING:
     from sagas.cli.ordering import Taken
@@ -53,6 +54,7 @@ By = Annotated[str | None, typer.Option("--by", help="Who asks, for the journal;
 Wait = Annotated[float, typer.Option("--wait", min=0, help="Seconds to wait for what comes of it.")]
 
 _DEFAULT_WAIT = 5.0
+_NOT_TRIED = 2
 
 
 def _url(store: str | None) -> str:
@@ -100,16 +102,15 @@ def list_sagas(
     json: Json = False,
 ) -> None:
     """List sagas, newest first."""
-    from sagas.cli.reading import existing_store, find_row
+    from sagas.cli.reading import existing_store, find_row, read_summaries
     from sagas.cli.rendering import print_json, render_list
     from sagas.cli.rendering import show as write
-    from sagas.coordinator.views import summary_of
 
     with existing_store(_url(store)) as opened:
         if before is not None:
             find_row(opened, before)
         wanted = None if status is None else status.value
-        rows = [summary_of(row) for row in opened.select(status=wanted, name=name, limit=limit, before=before)]
+        rows = read_summaries(opened, status=wanted, name=name, limit=limit, before=before)
     if json:
         print_json(rows)
         return
@@ -131,6 +132,21 @@ def show(saga_id: SagaId, *, store: Store = None, json: Json = False) -> None:
         print_json(view)
     else:
         write(*render_saga(view))
+
+
+@app.command()
+def coordinators(*, store: Store = None, json: Json = False) -> None:
+    """List the coordinators that are alive, and what each has code for."""
+    from sagas.cli.reading import existing_store, read_coordinators
+    from sagas.cli.rendering import print_json, render_coordinators
+    from sagas.cli.rendering import show as write
+
+    with existing_store(_url(store)) as opened:
+        found = read_coordinators(opened)
+    if json:
+        print_json(found)
+    else:
+        write(*(render_coordinators(found) if found else ["no coordinator is alive"]))
 
 
 @app.command()
@@ -198,6 +214,38 @@ def resume(
 ) -> None:
     """Let a saga that was parked go on with the code that its coordinator has now."""
     _order(saga_id, "resume", store, wait, json=json, by=_who(by))
+
+
+@app.command()
+def check(
+    code: Annotated[
+        list[str] | None,
+        typer.Argument(
+            metavar="CODE...", help="Where the sagas are: MODULE, or MODULE:NAME for one or a list of them."
+        ),
+    ] = None,
+    *,
+    journal: Annotated[str | None, typer.Option("--journal", metavar="URL", help="Try it on this journal.")] = None,
+    codec: Annotated[
+        str | None, typer.Option("--codec", metavar="MODULE:NAME", help="What the journal is written through, if so.")
+    ] = None,
+    strict: Annotated[
+        bool, typer.Option("--strict", help="Find steps too that are called with other arguments than recorded.")
+    ] = False,
+    json: Json = False,
+) -> None:
+    """Try code on the open sagas of a journal before it is deployed: would they go on, could they be undone?
+
+    Nothing is called or written. Exits with 0 if all would, with 1 if not, with 2 if it could not be tried.
+    """
+    from sagas.cli.checking import check as check_code
+
+    try:
+        found = check_code(code or [], journal, codec, strict=strict, json=json)
+    except SagaError as error:
+        complain(str(error))
+        raise typer.Exit(_NOT_TRIED) from error
+    raise typer.Exit(found)
 
 
 @app.command()

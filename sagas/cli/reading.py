@@ -3,29 +3,36 @@
 from __future__ import annotations
 
 import sqlite3
+import time
 from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from sagas.cli.problems import Problem
+from sagas.coordinator.fleet import coordinators, fleet_for
 from sagas.coordinator.loading import read_history
-from sagas.coordinator.views import view_of
+from sagas.coordinator.views import summary_of, view_of
 from sagas.errors import JournalCorrupted, PayloadError, SagaNotFound
 from sagas.stores import store_for
 
 if TYPE_CHECKING:
     from collections.abc import Generator
 
-    from sagas.coordinator.views import SagaView
+    from sagas.coordinator.fleet import CoordinatorView
+    from sagas.coordinator.views import SagaSummary, SagaView
     from sagas.stores import Store
     from sagas.stores.port import SagaRow
 
-__all__ = ["existing_store", "find_row", "read_view"]
+__all__ = ["existing_store", "find_row", "read_coordinators", "read_summaries", "read_view"]
 
 
 @contextmanager
-def existing_store(url: str) -> Generator[Store]:
+def existing_store(url: str, option: str = "--store") -> Generator[Store]:
     """Opens the journal at a URL.
+
+    Args:
+        url: Where it is.
+        option: What gave the URL, for messages.
 
     Raises:
         Problem: There is none.
@@ -33,8 +40,8 @@ def existing_store(url: str) -> Generator[Store]:
     """
     store = store_for(url)
     if store.in_memory:
-        raise Problem(f"{url} is kept by no file, so no other process can see it; use --store sqlite:///FILE")
-    _refuse_absent(url)
+        raise Problem(f"{url} is kept by no file, so no other process can see it; use {option} sqlite:///FILE")
+    _refuse_absent(url, option)
     store.open(migrate=False)
     try:
         yield store
@@ -42,7 +49,7 @@ def existing_store(url: str) -> Generator[Store]:
         store.close()
 
 
-def _refuse_absent(url: str) -> None:
+def _refuse_absent(url: str, option: str) -> None:
     """Refuses SQLite files that are not there or hold no journal, which opening them would create or change."""
     from sqlalchemy.engine import make_url
 
@@ -51,14 +58,14 @@ def _refuse_absent(url: str) -> None:
         return
     path = Path(parsed.database or "").resolve()
     if not path.exists():
-        raise Problem(f"there is no database {path}; check --store, or create it with `sagas migrate --store {url}`")
+        raise Problem(f"there is no database {path}; check {option}, or create it with `sagas migrate --store {url}`")
     try:
         with closing(sqlite3.connect(f"{path.as_uri()}?mode=ro", uri=True)) as database:
             found = database.execute("SELECT 1 FROM sqlite_master WHERE name = 'saga_schema'").fetchone()
     except sqlite3.Error as error:
-        raise Problem(f"the database {path} cannot be read: {error}; check --store and the file's rights") from error
+        raise Problem(f"the database {path} cannot be read: {error}; check {option} and the file's rights") from error
     if found is None:
-        raise Problem(f"the database {path} holds no journal; check --store, or run `sagas migrate --store {url}`")
+        raise Problem(f"the database {path} holds no journal; check {option}, or run `sagas migrate --store {url}`")
 
 
 def find_row(store: Store, saga_id: str) -> SagaRow:
@@ -73,6 +80,20 @@ def find_row(store: Store, saga_id: str) -> SagaRow:
     return row
 
 
+def read_summaries(
+    store: Store, *, status: str | None, name: str | None, limit: int, before: str | None
+) -> list[SagaSummary]:
+    """Reads sagas, newest first, from before the one with the id ``before``."""
+    rows = store.select(status=status, name=name, limit=limit, before=before)
+    fleet = fleet_for(store, rows, time.time())
+    return [summary_of(row, fleet) for row in rows]
+
+
+def read_coordinators(store: Store) -> list[CoordinatorView]:
+    """Reads which coordinators are alive."""
+    return coordinators(store.leases(time.time()))
+
+
 def read_view(store: Store, saga_id: str) -> SagaView:
     """Reads everything about a saga.
 
@@ -82,8 +103,9 @@ def read_view(store: Store, saga_id: str) -> SagaView:
         Problem: Its journal was written through a codec, or by a newer version of the library.
     """
     row = find_row(store, saga_id)
+    fleet = fleet_for(store, [row], time.time())
     try:
-        return view_of(row, read_history(saga_id, store.load([saga_id]).get(saga_id, []), None))
+        return view_of(row, read_history(saga_id, store.load([saga_id]).get(saga_id, []), None), fleet)
     except JournalCorrupted as error:
         if isinstance(error.__cause__, PayloadError):  # its digest is right, so this is what was written
             raise Problem(

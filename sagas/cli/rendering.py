@@ -16,9 +16,21 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
     from datetime import datetime
 
+    from sagas.coordinator.fleet import CoordinatorView
     from sagas.coordinator.views import AttemptView, Happening, SagaSummary, SagaView
 
-__all__ = ["Line", "align", "console", "duration", "print_json", "render_list", "render_saga", "show", "when"]
+__all__ = [
+    "Line",
+    "align",
+    "console",
+    "duration",
+    "print_json",
+    "render_coordinators",
+    "render_list",
+    "render_saga",
+    "show",
+    "when",
+]
 
 _STATUS_STYLE = {
     "completed": "green",
@@ -109,22 +121,35 @@ def render_list(rows: Iterable[SagaSummary]) -> Iterator[Text]:
     for row in rows:
         took = "" if row.ended_at is None else duration((row.ended_at - row.created_at).total_seconds())
         name = f"{row.name} {row.version}"
-        cells.append((row.id, name, _status(row).plain, when(row.created_at), took, _short(row.error or "")))
+        cells.append((row.id, name, _status(row).plain, when(row.created_at), took, _why(row)))
+    yield from _columns(cells, _STATUS_COLUMN)
+
+
+def render_coordinators(rows: Iterable[CoordinatorView]) -> Iterator[Text]:
+    """Makes a line a coordinator."""
+    cells = [("ID", "NAME", "ALIVE UNTIL", "CODE")]
+    cells += [(row.id, printable(row.name), when(row.expires_at), _short(", ".join(row.code))) for row in rows]
+    yield from _columns(cells)
+
+
+def _columns(cells: Sequence[tuple[str, ...]], styled: int | None = None) -> Iterator[Text]:
+    """Puts cells under each other, below their headings; one column may hold statuses, in their colours."""
     widths = [max(cell_len(line[column]) for line in cells) for column in range(len(cells[0]))]
     for number, line in enumerate(cells):
         text = Text()
         for column, (content, width) in enumerate(zip(line, widths, strict=True)):
-            style = (
-                "bold"
-                if not number
-                else _STATUS_STYLE.get(content.partition(",")[0], "")
-                if column == _STATUS_COLUMN
-                else ""
-            )
-            text.append(content, style)
+            status = _STATUS_STYLE.get(content.partition(",")[0], "") if column == styled else ""
+            text.append(content, status if number else "bold")
             text.append(" " * (width - cell_len(content) + 2))
         text.rstrip()
         yield text
+
+
+def _why(row: SagaSummary) -> str:
+    """Says why a saga did not complete, or does not go on."""
+    if row.error is None and row.waits_for is not None:
+        return f"waits for {row.waits_for}"
+    return _short(row.error or "")
 
 
 def _status(row: SagaSummary) -> Text:
@@ -185,6 +210,8 @@ def _facts(view: SagaView) -> Iterator[tuple[str, str]]:
         yield "locks", ", ".join(held)
     if view.wake_at is not None and view.ended_at is None:
         yield "waits", f"until {when(view.wake_at)}"
+    if view.waits_for is not None:
+        yield "waits", f"for {view.waits_for}"
 
 
 def _timeline(view: SagaView) -> Iterator[Line]:

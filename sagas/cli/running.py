@@ -2,24 +2,21 @@
 
 from __future__ import annotations
 
-import importlib
-import sys
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
 import anyio
 from pydantic_core import from_json, to_json
 
+from sagas.cli.importing import import_module
 from sagas.cli.problems import Problem, complain
 from sagas.cli.rendering import print_json, render_saga, show
 from sagas.coordinator import Coordinator
 from sagas.core.definitions import Saga
+from sagas.core.registry import Registry
 from sagas.core.schema import ValueSchema
 from sagas.errors import SagaNotCompleted
 
 if TYPE_CHECKING:
-    from types import ModuleType
-
     from sagas.core.operations import SagaCall
 
 __all__ = ["find_saga", "run_saga"]
@@ -50,6 +47,9 @@ def run_saga(where: str, text: str, saga_id: str | None, url: str, *, json: bool
 def find_saga(where: str) -> tuple[Saga[..., Any], list[Saga[..., Any]]]:
     """Imports a saga, from the current directory too.
 
+    Args:
+        where: ``module:saga``: what the module calls it, or else a saga's own name, which means its newest version.
+
     Returns:
         It, and every saga of its module.
 
@@ -59,32 +59,14 @@ def find_saga(where: str) -> tuple[Saga[..., Any], list[Saga[..., Any]]]:
     module_name, colon, name = where.partition(":")
     if not (module_name and colon and name):
         raise Problem(f"{where!r} names no saga; write MODULE:SAGA, such as shop.orders:place_order")
-    module = _import(module_name)
+    module = import_module(module_name)
     sagas: dict[str, Saga[..., Any]] = {key: value for key, value in vars(module).items() if isinstance(value, Saga)}
-    if name not in sagas:
+    found = sagas.get(name) or Registry(sagas.values()).newest(name)
+    if found is None:
         what = "is no saga" if hasattr(module, name) else "does not exist"
         known = f"its sagas are {', '.join(sorted(sagas))}" if sagas else "it has no sagas"
         raise Problem(f"{name} in {module_name} {what}; {known}")
-    return sagas[name], list(dict.fromkeys(sagas.values()))
-
-
-def _import(name: str) -> ModuleType:
-    """Imports a module.
-
-    Raises:
-        Problem: It is not there, or raises.
-    """
-    here = str(Path.cwd())
-    if here not in sys.path:
-        sys.path.insert(0, here)
-    try:
-        return importlib.import_module(name)
-    except ModuleNotFoundError as error:
-        if error.name is not None and (name == error.name or name.startswith(f"{error.name}.")):
-            raise Problem(f"there is no module {name}; it is looked for in {here} and on PYTHONPATH") from error
-        raise Problem(f"the module {name} cannot be imported: {error}") from error
-    except Exception as error:
-        raise Problem(f"the module {name} cannot be imported: {type(error).__name__}: {error}") from error
+    return found, list(dict.fromkeys(sagas.values()))
 
 
 def _call(saga: Saga[..., Any], text: str) -> SagaCall[Any]:

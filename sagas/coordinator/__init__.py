@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from sagas.coordinator.client import Client
 from sagas.coordinator.coordinator import Coordinator
+from sagas.coordinator.fleet import CoordinatorView
 from sagas.coordinator.handles import Handle
 from sagas.coordinator.views import AttemptView, Happening, LockView, SagaSummary, SagaView, StepView
 
@@ -11,6 +12,7 @@ __all__ = [
     "AttemptView",
     "Client",
     "Coordinator",
+    "CoordinatorView",
     "Handle",
     "Happening",
     "LockView",

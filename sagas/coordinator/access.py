@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, Generic, NamedTuple, TypeVar
 from pydantic_core import PydanticSerializationError, to_json
 
 from sagas.coordinator.checks import check_id, check_number, check_signal_name, check_status, check_text
+from sagas.coordinator.fleet import CoordinatorView, coordinators, fleet_for
 from sagas.coordinator.handles import Handle, outcome
 from sagas.coordinator.loading import read_history
 from sagas.coordinator.orders import encode_order
@@ -37,13 +38,15 @@ class Wish(NamedTuple):
     """A saga that is to be started.
 
     Attributes:
-        saga: Its definition.
+        call: As it was asked for.
+        saga: The definition that is to run, which may be another version.
         id: Its id.
         made_up: Whether nobody else can know the id.
         arguments: As one JSON object.
         fingerprint: Over name and input; another one under the same id is a conflict.
     """
 
+    call: SagaCall[Any]
     saga: Saga[..., Any]
     id: str
     made_up: bool
@@ -128,15 +131,18 @@ class Access(ABC, Generic[L]):
         """
         if not isinstance(call, SagaCall):
             raise TypeError(f"start and run take the call of a saga, such as place_order(order), not {call!r}")
-        saga = self._definition(call)
         saga_id = _new_id(self._running().clock) if wanted is None else check_id(wanted)
-        arguments = saga.arguments_schema.encode(call.arguments)
+        saga, arguments = self._chosen(call, saga_id)
         fingerprint = hashlib.blake2b(saga.name.encode() + b"|" + arguments, digest_size=16).digest()
-        return Wish(saga, saga_id, wanted is None, arguments, fingerprint)
+        return Wish(call, saga, saga_id, wanted is None, arguments, fingerprint)
 
-    def _definition(self, call: SagaCall[Any]) -> Saga[..., Any]:
-        """Gives the definition to start."""
-        return call.saga
+    def _chosen(self, call: SagaCall[Any], saga_id: str) -> tuple[Saga[..., Any], bytes]:  # noqa: ARG002 - see Coordinator
+        """Gives the definition to start, and the arguments as it writes them."""
+        return call.saga, call.saga.arguments_schema.encode(call.arguments)
+
+    async def _is_same(self, wish: Wish, row: SagaRow) -> bool:
+        """Says whether a saga was started with the input that is wished for."""
+        return bytes(row.fingerprint) == wish.fingerprint
 
     async def _existing(self, wish: Wish) -> SagaRow:
         """Reads a saga that was started before.
@@ -151,7 +157,7 @@ class Access(ABC, Generic[L]):
         row: SagaRow | None = await engine.in_thread(engine.store.get, wish.id)
         if row is None:
             raise CoordinatorClosed(f"saga {wish.id} could not be started; try again")
-        if bytes(row.fingerprint) != wish.fingerprint:
+        if not await self._is_same(wish, row):
             raise IdempotencyConflict(
                 f"saga {wish.id!r} exists already, as {row.name} with another input. Use another id, or the same input"
             )
@@ -243,7 +249,8 @@ class Access(ABC, Generic[L]):
         if row is None:
             raise SagaNotFound(f"there is no saga {saga_id!r}")
         journals = await engine.in_thread(engine.store.load, [saga_id])
-        return view_of(row, read_history(saga_id, journals.get(saga_id, []), engine.codec))
+        fleet = await engine.in_thread(fleet_for, engine.store, [row], engine.clock.now())
+        return view_of(row, read_history(saga_id, journals.get(saga_id, []), engine.codec), fleet)
 
     async def list(
         self, *, status: str | None = None, name: str | None = None, limit: int = 100, before: str | None = None
@@ -264,7 +271,13 @@ class Access(ABC, Generic[L]):
         check_number("limit", limit, least=1)
         engine = self._running()
         rows = await engine.in_thread(lambda: engine.store.select(status=status, name=name, limit=limit, before=before))
-        return [summary_of(row) for row in rows]
+        fleet = await engine.in_thread(fleet_for, engine.store, rows, engine.clock.now())
+        return [summary_of(row, fleet) for row in rows]
+
+    async def coordinators(self) -> builtins.list[CoordinatorView]:
+        """Reads which coordinators are alive and what they have code for."""
+        engine = self._running()
+        return coordinators(await engine.in_thread(engine.store.leases, engine.clock.now()))
 
 
 def _new_id(clock: Clock) -> str:

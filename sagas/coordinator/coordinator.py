@@ -12,26 +12,31 @@ import anyio
 from sagas.coordinator.access import Access
 from sagas.coordinator.checks import check_number
 from sagas.coordinator.clock import Clock, SystemClock
+from sagas.coordinator.codeless import CodeWatch
 from sagas.coordinator.engine import Engine
 from sagas.coordinator.listening import listen
+from sagas.coordinator.loading import read_history
 from sagas.coordinator.orders import Orders, check_order
 from sagas.coordinator.sweeper import Sweeper
 from sagas.core.registry import Registry
+from sagas.core.versions import Versions
 from sagas.errors import RequestError, SagaNotRegistered, StoreUnavailable
 from sagas.stores import is_store, store_for
 from sagas.telemetry import find_tracing
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Mapping
     from types import TracebackType
     from typing import Self
 
     from opentelemetry.trace import TracerProvider
 
+    from sagas.coordinator.access import Wish
     from sagas.coordinator.runtime import Runtime
     from sagas.core.definitions import Saga, Step
     from sagas.core.operations import SagaCall
     from sagas.stores import Codec, Store
+    from sagas.stores.port import SagaRow
 
 __all__ = ["Coordinator"]
 
@@ -50,6 +55,8 @@ class Coordinator(Access[Engine]):
         store: A URL (``sqlite:///orders.db``, ``memory:``), or a store.
         sagas: The sagas it may run; the steps around them are found.
         steps: Steps that are not found, such as those of bodies that are gone.
+        versions: By the name of a saga, the weights of its versions: ``{"place_order": {"1": 90, "2": 10}}``. New
+            sagas of that name get one by their id, whichever version was called. Otherwise they get the one called.
         name: What it is called for people; the host's name by default.
         migrate: Whether to create or update the tables.
         codec: Turns what is stored into other bytes, to encrypt it, say.
@@ -62,7 +69,8 @@ class Coordinator(Access[Engine]):
         shutdown_timeout: Seconds that running steps have to end when it is left.
 
     Raises:
-        DeclarationError: Something in ``sagas`` or ``steps`` is none, or two have the same name.
+        DeclarationError: Something in ``sagas`` or ``steps`` is none, or two have the same name, or ``versions`` gives
+            a weight to what is not among ``sagas``.
         RequestError: A number is out of its range.
         StoreError: No store goes by the URL. On entering: the store cannot be opened, or its tables do not fit.
     """
@@ -73,6 +81,7 @@ class Coordinator(Access[Engine]):
         *,
         sagas: Iterable[Saga[..., Any]] = (),
         steps: Iterable[Step[..., Any]] = (),
+        versions: Mapping[str, Mapping[str, int]] | None = None,
         name: str | None = None,
         migrate: bool = True,
         codec: Codec | None = None,
@@ -91,6 +100,7 @@ class Coordinator(Access[Engine]):
         check_number("shutdown_timeout", shutdown_timeout)
         self._store = store if is_store(store) else store_for(store)
         self._registry = Registry(sagas, steps)
+        self._versions = Versions(versions or {}, self._registry)
         self._name = name or socket.gethostname()
         self._migrate = migrate
         self._codec = codec
@@ -126,7 +136,10 @@ class Coordinator(Access[Engine]):
             group = await stack.enter_async_context(anyio.create_task_group())
             stack.push_async_exit(self._shut_down)
             self._group = group
-            for task in (engine.journal.run, engine.pool.run, engine.timers.run, engine.watching.run, sweeper.run):
+            watch = CodeWatch(engine)
+            for task in (
+                engine.journal.run, engine.pool.run, engine.timers.run, engine.watching.run, sweeper.run, watch.run,
+            ):  # fmt: skip
                 group.start_soon(task)
             group.start_soon(listen, self._store, (engine.watching.hear, sweeper.hear))
             self._engine, self._orders = engine, orders
@@ -191,18 +204,30 @@ class Coordinator(Access[Engine]):
             engine.want(wish.id)  # while our attempt to start it was in its place, it may have missed its timer
         return wish.id, engine.sagas.get(wish.id)
 
-    def _definition(self, call: SagaCall[Any]) -> Saga[..., Any]:
-        """Gives the saga of a call.
+    def _chosen(self, call: SagaCall[Any], saga_id: str) -> tuple[Saga[..., Any], bytes]:
+        """See ``Access``.
 
         Raises:
             SagaNotRegistered: The coordinator was not given this saga.
         """
-        if call.saga not in self._registry:
+        if call.saga not in self._registry and call.saga.name not in self._versions:
             raise SagaNotRegistered(
                 f"{call.saga.where} version {call.saga.version} is not among this coordinator's sagas; pass it in "
                 "Coordinator(…, sagas=[…])"
             )
-        return call.saga
+        started, arguments = self._versions.start(call, saga_id)
+        return started.saga, arguments
+
+    async def _is_same(self, wish: Wish, row: SagaRow) -> bool:
+        """See ``Access``: also in another version, which may write the same input otherwise."""
+        if await super()._is_same(wish, row):
+            return True
+        if row.name != wish.saga.name:
+            return False
+        engine = self._running()
+        journals = await engine.in_thread(engine.store.load, [row.id])
+        start = read_history(row.id, journals.get(row.id, []), self._codec).start
+        return self._versions.is_same(wish.call, row.version, start.input)
 
     async def _give(self, saga_id: str, kind: str, body: bytes) -> None:
         """See ``Access``."""

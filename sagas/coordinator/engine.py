@@ -92,7 +92,6 @@ class Engine(Link):
         self._keep_waiting = keep_waiting
         self._waiting: dict[str, None] = {}  # in the order in which they began to wait
         self._loading: dict[str, anyio.Lock] = {}
-        self._codeless: set[str] = set()
         self._dropped: set[str] = set()
 
     def find(self, saga_id: str) -> Runtime | None:
@@ -268,7 +267,7 @@ class Engine(Link):
         """Gives a saga that this coordinator may drive, reading it if need be.
 
         Returns:
-            ``None`` if it has ended, is parked, or belongs to another coordinator that is alive.
+            ``None`` if it has ended, is parked, belongs to another coordinator that is alive, or has no code here.
         """
         runtime = self.sagas.get(saga_id)
         if runtime is not None:
@@ -286,7 +285,8 @@ class Engine(Link):
     async def fetch(self, saga_ids: Sequence[str]) -> None:
         """Reads those of some sagas that this coordinator may drive, and goes on with them."""
         rows = (await self.in_thread(self.store.find, saga_ids)).values()
-        await self.bring_back([row for row in rows if row.ended_at is None and await self.may_drive(row)])
+        mine = [row for row in rows if row.ended_at is None and not self.lacks_code(row)]
+        await self.bring_back([row for row in mine if await self.may_drive(row)])
 
     async def may_drive(self, row: SagaRow) -> bool:
         """Says whether a saga is this coordinator's own, or nobody's."""
@@ -294,9 +294,9 @@ class Engine(Link):
             return True
         return not await self.in_thread(self.store.alive, row.owner, self.clock.now())
 
-    def lacks_code(self, saga_id: str) -> bool:
-        """Says whether a saga was left alone for want of its code."""
-        return saga_id in self._codeless
+    def lacks_code(self, row: SagaRow) -> bool:
+        """Says whether a saga is for coordinators with other code."""
+        return self.registry.find(row.name, row.version) is None
 
     async def bring_back(self, rows: Sequence[SagaRow]) -> None:
         """Reads sagas and goes on with them; returns when this is durable."""
@@ -319,9 +319,6 @@ class Engine(Link):
             return None
         saga = self.registry.find(history.start.name, history.start.version)
         if saga is None:
-            if row.id not in self._codeless:
-                self._codeless.add(row.id)
-                logger.warning("saga %s waits: no code for %s in this process", row.id, history.start.name)
             return None
         try:
             execution = replay(saga, row.id, self.registry.steps, history.records)
@@ -423,6 +420,13 @@ class Engine(Link):
             await self.in_thread(self.store.hand_over, self.owner, [x.id for x in idle])
 
     # --- parked sagas -------------------------------------------------------------------------------------------
+
+    async def is_parked(self, row: SagaRow) -> bool:
+        """Says whether a saga waits for an operator since its code did not fit."""
+        if row.status != "stuck":
+            return False
+        journals = await self.in_thread(self.store.load, [row.id])
+        return parked_by(read_history(row.id, journals.get(row.id, []), self.codec).records) is not None
 
     async def unpark(self, row: SagaRow, event: e.SagaResumed | e.CancelRequested, read: tuple[int, ...] = ()) -> Write:
         """Lets a saga go on with the code at hand, or rolls it back from its journal alone.

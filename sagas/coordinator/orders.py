@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 import orjson
 from pydantic_core import from_json, to_json
 
+from sagas.coordinator.fleet import fleet_for
 from sagas.coordinator.loading import lock_answer
 from sagas.core import events as e
 from sagas.core.transitions import SagaState, StepState
@@ -89,7 +90,7 @@ class Orders:
                 if kind == "lock" and (row is None or row.ended_at is not None):
                     return await self._discard(read)  # it gave up waiting a moment before
                 row = check_order(row, saga_id, kind)
-                elsewhere = engine.lacks_code(row.id) or not await engine.may_drive(row)
+                elsewhere = not await engine.may_drive(row) or await self._waits_for_code(row, kind)
                 # One that is stuck may be parked; or its owner left since it was looked for, and it can be driven.
                 if not elsewhere and (row.status != "stuck" or not attempt):
                     continue
@@ -109,6 +110,19 @@ class Orders:
         if read:
             await self._engine.in_thread(self._engine.store.discard, read)
         return True
+
+    async def _waits_for_code(self, row: SagaRow, kind: str) -> bool:
+        """Says whether an order is for a coordinator that has a saga's code.
+
+        Without any that is alive, whoever is asked rolls a parked saga back: for that its journal is enough.
+        """
+        engine = self._engine
+        if not engine.lacks_code(row):
+            return False
+        if kind != "cancel" or not await engine.is_parked(row):
+            return True
+        fleet = await engine.in_thread(fleet_for, engine.store, [row], engine.clock.now())
+        return not fleet.lacks(row.name, row.version)
 
     async def _post(self, saga_id: str, kind: str, body: bytes, mail: int | None) -> bool:
         """Leaves an order for whoever drives the saga."""

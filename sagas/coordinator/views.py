@@ -16,6 +16,7 @@ from sagas.errors import JournalCorrupted
 if TYPE_CHECKING:
     from datetime import datetime
 
+    from sagas.coordinator.fleet import Fleet
     from sagas.coordinator.loading import History
     from sagas.core.records import Record
     from sagas.stores.port import SagaRow
@@ -37,6 +38,8 @@ class SagaSummary:
         ended_at: When it ended.
         wake_at: When its next timer fires, if it only waits.
         error: Why it did not complete, or is stuck.
+        waits_for: What it lacks, if no coordinator drives it: ``code of place_order version 1``, where none that is
+            alive has that, or ``a coordinator``.
     """
 
     id: str
@@ -48,6 +51,7 @@ class SagaSummary:
     ended_at: datetime | None
     wake_at: datetime | None
     error: str | None
+    waits_for: str | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -155,12 +159,12 @@ class SagaView(SagaSummary):
     trace: str
 
 
-def summary_of(row: SagaRow) -> SagaSummary:
+def summary_of(row: SagaRow, fleet: Fleet) -> SagaSummary:
     """Describes a row."""
-    return SagaSummary(**_common(row))  # type: ignore[arg-type]  # the fields of the very same class
+    return SagaSummary(**_common(row, fleet))  # type: ignore[arg-type]  # the fields of the very same class
 
 
-def _common(row: SagaRow) -> dict[str, object]:
+def _common(row: SagaRow, fleet: Fleet) -> dict[str, object]:
     """Collects what summaries and views share."""
     return {
         "id": row.id,
@@ -172,6 +176,7 @@ def _common(row: SagaRow) -> dict[str, object]:
         "ended_at": None if row.ended_at is None else utc(row.ended_at),
         "wake_at": None if row.wake_at is None else utc(row.wake_at),
         "error": row.error,
+        "waits_for": fleet.waits_for(row),
     }
 
 
@@ -271,12 +276,13 @@ def _attempt(attempt: e.Attempt) -> AttemptView:
     return AttemptView(started_at=utc(attempt.started), seconds=attempt.seconds, error=attempt.error)
 
 
-def view_of(row: SagaRow, history: History) -> SagaView:
+def view_of(row: SagaRow, history: History, fleet: Fleet) -> SagaView:
     """Describes a saga.
 
     Args:
         row: As it was read.
         history: As it was read after the row, so that it is at least as long.
+        fleet: Who is alive.
 
     Raises:
         JournalCorrupted: The saga has ended and its journal has not: its last records were removed.
@@ -293,7 +299,7 @@ def view_of(row: SagaRow, history: History) -> SagaView:
         lines.extend(_lines(record, story.names))
     cause = story.cause
     return SagaView(
-        **_common(row),  # type: ignore[arg-type]  # the fields of the base class
+        **_common(row, fleet),  # type: ignore[arg-type]  # the fields of the base class
         input=from_json(history.start.input),
         result=story.result,
         cause=None if cause is None else one_line(cause),

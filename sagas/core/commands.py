@@ -45,6 +45,7 @@ class RunStep:
         doubt: Whether one of them may have acted.
         redelivered: Whether this command was given out before, by a process that may have died since.
         pivot: Whether the step is a pivot; kept in the journal, for a rollback without its definition.
+        undoable: Whether it has a compensator; kept in the journal, so that it shows if that is gone later.
     """
 
     path: str
@@ -56,6 +57,7 @@ class RunStep:
     doubt: bool = False
     redelivered: bool = False
     pivot: bool = False
+    undoable: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -127,13 +127,16 @@ def step(
 @overload
 def saga(function: Callable[P, Coroutine[Any, Any, R]], /) -> Saga[P, R]: ...
 @overload
-def saga(*, name: str | None = None, version: str = "1", timeout: float | None = None) -> _SagaDecorator: ...
+def saga(
+    *, name: str | None = None, version: str = "1", continues: Sequence[str] = (), timeout: float | None = None
+) -> _SagaDecorator: ...
 def saga(
     function: Callable[..., Any] | None = None,
     /,
     *,
     name: str | None = None,
     version: str = "1",
+    continues: Sequence[str] = (),
     timeout: float | None = None,
 ) -> Any:
     """Makes an ``async def`` a saga body.
@@ -142,6 +145,8 @@ def saga(
         function: What to decorate, when used without parentheses.
         name: What journals and traces call it; the function's own name by default.
         version: Which version of the body this is.
+        continues: Other versions whose live sagas this body can go on with, since it guards what has changed with
+            ``version(…)``, say. They do where no definition of their own version is at hand.
         timeout: Seconds from its start after which it is undone.
 
     Returns:
@@ -153,6 +158,6 @@ def saga(
     scope = caller_scope(1)
 
     def declare(function: Callable[..., Any]) -> Saga[..., Any]:
-        return Saga(function, name=name, version=version, timeout=timeout, scope=scope)
+        return Saga(function, name=name, version=version, timeout=timeout, scope=scope, continues=continues)
 
     return declare if function is None else declare(function)

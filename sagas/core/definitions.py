@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from functools import cached_property, update_wrapper
 from typing import TYPE_CHECKING, Any, Generic, ParamSpec, TypeVar, Union, cast, overload
 
+from sagas.core.names import check_continues, check_name
 from sagas.core.operations import LONGEST, SagaCall, StepCall
 from sagas.core.retry import NO_RETRY, UNDO_RETRY, Retry
 from sagas.core.schema import ArgumentsSchema, ValueSchema
@@ -16,15 +17,13 @@ from sagas.core.signatures import Parameters
 from sagas.errors import DeclarationError, Rejected
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Coroutine, Mapping
+    from collections.abc import Callable, Coroutine, Mapping, Sequence
 
 __all__ = ["Compensator", "NotApplied", "Probe", "Saga", "Step", "StepOptions"]
 
 P = ParamSpec("P")
 R = TypeVar("R")
 F = TypeVar("F", bound="Callable[..., object]")
-
-_LONGEST_NAME = 200
 
 
 @dataclass(frozen=True, slots=True)
@@ -203,7 +202,7 @@ class _Declared(Generic[P, R]):
         skip: int = 0,
     ) -> None:
         self.function: Callable[..., Any] = function
-        self.name = _check_name(name if name is not None else function.__name__, kind)
+        self.name = check_name(name if name is not None else function.__name__, kind)
         self.where = f"{kind} {self.name}"
         self.scope = scope
         self.parameters = Parameters(function, self.where, skip=skip, scope=scope)
@@ -212,7 +211,8 @@ class _Declared(Generic[P, R]):
     @cached_property
     def arguments_schema(self) -> ArgumentsSchema:
         """How the arguments are written."""
-        return ArgumentsSchema(self.parameters.annotations(), f"the arguments of {self.where}")
+        parameters = self.parameters
+        return ArgumentsSchema(parameters.annotations(), f"the arguments of {self.where}", defaults=parameters.defaults)
 
     @cached_property
     def result_schema(self) -> ValueSchema[R]:
@@ -349,6 +349,7 @@ class Saga(_Declared[P, R]):
     Attributes:
         name: What journals and traces call it.
         version: Which version of the body this is.
+        continues: Other versions whose live sagas it can go on with, where there is no definition of theirs.
         function: The plain ``async def``.
         timeout: Seconds from its start after which it is undone.
     """
@@ -361,6 +362,7 @@ class Saga(_Declared[P, R]):
         version: str,
         timeout: float | None,
         scope: Mapping[str, object] | None,
+        continues: Sequence[str] = (),
     ) -> None:
         if not inspect.iscoroutinefunction(function):
             raise DeclarationError(
@@ -368,7 +370,8 @@ class Saga(_Declared[P, R]):
                 "waits for its steps with await"
             )
         super().__init__(function, "saga", name=name, scope=scope)
-        self.version = _check_name(version, f"version of {self.where}")
+        self.version = check_name(version, f"version of {self.where}")
+        self.continues = check_continues(continues, self.where, self.version)
         _check_seconds(timeout, f"{self.where}: timeout")
         self.timeout = timeout
         if self.parameters.resolved:
@@ -380,16 +383,3 @@ class Saga(_Declared[P, R]):
 
     def __repr__(self) -> str:
         return f"<saga {self.name} version {self.version}>"
-
-
-def _check_name(name: object, what: str) -> str:
-    """Refuses names that journals, URLs or terminals would stumble over.
-
-    Raises:
-        DeclarationError: The name is empty, too long or not printable.
-    """
-    if not isinstance(name, str) or not name or len(name) > _LONGEST_NAME or not name.isprintable() or " " in name:
-        raise DeclarationError(
-            f"{name!r} cannot name a {what}: use 1 to {_LONGEST_NAME} printable characters without spaces"
-        )
-    return name

@@ -209,11 +209,12 @@ class Entry:
     Attributes:
         final: Whether a pivot has made it impossible to undo.
         doubt: Whether an attempt may have acted.
+        owed: Whether it had a compensator when it was called, as its journal says.
     """
 
     __slots__ = (
-        "arguments", "doubt", "fiber", "final", "name", "path", "pivot", "result", "scheduled_at", "span", "state",
-        "step", "tried", "unwinding",
+        "arguments", "doubt", "fiber", "final", "name", "owed", "path", "pivot", "result", "scheduled_at", "span",
+        "state", "step", "tried", "unwinding",
     )  # fmt: skip
 
     def __init__(self, path: str, name: str, step: Step[..., object] | None, arguments: bytes, at: float) -> None:
@@ -229,6 +230,7 @@ class Entry:
         self.pivot = step is not None and step.options.pivot
         self.final = False
         self.doubt = False
+        self.owed = False
         self.tried = 0
         self.span = ""
 
@@ -241,12 +243,17 @@ class Entry:
         self.state = next_step(self.state, trigger, self.path)
 
     @property
+    def has_undo(self) -> bool:
+        """Whether it has a compensator, or had one: then it is to be undone, though the code at hand cannot."""
+        return self.owed or (self.step is not None and self.step.undo is not None)
+
+    @property
     def undoable(self) -> bool:
         """Whether a rollback has to undo it."""
         return (
             self.state in (StepState.SUCCEEDED, StepState.IN_DOUBT)
             and not self.final
-            and (self.step is None or self.step.undo is not None)
+            and (self.step is None or self.has_undo)
         )
 
     @property

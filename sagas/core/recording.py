@@ -15,6 +15,8 @@ if TYPE_CHECKING:
 
 __all__ = ["Recording"]
 
+_ADVICE = "Guard the change with `if await sagas.version(…)`, or deploy the code that fits and resume"
+
 
 class Recording:
     """The steps, locks and changes that the records of one saga note.
@@ -59,8 +61,9 @@ class Recording:
         if recorded is not None and recorded.name == step.name:
             if self._strict and step.arguments_schema.encode(arguments) != recorded.arguments:
                 raise ReplayDiverged(
-                    f"operation {path}: the body calls {step.name} with other arguments than the journal says: "
-                    f"{arguments!r} instead of {recorded.arguments.decode()}"
+                    f"the body calls {step.name} with other arguments than the journal says: {arguments!r} instead of "
+                    f"{recorded.arguments.decode()}",
+                    path=path,
                 )
             return recorded.arguments
         self._refuse_other(path, f"calls {step.name}")
@@ -119,7 +122,4 @@ class Recording:
 
 def _diverged(path: str, how: str) -> ReplayDiverged:
     """Names the first operation that differs, with the ways out."""
-    return ReplayDiverged(
-        f"operation {path}: {how}. Guard the change with `if await sagas.version(…)`, or deploy the code that fits "
-        "and resume"
-    )
+    return ReplayDiverged(how, path=path, advice=_ADVICE)

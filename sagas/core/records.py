@@ -65,9 +65,7 @@ def encode(event: e.Event, commands: Sequence[c.Command]) -> tuple[str, str, byt
     kind = type(event)
     fields = _WRITERS[kind](event)
     if commands:
-        then = [noted for noted in map(_note, commands) if noted is not None]
-        if then:
-            fields["then"] = then
+        _write_commands(fields, commands)
     # A copy, because what orjson gives holds on to a buffer of several KB, however short the text.
     return kind.__name__, getattr(event, "path", ""), bytes(memoryview(orjson.dumps(fields)))
 
@@ -81,7 +79,7 @@ def decode(seq: int, at: float, kind: str, path: str, data: bytes) -> Record:
     try:
         # pydantic's parser, because orjson's reads integers beyond 64 bits as floats.
         fields: dict[str, Any] = from_json(data)
-        commands = tuple(_unnote(noted) for noted in fields.pop("then", ()))
+        commands = _read_commands(fields)
         return Record(seq, at, _READERS[kind](path, fields), commands)
     except (ValueError, KeyError, TypeError, IndexError, AttributeError) as error:
         raise PayloadError(f"record {seq} ({kind}) cannot be read: {type(error).__name__}: {error}") from error
@@ -101,6 +99,31 @@ def _error(error: e.ErrorInfo) -> list[Any]:
 def _read_error(data: list[Any]) -> e.ErrorInfo:
     """Reads an exception."""
     return e.ErrorInfo(data[0], data[1], None if data[2] is None else to_json(data[2]), data[3])
+
+
+def _write_commands(fields: dict[str, Any], commands: Sequence[c.Command]) -> None:
+    """Writes commands, and which of them call a step that has a compensator.
+
+    Those are apart, because releases that do not know about it take no longer commands, but leave fields alone.
+    """
+    then: list[tuple[Any, ...]] = []
+    undo: list[int] = []
+    for command in commands:
+        noted = _note(command)
+        if noted is not None:
+            if type(command) is c.RunStep and command.undoable:
+                undo.append(len(then))
+            then.append(noted)
+    if then:
+        fields["then"] = then
+    if undo:
+        fields["undo"] = undo
+
+
+def _read_commands(fields: dict[str, Any]) -> tuple[c.Command, ...]:
+    """Reads commands."""
+    undo = fields.pop("undo", ())
+    return tuple([_unnote(noted, number in undo) for number, noted in enumerate(fields.pop("then", ()))])
 
 
 def _note(command: c.Command) -> tuple[Any, ...] | None:
@@ -129,11 +152,11 @@ _NOTES: dict[type[c.Command], Callable[[Any], tuple[Any, ...]]] = {
 }
 
 
-def _unnote(noted: list[Any]) -> c.Command:
+def _unnote(noted: list[Any], undoable: bool) -> c.Command:  # noqa: FBT001 - called for every command there is
     """Reads a command."""
     match noted:
         case ["step", path, name, arguments, pivot]:
-            return c.RunStep(path, name, None, to_json(arguments), 0.0, pivot=pivot)
+            return c.RunStep(path, name, None, to_json(arguments), 0.0, pivot=pivot, undoable=undoable)
         case ["undo", path, name]:
             return c.RunUndo(path, name, None, b"", None)
         case ["timer", path, until]:

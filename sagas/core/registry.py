@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, cast
 
 from sagas.core.definitions import Saga, Step
+from sagas.core.versions import newest
 from sagas.errors import DeclarationError
 
 if TYPE_CHECKING:
@@ -30,6 +31,7 @@ class Registry:
     def __init__(self, sagas: Iterable[Saga[..., Any]], steps: Iterable[Step[..., Any]] = ()) -> None:
         self.steps: dict[str, Step[..., Any]] = {}
         self._sagas: dict[tuple[str, str], Saga[..., Any]] = {}
+        self._heirs: dict[tuple[str, str], Saga[..., Any]] = {}
         for step in steps:
             if not isinstance(step, Step):
                 raise DeclarationError(f"steps=[{step!r}]: that is no step; decorate it with @step")
@@ -52,6 +54,8 @@ class Registry:
             raise DeclarationError(
                 f"two sagas are named {saga.name!r} version {saga.version!r}; give one another name= or version="
             )
+        for version in saga.continues:
+            self._inherit(saga, version)
         for step in _steps_around(saga):
             step.resolve()
             known = self.steps.setdefault(step.name, step)
@@ -61,14 +65,36 @@ class Registry:
                     "by its name, so give one another with @step(name=…), or say which with Coordinator(…, steps=[…])"
                 )
 
+    def _inherit(self, saga: Saga[..., Any], version: str) -> None:
+        """Notes that a body goes on with sagas of another version.
+
+        Raises:
+            DeclarationError: Another one does so too.
+        """
+        heir = self._heirs.setdefault((saga.name, version), saga)
+        if heir is not saga:
+            raise DeclarationError(
+                f"saga {saga.name}: both version {heir.version!r} and version {saga.version!r} say that they continue "
+                f"version {version!r}; leave it to one of them"
+            )
+
     def find(self, name: str, version: str) -> Saga[..., Any] | None:
-        """Gives the definition of a saga, of this very version."""
-        return self._sagas.get((name, version))
+        """Gives the definition of a saga: of this very version, or one that continues it."""
+        return self._sagas.get((name, version)) or self._heirs.get((name, version))
+
+    def versions(self, name: str) -> tuple[str, ...]:
+        """Lists the versions of a saga that have a definition of their own."""
+        return tuple(version for known, version in self._sagas if known == name)
+
+    def newest(self, name: str) -> Saga[..., Any] | None:
+        """Gives the definition of a saga's greatest version, in their natural order."""
+        versions = self.versions(name)
+        return self._sagas[name, newest(versions)] if versions else None
 
     @property
     def code(self) -> tuple[str, ...]:
         """Lists the sagas that there is code for, each as ``name@version``."""
-        return tuple(sorted(f"{name}@{version}" for name, version in self._sagas))
+        return tuple(sorted({f"{name}@{version}" for name, version in (*self._sagas, *self._heirs)}))
 
     def __contains__(self, saga: Saga[..., Any]) -> bool:
         """Says whether this very saga was added."""

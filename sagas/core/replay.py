@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 from sagas.core import commands as c
 from sagas.core import events as e
 from sagas.core.execution import Execution
+from sagas.core.failures import one_line
 from sagas.core.fibers import Entry
 from sagas.core.locks import Lock
 from sagas.core.recording import Recording
@@ -103,6 +104,9 @@ def _feed(execution: Execution, record: Record) -> None:
         raise ReplayDiverged(
             f"record {record.seq} ({type(record.event).__name__}): the code at hand does not allow it: {error}"
         ) from error
+    for noted in record.commands:
+        if isinstance(noted, c.RunStep) and noted.path in execution.steps:
+            execution.steps[noted.path].owed |= noted.undoable
     if recording is not None and recording.free:
         if isinstance(record.event, e.SagaResumed) and not halted:
             given = [*execution.unnoted, *given]
@@ -122,10 +126,9 @@ def _check(execution: Execution, record: Record, given: Sequence[c.Command]) -> 
     """
     for noted in record.commands:
         if isinstance(noted, c.RunStep) and noted.path not in execution.steps:
-            raise ReplayDiverged(
-                f"operation {noted.path}: the journal says step {noted.name}, the body no longer calls it"
-            )
+            raise ReplayDiverged(f"the journal says step {noted.name}, the body no longer calls it", path=noted.path)
     _check_locks(record, given)
+    _check_undos(execution, record, given)
     ended = any(isinstance(x, c.Complete) for x in record.commands)
     ends = any(isinstance(x, c.Complete) for x in given)
     if ended is not ends:
@@ -156,6 +159,28 @@ def _where(command: c.TakeLock | c.FreeLock, record: Record) -> str:
     """Says what a command does to a lock, and when."""
     verb = "taken" if isinstance(command, c.TakeLock) else "released"
     return f"operation {command.path}: lock {command.name!r} is {verb} after record {record.seq}"
+
+
+def _check_undos(execution: Execution, record: Record, given: Sequence[c.Command]) -> None:
+    """Makes sure that a body still fails where it failed, and only there: a replay undoes nothing.
+
+    Raises:
+        ReplayDiverged: It does otherwise.
+    """
+    if execution.recording is None:
+        return  # without a body, what is undone depends on nothing but the journal
+    noted = {x.path: x.name for x in record.commands if isinstance(x, c.RunUndo)}
+    again = {x.path: x.name for x in given if isinstance(x, c.RunUndo)}
+    after = f"after record {record.seq} ({type(record.event).__name__})"
+    why = f" with {one_line(execution.cause)}" if execution.cause is not None else ""
+    for path, step in noted.items():
+        if path not in again:
+            raise ReplayDiverged(f"the journal undoes step {step} {after}, the body now goes on", path=path)
+    for path, step in again.items():
+        if path not in noted:
+            raise ReplayDiverged(f"the body now fails {after}{why}, so that {step} would be undone", path=path)
+    if any(isinstance(x, c.Halt) and not x.path for x in given):
+        raise ReplayDiverged(f"the body now fails {after}{why}, beyond its pivot")
 
 
 _OUTCOMES: dict[type[e.Event], StepState] = {
@@ -228,5 +253,5 @@ def _note_outcome(execution: Execution, event: e.Event) -> None:
 def _entry(noted: c.RunStep, steps: Mapping[str, Step[..., Any]], at: float) -> Entry:
     """Rebuilds a step from the note of its call."""
     entry = Entry(noted.path, noted.name, steps.get(noted.name), noted.arguments, at)
-    entry.pivot = noted.pivot
+    entry.pivot, entry.owed = noted.pivot, noted.undoable
     return entry

@@ -136,13 +136,29 @@ class ValueSchema(Generic[T]):
 class ArgumentsSchema(ValueSchema["Mapping[str, object]"]):
     """Encodes and decodes the arguments of a call, by name, as one JSON object.
 
+    A journal may be older than a parameter. If that has a default, it is filled in.
+
     Args:
         annotations: Annotation by parameter name.
         where: Whose arguments, for messages: ``"the arguments of step charge_card"``.
+        defaults: Of those parameters that have one.
     """
 
-    __slots__ = ()
+    __slots__ = ("_defaults",)
 
-    def __init__(self, annotations: Mapping[str, object], where: str) -> None:
-        fields = TypedDict("Arguments", dict(annotations))  # type: ignore[misc]  # noqa: UP013 - known at run time only
+    def __init__(
+        self, annotations: Mapping[str, object], where: str, *, defaults: Mapping[str, object] | None = None
+    ) -> None:
+        self._defaults = dict(defaults or {})
+        kinds = {name: self._kind(name, kind) for name, kind in annotations.items()}
+        fields = TypedDict("Arguments", kinds)  # type: ignore[misc]  # known at run time only
         super().__init__(fields, where)
+
+    def _kind(self, name: str, kind: Any) -> object:
+        """Gives the annotation of a field."""
+        return typing.NotRequired[kind] if name in self._defaults else kind
+
+    def decode(self, payload: bytes) -> Mapping[str, object]:
+        """See ``ValueSchema.decode``."""
+        arguments = super().decode(payload)
+        return {**self._defaults, **arguments} if self._defaults else arguments

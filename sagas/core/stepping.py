@@ -229,7 +229,7 @@ class Stepping(Driver):
         """Asks for attempts of a step."""
         command = c.RunStep(
             entry.path, entry.name, entry.step, entry.arguments, entry.scheduled_at, entry.tried, entry.doubt,
-            pivot=entry.pivot,
+            pivot=entry.pivot, undoable=entry.has_undo,
         )  # fmt: skip
         self.open[entry.path] = command
         self._draft.append(command)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+from collections import Counter
 from itertools import count
 from typing import TYPE_CHECKING
 
@@ -134,22 +135,38 @@ class MemoryStore:
         kept = (row for row in rows if status in (None, row.status) and name in (None, row.name))
         return [row for row, _ in zip(kept, range(limit), strict=False)]
 
+    def open_sagas(self, limit: int, before: str | None) -> Sequence[SagaRow]:
+        """See ``Store.open_sagas``."""
+        rows = self.select(status=None, name=None, limit=len(self._sagas), before=before)
+        return [row for row in rows if row.ended_at is None][:limit]
+
     def claim(self, owner: str, now: float, limit: int, code: Collection[str]) -> Sequence[SagaRow]:
         """See ``Store.claim``."""
-        found = [row for row in list(self._sagas.values()) if self._claimable(row, owner, now, code)]
+        found = [
+            row
+            for row in list(self._sagas.values())
+            if self._orphaned(row, now) and f"{row.name}@{row.version}" in code and self._claimable(row, owner, now)
+        ]
         found.sort(key=lambda row: (not row.active, row.rank if row.active else row.wake_at))
         for row in found[:limit]:
             self._claims[row.id] = owner, now
         return found[:limit]
 
-    def _claimable(self, row: SagaRow, owner: str, now: float, code: Collection[str]) -> bool:
-        """Says whether a saga needs a coordinator, and may have this one."""
+    def _orphaned(self, row: SagaRow, now: float) -> bool:
+        """Says whether a saga needs a coordinator, and has none."""
         needed = row.ended_at is None and (row.active or (row.wake_at is not None and row.wake_at <= now))
-        if not needed or f"{row.name}@{row.version}" not in code:
-            return False
+        return needed and not self.alive(row.owner, now)
+
+    def _claimable(self, row: SagaRow, owner: str, now: float) -> bool:
+        """Says whether an orphan may have this coordinator."""
         claimant, at = self._claims.get(row.id, ("", 0.0))
         claimed = at >= now - _CLAIM and (claimant == owner or self.alive(claimant, now))
-        return row.owner != owner and not claimed and not self.alive(row.owner, now)
+        return row.owner != owner and not claimed
+
+    def orphans(self, now: float) -> Sequence[tuple[str, str, int]]:
+        """See ``Store.orphans``."""
+        found = Counter((row.name, row.version) for row in list(self._sagas.values()) if self._orphaned(row, now))
+        return [(name, version, count) for (name, version), count in found.items()]
 
     def next_wake(self) -> float | None:
         """See ``Store.next_wake``."""

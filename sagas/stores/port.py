@@ -294,6 +294,10 @@ class Store(Protocol):
         """Reads sagas, newest first, from before the one with the id ``before``."""
         ...
 
+    def open_sagas(self, limit: int, before: str | None) -> Sequence[SagaRow]:
+        """Reads sagas that have not ended, newest first, from before the one with the id ``before``."""
+        ...
+
     # --- whose sagas --------------------------------------------------------------------------------------------
 
     def claim(self, owner: str, now: float, limit: int, code: Collection[str]) -> Sequence[SagaRow]:
@@ -308,6 +312,10 @@ class Store(Protocol):
             limit: At most so many, by rank.
             code: Only these, as ``name@version``.
         """
+        ...
+
+    def orphans(self, now: float) -> Sequence[tuple[str, str, int]]:
+        """Counts what ``claim`` could find with any code: names, versions, and how many sagas of each."""
         ...
 
     def next_wake(self) -> float | None:

@@ -21,6 +21,7 @@ from sagas.stores import schema
 from sagas.stores.locking_sql import change_locks, take_turns
 from sagas.stores.outage import root_of
 from sagas.stores.port import Batch, Committed, JournalRow, Lease, Mail, SagaRow
+from sagas.stores.surveys import count_orphans, newest_first, summed
 from sagas.stores.tables import metadata
 
 if TYPE_CHECKING:
@@ -264,13 +265,11 @@ class SqlStore(ABC):
 
     def select(self, *, status: str | None, name: str | None, limit: int, before: str | None) -> Sequence[SagaRow]:
         """See ``Store.select``."""
-        query = select(*_SAGA_COLUMNS).order_by(_saga.c.key.desc()).limit(limit)
-        if status is not None:
-            query = query.where(_saga.c.status == status)
-        if name is not None:
-            query = query.where(_saga.c.name == name)
-        if before is not None:
-            query = query.where(_saga.c.key < select(_saga.c.key).where(_saga.c.id == before).scalar_subquery())
+        return [SagaRow._make(row) for row in self._read(newest_first(limit, before, status=status, name=name))]
+
+    def open_sagas(self, limit: int, before: str | None) -> Sequence[SagaRow]:
+        """See ``Store.open_sagas``."""
+        query = newest_first(limit, before).where(_saga.c.ended_at.is_(None))
         return [SagaRow._make(row) for row in self._read(query)]
 
     # --- whose sagas --------------------------------------------------------------------------------------------
@@ -308,6 +307,11 @@ class SqlStore(ABC):
         if dead:
             queries.insert(0, rows.where(_saga.c.active, _saga.c.owner.in_(dead)).order_by(_saga.c.rank, _saga.c.key))
         return queries
+
+    def orphans(self, now: float) -> Sequence[tuple[str, str, int]]:
+        """See ``Store.orphans``."""
+        alive, active = self._live(now), self._active_owners()
+        return summed(self._read(query) for query in count_orphans(alive, active, self._time(now)))
 
     def _active_owners(self) -> list[str]:
         """Lists the owners of sagas that have something to do."""

@@ -145,7 +145,41 @@ def test_reading_waits_for_no_writer(sagas: CommandLine, journal: Callable[..., 
         writer.close()
 
 
-@pytest.mark.parametrize("command", [("list",), ("show", "x"), ("cancel", "x", "--reason", "no")])
+def test_a_saga_that_nobody_drives_says_what_it_waits_for(sagas: CommandLine, journal: Callable[..., None]) -> None:
+    journal(leave=True, order_1=orders.asks("pen"))
+    assert sagas("list").out.splitlines()[1].endswith("waits for a coordinator")
+    assert "waits    for a coordinator" in sagas("show", "order-1").out
+    assert sagas("list", "--json").json[0]["waits_for"] == "a coordinator"
+
+    async def look() -> None:
+        async with Coordinator(sagas.url, sagas=[orders.good]):
+            assert sagas("list").out.splitlines()[1].endswith("waits for code of asks version 1")
+            assert "waits    for code of asks version 1" in sagas("show", "order-1").out
+        async with Coordinator(sagas.url, sagas=[orders.asks]):
+            assert "waits for" not in sagas("list").out
+
+    anyio.run(look)
+
+
+def test_the_coordinators_that_are_alive_are_listed(sagas: CommandLine) -> None:
+    sagas("migrate")
+    assert sagas("coordinators").out == "no coordinator is alive\n"
+
+    async def look() -> None:
+        async with Coordinator(sagas.url, sagas=[orders.good, orders.bad], name="shop-1") as coordinator:
+            (own,) = await coordinator.coordinators()
+            header, line = sagas("coordinators").out.splitlines()
+            assert header.split("  ")[0] == "ID"
+            assert line.split()[:2] == [own.id, "shop-1"]
+            assert line.endswith("bad@1, good@1")
+            (told,) = sagas("coordinators", "--json").json
+            assert (told["name"], told["code"]) == ("shop-1", ["bad@1", "good@1"])
+
+    anyio.run(look)
+    assert sagas("coordinators", "--json").json == []
+
+
+@pytest.mark.parametrize("command", [("list",), ("show", "x"), ("cancel", "x", "--reason", "no"), ("coordinators",)])
 def test_an_absent_database_is_named_and_not_created(sagas: CommandLine, home: Path, command: tuple[str, ...]) -> None:
     line = sagas.fails(*command)
     assert str(home / "journal.db") in line

@@ -59,6 +59,16 @@ def test_sagas_are_found_in_the_current_directory(sagas: CommandLine, home: Path
     assert sagas("run", "my_sagas_of_today:answer", "--json").json["result"] == 42
 
 
+def test_a_saga_s_own_name_means_its_newest_version(sagas: CommandLine, home: Path) -> None:
+    versions = "".join(
+        f"@saga(name='answer', version='{version}')\nasync def answer_{version}() -> int:\n    return {version}\n"
+        for version in (9, 10, 8)
+    )
+    (home / "several_versions.py").write_text(f"from sagas import saga\n{versions}")
+    assert sagas("run", "several_versions:answer", "--json").json["result"] == 10
+    assert sagas("run", "several_versions:answer_9", "--json").json["result"] == 9
+
+
 @pytest.mark.parametrize(
     ("where", "says"),
     [

@@ -262,6 +262,41 @@ def two_sagas_of_one_name() -> None:
     Registry([make(), make()])
 
 
+@wrong(r"continues='1'; write a tuple of versions: continues=\('1',\)")
+def continues_that_is_one_version() -> None:
+    @saga(version="2", continues="1")
+    async def body() -> None: ...
+
+
+@wrong("continues=1; write a tuple")
+def continues_that_is_a_number() -> None:
+    @saga(version="2", continues=1)  # type: ignore[call-overload,untyped-decorator]  # that is the point
+    async def body() -> None: ...
+
+
+@wrong("cannot name a version of saga body")
+def a_version_before_that_is_a_number() -> None:
+    @saga(version="2", continues=(1,))  # type: ignore[arg-type]  # that is the point
+    async def body() -> None: ...
+
+
+@wrong("saga body: version '2' cannot continue itself")
+def a_version_that_continues_itself() -> None:
+    @saga(version="2", continues=("1", "2"))
+    async def body() -> None: ...
+
+
+@wrong("both version '2' and version '3' say that they continue version '1'; leave it to one")
+def two_versions_that_continue_the_same() -> None:
+    def make(version: str) -> Saga[[], None]:
+        @saga(version=version, continues=("1",))
+        async def body() -> None: ...
+
+        return body
+
+    Registry([make("2"), make("3")])
+
+
 @wrong("that is no saga; decorate it with @saga")
 def something_else_for_a_saga() -> None:
     Registry([charge])  # type: ignore[list-item]  # that is the point
@@ -348,3 +383,37 @@ def test_a_registry_finds_a_saga_of_that_very_version() -> None:
     assert registry.find("body", "7") is body
     assert registry.find("body", "8") is None
     assert registry.code == ("body@7",)
+
+
+def test_a_version_that_continues_others_goes_on_with_their_sagas() -> None:
+    """Unless theirs is there: then each keeps its own."""
+
+    @saga(name="body", version="1")
+    async def first() -> None: ...
+
+    @saga(name="body", version="3", continues=("1", "2"))
+    async def third() -> None: ...
+
+    registry = Registry([third])
+    assert [registry.find("body", version) for version in ("1", "2", "3", "4")] == [third, third, third, None]
+    assert registry.code == ("body@1", "body@2", "body@3")
+    assert registry.versions("body") == ("3",)
+    for sagas in ([first, third], [third, first]):
+        both = Registry(sagas)
+        assert [both.find("body", version) for version in ("1", "2", "3")] == [first, third, third]
+        assert both.code == ("body@1", "body@2", "body@3")
+
+
+def test_a_registry_knows_the_newest_version_of_a_name() -> None:
+    """By their natural order, however they were passed."""
+
+    def make(version: str) -> Saga[[], None]:
+        @saga(version=version)
+        async def body() -> None: ...
+
+        return body
+
+    made = {version: make(version) for version in ("9", "10", "8")}
+    registry = Registry(made.values())
+    assert registry.newest("body") is made["10"]
+    assert registry.newest("other") is None

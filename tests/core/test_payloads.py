@@ -199,5 +199,14 @@ def test_a_type_that_cannot_be_written_is_refused_when_it_is_declared() -> None:
 
 
 def test_arguments_are_written_by_name() -> None:
-    """As one JSON object, so that a parameter with a default can be added later."""
+    """As one JSON object."""
     assert ArgumentsSchema({"a": int, "b": str}, "them").encode({"b": "x", "a": 1}) == b'{"b":"x","a":1}'
+
+
+def test_a_parameter_with_a_default_may_be_younger_than_a_journal() -> None:
+    """One without may not; and what was written wins."""
+    schema = ArgumentsSchema({"a": int, "b": str, "c": Decimal}, "them", defaults={"b": "x", "c": Decimal(2)})
+    assert schema.decode(b'{"a":1}') == {"a": 1, "b": "x", "c": Decimal(2)}
+    assert schema.decode(b'{"a":1,"b":"y"}') == {"a": 1, "b": "y", "c": Decimal(2)}
+    with pytest.raises(PayloadError, match="a: Field required"):
+        schema.decode(b'{"b":"y"}')

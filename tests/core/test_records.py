@@ -42,7 +42,7 @@ def _one(kind: type[e.Event]) -> st.SearchStrategy[e.Event]:
 
 
 _COMMANDS: st.SearchStrategy[c.Command] = st.one_of(
-    st.builds(c.RunStep, _PATH, _TEXT, st.none(), _JSON, st.just(0.0), pivot=st.booleans()),
+    st.builds(c.RunStep, _PATH, _TEXT, st.none(), _JSON, st.just(0.0), pivot=st.booleans(), undoable=st.booleans()),
     st.builds(c.RunUndo, _PATH, _TEXT, st.none(), st.just(b""), st.none()),
     st.builds(c.StartTimer, _PATH, _SECONDS),
     st.builds(c.MarkVersion, _TEXT),
@@ -79,7 +79,9 @@ def test_how_to_compute_a_local_value_is_not_written() -> None:
     [
         ("StepSucceeded", b"{"), ("StepSucceeded", b"{}"), ("StepSucceeded", b"[]"), ("Nonsense", b"{}"),
         ("StepSucceeded", b'{"result":1,"attempts":3}'), ("TimerFired", b'{"then":[["dance"]]}'),
-        ("TimerFired", b'{"then":5}'), ("StepRejected", b'{"error":[],"attempts":[]}'), ("TimerFired", b"null"),
+        ("TimerFired", b'{"then":5}'),
+        ("TimerFired", b'{"then":[["change","a"]],"undo":5}'), ("StepRejected", b'{"error":[],"attempts":[]}'),
+        ("TimerFired", b"null"),
         ("TimerFired", b"\xff"), ("StepSucceeded", b'{"result":1,"attempts":[[1]]}'),
     ],
 )  # fmt: skip

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from typing import Any
 from uuid import UUID
 
@@ -10,11 +11,15 @@ import pytest
 
 from sagas import (
     ReplayDiverged,
+    Saga,
+    StepFailed,
     gather,
     now,
     random,
+    receive,
     record,
     saga,
+    scope,
     step,
     uuid4,
     version,
@@ -22,6 +27,7 @@ from sagas import (
 from sagas.core import commands as c
 from sagas.core import events as e
 from sagas.core.execution import Execution
+from sagas.core.replay import abandon, replay
 from tests.core.single import Run, act, ran
 
 
@@ -123,6 +129,145 @@ def test_a_changed_body_is_refused_and_the_operation_is_named() -> None:
     with pytest.raises(ReplayDiverged, match=told):
         run.again(new)
     run.execution.close()
+
+
+@step(name="act")
+def counted(name: str = "x") -> int:
+    return len(name)
+
+
+@saga(name="body")
+async def goes_on() -> str:
+    await act()
+    return await receive("go", str)
+
+
+@saga(name="body")
+async def fails() -> str:
+    await act()
+    raise ZeroDivisionError
+
+
+@saga(name="body")
+async def cannot_read() -> str:
+    await counted()
+    return await receive("go", str)
+
+
+@saga(name="body")
+async def scoped() -> str:
+    async with scope():
+        await act()
+        await counted()
+    return ""
+
+
+@saga(name="body")
+async def careful() -> str:
+    async with scope():
+        await act()
+        with suppress(StepFailed):
+            await counted()
+        return await receive("go", str)
+
+
+@step(name="act", pivot=True)
+def final(name: str = "x") -> str:
+    return name
+
+
+@saga(name="body")
+async def pivots() -> str:
+    await final()
+    return await receive("go", str)
+
+
+@saga(name="body")
+async def pivots_and_fails() -> str:
+    await final()
+    raise ZeroDivisionError
+
+
+_SUCCEEDED = e.StepSucceeded("1", b'"x"')
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "events", "told"),
+    [
+        (goes_on, fails, [_SUCCEEDED], "operation 1: the body now fails after record 1 .*ZeroDivisionError.*act"),
+        (goes_on, cannot_read, [_SUCCEEDED], "operation 1: .*PayloadError: the result of step act"),
+        (
+            scoped, careful, [e.StepSucceeded("1.1", b'"x"'), e.StepRejected("1.2", e.ErrorInfo("a:B", ""))],
+            r"operation 1\.1: the journal undoes step act after record 2 \(StepRejected\), the body now goes on",
+        ),
+        (
+            careful, scoped, [e.StepSucceeded("1.1", b'"x"'), e.StepRejected("1.2", e.ErrorInfo("a:B", ""))],
+            r"operation 1\.1: the body now fails after record 2 \(StepRejected\), so that act would be undone",
+        ),
+        (pivots, pivots_and_fails, [_SUCCEEDED], "the body now fails .*ZeroDivisionError.*beyond its pivot"),
+    ],
+)  # fmt: skip
+def test_a_body_that_would_be_undone_elsewhere_is_refused(
+    old: Saga[[], str], new: Saga[[], str], events: list[e.Event], told: str
+) -> None:
+    """10: also at the end of the journal, where no later record shows it; nothing was asked for there yet."""
+    run = Run(old)
+    for event in events:
+        run.feed(event)
+    run.execution.close()
+    with pytest.raises(ReplayDiverged, match=told):
+        run.again(new)
+    run.again(old).close()
+
+
+def test_a_compensator_that_is_gone_is_missed() -> None:
+    """5: nothing is called undone that was not; the journal knows that there was one, with the body or without."""
+
+    @saga(name="body")
+    async def body() -> str:
+        await act()
+        return await receive("go", str)
+
+    @step(name="act")
+    def bare(name: str = "x") -> str:
+        return name
+
+    @saga(name="body")
+    async def changed() -> str:
+        await bare()
+        return await receive("go", str)
+
+    run = Run(body)
+    run.feed(e.StepSucceeded("1", b'"x"'))
+    run.execution.close()
+    steps = {"act": bare}
+    for execution in (replay(changed, "s", steps, run.records), abandon("s", steps, run.records)):
+        (command,) = execution.apply(e.CancelRequested("no more"), execution.at)
+        assert isinstance(command, c.RunUndo)
+        assert command.step is bare
+        execution.close()
+
+
+def test_a_step_that_never_had_a_compensator_is_not_undone() -> None:
+    """Nor one whose journal does not say, if the code at hand has none."""
+
+    @step
+    def bare() -> int:
+        return 1
+
+    @saga
+    async def body() -> str:
+        await bare()
+        return await receive("go", str)
+
+    steps = {"bare": bare}
+    run = Run(body)
+    run.feed(e.StepSucceeded("1", b"1"))
+    run.execution.close()
+    for execution in (replay(body, "s", steps, run.records), abandon("s", steps, run.records)):
+        (command,) = execution.apply(e.CancelRequested("no more"), execution.at)
+        assert isinstance(command, c.Complete)
+        execution.close()
 
 
 def test_a_body_that_cannot_be_replayed_starts_nothing_when_it_is_dropped() -> None:

@@ -4,10 +4,13 @@ from __future__ import annotations
 
 from pathlib import Path
 
-__all__ = ["DOCS", "PAGES", "ROOT", "name_of"]
+__all__ = ["DEPLOYING", "DOCS", "PAGES", "ROOT", "TUTORIAL", "name_of"]
 
 ROOT = Path(__file__).parents[2]
 DOCS = ROOT / "docs"
+# These are several files each, which test_tutorial.py writes.
+TUTORIAL = DOCS / "tutorial.md"
+DEPLOYING = DOCS / "how-to" / "deploy-new-versions.md"
 PAGES = sorted(page for page in (ROOT / "README.md", *DOCS.rglob("*.md")) if page.is_file())
 
 

@@ -8,10 +8,9 @@ from pathlib import Path
 import pytest
 
 from tests.docs.examples import blocks, run
-from tests.docs.pages import DOCS, PAGES, name_of
+from tests.docs.pages import DEPLOYING, DOCS, PAGES, TUTORIAL, name_of
 
-# The tutorial is several files, which test_tutorial.py writes.
-WITH_PYTHON = [page for page in PAGES if blocks(page, "python") and page.name != "tutorial.md"]
+WITH_PYTHON = [page for page in PAGES if blocks(page, "python") and page not in (DEPLOYING, TUTORIAL)]
 
 
 @pytest.mark.parametrize("page", WITH_PYTHON, ids=name_of)

@@ -78,15 +78,10 @@ def test_every_method_of_the_coordinator_is_in_the_reference() -> None:
 @pytest.mark.parametrize(
     "view",
     [
-        sagas.SagaSummary,
-        sagas.SagaView,
-        sagas.StepView,
-        sagas.LockView,
-        sagas.Happening,
-        sagas.AttemptView,
-        sagas.StepContext,
+        sagas.SagaSummary, sagas.SagaView, sagas.StepView, sagas.LockView, sagas.Happening, sagas.AttemptView,
+        sagas.StepContext, sagas.CoordinatorView,
     ],
-)
+)  # fmt: skip
 def test_every_field_of_a_view_is_in_the_reference(view: type) -> None:
     text = _reference()
     assert [name for name in _names(view) if f"`{name}`" not in text] == []

@@ -173,6 +173,7 @@ JOURNALS: dict[str, tuple[str, dict[str, object], Callable[[Execution], Script]]
     "locked": ("careful", {"sku": "a"}, locked),
     "waiting": ("careful", {"sku": "a"}, waiting),
     "submitted": ("patient", {"by": "ann"}, submitted),
+    "compensators-noted": ("shop", {"lines": _LINES}, in_doubt),
 }
 
 

@@ -151,6 +151,26 @@ def test_sagas_are_listed_newest_first_in_pages(store: Store) -> None:
     assert ids(status="stuck", name="odd") == []
 
 
+def test_open_sagas_are_read_newest_first_in_pages(store: Store) -> None:
+    """Running, stuck and waiting ones; none that has ended."""
+    for number in range(6):
+        store.commit(start(f"s{number}"))
+    store.commit(
+        append(
+            row("s1", 1), row("s3", 1), row("s4", 1),
+            changes=(
+                change("s1", "stuck", active=False),
+                change("s3", "completed", active=False, ended_at=1.0),
+                change("s4", active=False),
+            ),
+        )
+    )  # fmt: skip
+    assert [found.id for found in store.open_sagas(3, None)] == ["s5", "s4", "s2"]
+    assert [found.id for found in store.open_sagas(3, "s2")] == ["s1", "s0"]
+    assert store.open_sagas(3, "s0") == []
+    assert store.open_sagas(1, "s4")[0] == store.get("s2")
+
+
 @pytest.mark.parametrize("threads", [4])
 def test_of_many_that_append_at_once_exactly_one_succeeds(connect: OpenStore, threads: int) -> None:
     """Fencing does not depend on timing."""

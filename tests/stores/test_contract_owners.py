@@ -50,6 +50,31 @@ def test_active_sagas_of_the_dead_are_claimable(store: Store) -> None:
     assert _ids(store, "me", 10.0) == ["theirs", "orphan"]
 
 
+def test_orphans_are_counted_by_name_and_version(store: Store) -> None:
+    """What anybody could claim: active sagas of the dead, and due timers; whoever has claimed them by now."""
+    assert store.orphans(4.0) == []
+    store.commit(start("living", owner="alive"))
+    store.commit(start("one", "two", "timer", "later", "ended", "signal", owner="dead"))
+    store.commit(start("refund", owner="", name="refund"))
+    store.commit(
+        append(
+            row("timer", 1), row("later", 1), row("ended", 1), row("signal", 1),
+            changes=(
+                change("timer", active=False, wake_at=4.0, owner="dead"),
+                change("later", active=False, wake_at=50.0, owner="dead"),
+                change("ended", "completed", active=False, ended_at=1.0, owner="dead"),
+                change("signal", active=False, owner="dead"),
+            ),
+        )
+    )  # fmt: skip
+    store.renew(Lease("alive", "host", 10.0), 0.0)
+    assert sorted(store.orphans(4.0)) == [("order", "1", 3), ("refund", "1", 1)]
+    assert _ids(store, "me", 4.0) == ["one", "two", "timer"]
+    assert sorted(store.orphans(4.0)) == [("order", "1", 3), ("refund", "1", 1)]
+    assert sorted(store.orphans(10.0)) == [("order", "1", 4), ("refund", "1", 1)]
+    assert sorted(store.orphans(50.0)) == [("order", "1", 5), ("refund", "1", 1)]
+
+
 def test_a_saga_that_waits_is_claimable_when_its_timer_is_due(store: Store) -> None:
     """Not before; and one that waits for ever, never."""
     store.commit(start("timer", "signal", "stuck", owner="dead"))
