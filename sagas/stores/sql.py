@@ -7,7 +7,7 @@ GIL. How a batch becomes statements is for each database.
 from __future__ import annotations
 
 import threading
-from abc import ABC, abstractmethod
+from abc import abstractmethod
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
@@ -20,6 +20,7 @@ from sagas.errors import StoreUnavailable
 from sagas.stores import schema
 from sagas.stores.outage import root_of
 from sagas.stores.port import Batch, Committed, JournalRow, Lease, Mail, SagaRow
+from sagas.stores.sql_keeping import SqlKeeper
 from sagas.stores.tables import metadata
 
 if TYPE_CHECKING:
@@ -40,7 +41,7 @@ _READ_MANY = 500
 _CLAIM = 5.0
 
 
-class SqlStore(ABC):
+class SqlStore(SqlKeeper):
     """A store in a SQL database.
 
     Args:
@@ -231,6 +232,9 @@ class SqlStore(ABC):
             )
             for row in self._read(query):
                 journals.setdefault(row[0], []).append(JournalRow._make(row))
+            # What begins later, if at all, is no journal, but what somebody has appended to an archived one.
+            if missing := [saga_id for saga_id in some if not journals.get(saga_id, ()) or journals[saga_id][0].seq]:
+                journals.update(self._archived(missing))
         return journals
 
     def get(self, saga_id: str) -> SagaRow | None:
