@@ -3,7 +3,16 @@
 from __future__ import annotations
 
 from sagas.context import StepContext, current_step
-from sagas.coordinator import AttemptView, Coordinator, Handle, Happening, SagaSummary, SagaView, StepView
+from sagas.coordinator import (
+    AttemptView,
+    Coordinator,
+    Handle,
+    Happening,
+    Retention,
+    SagaSummary,
+    SagaView,
+    StepView,
+)
 from sagas.core.decorators import saga, step
 from sagas.core.definitions import NotApplied, Saga, Step
 from sagas.core.operations import (
@@ -73,6 +82,7 @@ __all__ = [
     "Rejected",
     "ReplayDiverged",
     "RequestError",
+    "Retention",
     "Retry",
     "Saga",
     "SagaCall",

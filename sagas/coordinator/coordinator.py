@@ -18,6 +18,7 @@ from sagas.coordinator.engine import Engine
 from sagas.coordinator.handles import Handle, outcome
 from sagas.coordinator.loading import read_history
 from sagas.coordinator.orders import Orders, check_order, encode_order
+from sagas.coordinator.retention import Retention, Sweep
 from sagas.coordinator.sweeper import Sweeper
 from sagas.coordinator.views import SagaSummary, SagaView, summary_of, view_of
 from sagas.core.operations import SagaCall
@@ -73,6 +74,7 @@ class Coordinator:
         lease: Seconds after which others take over the sagas of a coordinator that fell silent.
         poll: Seconds between two looks for what other processes wrote.
         shutdown_timeout: Seconds that running steps have to end when it is left.
+        retention: How long finished sagas are kept; for ever by default.
 
     Raises:
         DeclarationError: Something in ``sagas`` or ``steps`` is none, or two have the same name.
@@ -96,6 +98,7 @@ class Coordinator:
         lease: float = 30.0,
         poll: float = 0.2,
         shutdown_timeout: float = 10.0,
+        retention: Retention | None = None,
     ) -> None:
         check_number("threads", threads, least=1)
         check_number("keep_waiting", keep_waiting)
@@ -114,6 +117,7 @@ class Coordinator:
         self._lease = lease
         self._poll = poll
         self._shutdown_timeout = shutdown_timeout
+        self._retention = retention
         self._engine: Engine | None = None
         self._orders: Orders | None = None
         self._stack: AsyncExitStack | None = None
@@ -143,6 +147,8 @@ class Coordinator:
             for task in (engine.journal.run, engine.pool.run, engine.timers.run, sweeper.run):
                 group.start_soon(task)
             self._engine, self._orders = engine, orders
+            if self._retention is not None:
+                group.start_soon(Sweep(engine, self._retention).run)
             self._stack = stack.pop_all()
         return self
 

@@ -389,12 +389,16 @@ class Engine:
         self._write_stuck(runtime.id, error, (row,))
 
     async def drop_what_was_taken(self) -> None:
-        """After a pause beyond the lease: lets go of every saga that another coordinator has taken over meanwhile."""
-        ids = list(self.sagas)
-        rows = await self.in_thread(lambda: {saga_id: self.store.get(saga_id) for saga_id in ids})
+        """After a pause beyond the lease: lets go of every saga that another coordinator has taken over meanwhile.
+
+        Also of those that are not there any more, since they have ended elsewhere so long ago that they were deleted.
+        """
+        born = {saga_id: runtime.birth is None for saga_id, runtime in self.sagas.items()}
+        rows = await self.in_thread(lambda: {saga_id: self.store.get(saga_id) for saga_id in born})
         for saga_id, row in rows.items():
             runtime = self.sagas.get(saga_id)
-            if runtime is not None and row is not None and row.owner != self.owner:
+            taken = born[saga_id] if row is None else row.owner != self.owner
+            if runtime is not None and taken:
                 self.lost(runtime)
 
     # --- parked sagas -------------------------------------------------------------------------------------------

@@ -5,10 +5,12 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, NamedTuple, Protocol
 
+from sagas.errors import StoreError
+
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-__all__ = ["ENDED", "HANDOVERS", "Keeper", "Purge", "Purged", "ScheduleRow"]
+__all__ = ["ENDED", "HANDOVERS", "Keeper", "Purge", "Purged", "ScheduleRow", "refuse_open"]
 
 # Only these are ever archived or deleted, whatever a caller asks for.
 ENDED = ("completed", "compensated")
@@ -31,6 +33,16 @@ class Purge:
     archive: Mapping[str, float] = field(default_factory=dict[str, float])
     delete: Mapping[str, float] = field(default_factory=dict[str, float])
     settled: float
+
+
+def refuse_open(what: Purge) -> None:
+    """Refuses to archive or delete anything but what has ended.
+
+    Raises:
+        StoreError: A status is none of an end.
+    """
+    if wrong := (what.archive.keys() | what.delete.keys()) - set(ENDED):
+        raise StoreError(f"only sagas that have ended are archived or deleted, not {', '.join(sorted(wrong))} ones")
 
 
 class Purged(NamedTuple):

@@ -6,8 +6,7 @@ import threading
 from collections import Counter
 from typing import TYPE_CHECKING
 
-from sagas.errors import StoreError
-from sagas.stores.keeping import ENDED, HANDOVERS, Purge, Purged, ScheduleRow
+from sagas.stores.keeping import ENDED, HANDOVERS, Purge, Purged, ScheduleRow, refuse_open
 from sagas.stores.packing import pack, unpack
 
 if TYPE_CHECKING:
@@ -42,8 +41,7 @@ class MemoryKeeper:
 
     def purge(self, what: Purge, *, limit: int, after: int = 0, dry_run: bool = False) -> Purged:  # noqa: ARG002 - it is quick to begin again
         """See ``Store.purge``."""
-        if wrong := (what.archive.keys() | what.delete.keys()) - set(ENDED):
-            raise StoreError(f"only sagas that have ended are archived or deleted, never {', '.join(sorted(wrong))} ones")
+        refuse_open(what)
         with self._lock:
             deleted = [row for row in self._sagas.values() if self._may_go(row, what.delete, what)][:limit]
             archived = [

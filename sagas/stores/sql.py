@@ -7,7 +7,7 @@ GIL. How a batch becomes statements is for each database.
 from __future__ import annotations
 
 import threading
-from abc import abstractmethod
+from abc import ABC, abstractmethod
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
@@ -41,7 +41,7 @@ _READ_MANY = 500
 _CLAIM = 5.0
 
 
-class SqlStore(SqlKeeper):
+class SqlStore(SqlKeeper, ABC):
     """A store in a SQL database.
 
     Args:
@@ -339,7 +339,7 @@ class SqlStore(SqlKeeper):
         """See ``Store.listen``."""
         return None
 
-    def announce(self, messages: Sequence[str]) -> None:  # noqa: B027 - most databases have nothing to do here
+    def announce(self, messages: Sequence[str]) -> None:
         """See ``Store.announce``."""
 
     # --- leases -------------------------------------------------------------------------------------------------

@@ -8,13 +8,12 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections import Counter
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
-from sqlalchemy import ColumnElement, Row, and_, case, delete, exists, func, insert, or_, select, update
+from sqlalchemy import ColumnElement, Row, and_, case, delete, exists, false, func, insert, or_, select, true, update
 from sqlalchemy.exc import IntegrityError
 
-from sagas.errors import StoreError
-from sagas.stores.keeping import ENDED, HANDOVERS, Purge, Purged, ScheduleRow
+from sagas.stores.keeping import ENDED, HANDOVERS, Purge, Purged, ScheduleRow, refuse_open
 from sagas.stores.packing import pack, unpack
 from sagas.stores.port import JournalRow
 from sagas.stores.tables import metadata
@@ -33,6 +32,15 @@ _saga, _journal, _mail, _archive, _schedule = (
 _SCHEDULE_COLUMNS = tuple(_schedule.c[name] for name in ScheduleRow._fields)
 # So many sagas are looked at in one go, most of which may have to stay: some milliseconds.
 _WINDOW = 5_000
+
+
+class _Found(NamedTuple):
+    """A saga that may go, and whether nothing of it is to stay."""
+
+    key: int
+    id: str
+    status: str
+    gone: bool
 
 
 class SqlKeeper(ABC):
@@ -62,15 +70,16 @@ class SqlKeeper(ABC):
 
     def purge(self, what: Purge, *, limit: int, after: int = 0, dry_run: bool = False) -> Purged:
         """See ``Store.purge``."""
-        gone, packed = _may_go(what.delete, what), and_(_may_go(what.archive, what), _UNPACKED)
+        refuse_open(what)
         last, complete = self._window(after)
+        gone, packed = _may_go(what.delete, what), and_(_may_go(what.archive, what), _unpacked(after, last))
         query = (
-            select(_saga.c.key, _saga.c.id, _saga.c.status, case((gone, 1), else_=0).label("gone"))
+            select(_saga.c.key, _saga.c.id, _saga.c.status, case((gone, true()), else_=false()).label("gone"))
             .where(_saga.c.key > after, _saga.c.key <= last, or_(gone, packed))
             .order_by(_saga.c.key)
             .limit(limit)
         )
-        found = self._read(query)
+        found = [_Found._make(row) for row in self._read(query)]
         done = _counted(found) if dry_run else self._purge(found, gone, packed)
         if len(found) == limit:
             return Purged(*done, found[-1].key)
@@ -79,20 +88,21 @@ class SqlKeeper(ABC):
     def _window(self, after: int) -> tuple[int, bool]:
         """Finds the last of the sagas to look at, and says whether they are all there are."""
         window = select(_saga.c.key).where(_saga.c.key > after).order_by(_saga.c.key).limit(_WINDOW).subquery()
-        last, count = self._read(select(func.max(window.c.key), func.count()).select_from(window))[0]
-        return after if last is None else last, count < _WINDOW
+        row: Any = self._read(select(func.max(window.c.key), func.count()).select_from(window))[0]
+        return after if row[0] is None else row[0], row[1] < _WINDOW
 
     def _purge(
-        self, found: Sequence[Row[Any]], gone: ColumnElement[bool], packed: ColumnElement[bool]
+        self, found: Sequence[_Found], gone: ColumnElement[bool], packed: ColumnElement[bool]
     ) -> tuple[Counter[str], Counter[str]]:
         """Archives or deletes what was found; gives how many, by status."""
-        archive, forget = ([row for row in found if bool(row.gone) is wanted] for wanted in (False, True))
-        # Read beforehand, since no journal of a saga that has ended changes.
+        archive, forget = ([row for row in found if row.gone is wanted] for wanted in (False, True))
+        # Beforehand, which is possible since no journal of a saga that has ended changes.
         journals = self.load([row.id for row in archive])
+        packages = {row.key: pack(journals.get(row.id, [])) for row in archive}
         with self._aside() as connection:
             archived = _lock(connection, archive, packed)
             if archived:
-                rows = [{"key": row.key, "journal": pack(journals.get(row.id, []))} for row in archived]
+                rows = [{"key": row.key, "journal": packages[row.key]} for row in archived]
                 connection.execute(insert(_archive), rows)
                 _clear(connection, _these(archived, _ENDED))
             deleted = _lock(connection, forget, gone)
@@ -156,36 +166,36 @@ class SqlKeeper(ABC):
 
 
 _ENDED = and_(_saga.c.ended_at.is_not(None), _saga.c.status.in_(ENDED))
-_UNPACKED = ~exists().where(_archive.c.key == _saga.c.key)
 _CHANGED_HANDS = exists().where(_journal.c.saga_id == _saga.c.id, _journal.c.kind.in_(HANDOVERS))
 
 
 def _may_go(limits: Mapping[str, float], what: Purge) -> ColumnElement[bool]:
-    """Says of a saga that it ended, long enough ago.
-
-    Raises:
-        StoreError: A status is none of an end.
-    """
-    if wrong := set(limits) - set(ENDED):
-        raise StoreError(f"only sagas that have ended are archived or deleted, never {', '.join(sorted(wrong))} ones")
+    """Says of a saga that it ended, long enough ago."""
     by_status = [and_(_saga.c.status == status, _saga.c.ended_at < before) for status, before in limits.items()]
-    condition = and_(_ENDED, or_(False, *by_status))
+    condition = and_(_ENDED, or_(false(), *by_status))
     if any(before > what.settled for before in limits.values()):
         condition = and_(condition, or_(_saga.c.ended_at < what.settled, ~_CHANGED_HANDS))
     return condition
 
 
-def _these(rows: Sequence[Row[Any]], condition: ColumnElement[bool]) -> ColumnElement[bool]:
+def _unpacked(after: int, last: int) -> ColumnElement[bool]:
+    """Says of a saga between two keys that it is not archived; so that no planner reads all that are."""
+    between = and_(_archive.c.key > after, _archive.c.key <= last)
+    return ~exists().where(_archive.c.key == _saga.c.key, between)
+
+
+def _these(rows: Sequence[_Found], condition: ColumnElement[bool]) -> ColumnElement[bool]:
     """Means these sagas, as long as they are what they were found to be."""
     return and_(_saga.c.key.in_([row.key for row in rows]), condition)
 
 
-def _lock(connection: Connection, rows: Sequence[Row[Any]], condition: ColumnElement[bool]) -> Sequence[Row[Any]]:
+def _lock(connection: Connection, rows: Sequence[_Found], condition: ColumnElement[bool]) -> list[_Found]:
     """Keeps other purges away from sagas; those that another one has at the moment are left to it."""
     if not rows:
         return []
-    query = select(_saga.c.key, _saga.c.id, _saga.c.status).where(_these(rows, condition)).order_by(_saga.c.key)
-    return connection.execute(query.with_for_update(skip_locked=True)).all()
+    query = select(_saga.c.key).where(_these(rows, condition)).order_by(_saga.c.key)
+    locked = set(connection.execute(query.with_for_update(skip_locked=True)).scalars())
+    return [row for row in rows if row.key in locked]
 
 
 def _clear(connection: Connection, these: ColumnElement[bool]) -> None:
@@ -195,7 +205,7 @@ def _clear(connection: Connection, these: ColumnElement[bool]) -> None:
         connection.execute(delete(table).where(table.c.saga_id.in_(ids)))
 
 
-def _counted(rows: Sequence[Row[Any]]) -> tuple[Counter[str], Counter[str]]:
+def _counted(rows: Sequence[_Found]) -> tuple[Counter[str], Counter[str]]:
     """Counts what would be archived, and deleted, by status."""
-    archived, deleted = (Counter(row.status for row in rows if bool(row.gone) is gone) for gone in (False, True))
+    archived, deleted = (Counter(row.status for row in rows if row.gone is gone) for gone in (False, True))
     return archived, deleted

@@ -11,6 +11,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from sagas.core import events
 from sagas.errors import StoreError
 from sagas.stores.keeping import ENDED, HANDOVERS, Purge, Purged
 from sagas.stores.port import Batch, JournalRow, Store
@@ -140,6 +141,10 @@ def test_only_what_has_ended_may_be_named(store: Store, status: str) -> None:
         store.purge(archive(**{status: _LATER}), limit=1)
     with pytest.raises(StoreError, match="only sagas that have ended"):
         store.purge(delete(**{status: _LATER}), limit=1)
+
+
+def test_records_of_a_change_of_hands_are_events_that_there_are() -> None:
+    assert set(HANDOVERS) <= set(events.__all__)
 
 
 @pytest.mark.parametrize("kind", HANDOVERS)

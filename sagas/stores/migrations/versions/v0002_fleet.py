@@ -72,7 +72,6 @@ def _create_tables() -> None:
     )
 
 
-
 def downgrade() -> None:
     """Drops what was added."""
     for table in ("saga_archive", "saga_schedule", "saga_limit", "saga_lock"):
