@@ -11,6 +11,8 @@ from sagas.coordinator import (
     Retention,
     SagaSummary,
     SagaView,
+    Schedule,
+    ScheduleView,
     StepView,
 )
 from sagas.core.decorators import saga, step
@@ -95,6 +97,8 @@ __all__ = [
     "SagaSummary",
     "SagaTimeout",
     "SagaView",
+    "Schedule",
+    "ScheduleView",
     "SchemaMismatch",
     "Step",
     "StepCall",

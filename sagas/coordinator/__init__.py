@@ -5,6 +5,18 @@ from __future__ import annotations
 from sagas.coordinator.coordinator import Coordinator
 from sagas.coordinator.handles import Handle
 from sagas.coordinator.retention import Retention
+from sagas.coordinator.schedules import Schedule, ScheduleView
 from sagas.coordinator.views import AttemptView, Happening, SagaSummary, SagaView, StepView
 
-__all__ = ["AttemptView", "Coordinator", "Handle", "Happening", "Retention", "SagaSummary", "SagaView", "StepView"]
+__all__ = [
+    "AttemptView",
+    "Coordinator",
+    "Handle",
+    "Happening",
+    "Retention",
+    "SagaSummary",
+    "SagaView",
+    "Schedule",
+    "ScheduleView",
+    "StepView",
+]

@@ -19,6 +19,8 @@ from sagas.coordinator.handles import Handle, outcome
 from sagas.coordinator.loading import read_history
 from sagas.coordinator.orders import Orders, check_order, encode_order
 from sagas.coordinator.retention import Retention, Sweep
+from sagas.coordinator.schedule_desk import ScheduleDesk
+from sagas.coordinator.schedules import Schedule, Scheduler, check_schedules
 from sagas.coordinator.sweeper import Sweeper
 from sagas.coordinator.views import SagaSummary, SagaView, summary_of, view_of
 from sagas.core.operations import SagaCall
@@ -52,7 +54,7 @@ logger = logging.getLogger("sagas.coordinator")
 R = TypeVar("R")
 
 
-class Coordinator:
+class Coordinator(ScheduleDesk):
     """Runs sagas: ``async with Coordinator("sqlite:///orders.db", sagas=[place_order]) as coordinator: …``.
 
     On entering, it goes on with every saga in its store that nobody else drives. On leaving, it starts nothing
@@ -75,6 +77,7 @@ class Coordinator:
         poll: Seconds between two looks for what other processes wrote.
         shutdown_timeout: Seconds that running steps have to end when it is left.
         retention: How long finished sagas are kept; for ever by default.
+        schedules: What it starts by the clock.
 
     Raises:
         DeclarationError: Something in ``sagas`` or ``steps`` is none, or two have the same name.
@@ -99,6 +102,7 @@ class Coordinator:
         poll: float = 0.2,
         shutdown_timeout: float = 10.0,
         retention: Retention | None = None,
+        schedules: Iterable[Schedule] = (),
     ) -> None:
         check_number("threads", threads, least=1)
         check_number("keep_waiting", keep_waiting)
@@ -118,6 +122,7 @@ class Coordinator:
         self._poll = poll
         self._shutdown_timeout = shutdown_timeout
         self._retention = retention
+        self._schedules = check_schedules(schedules)
         self._engine: Engine | None = None
         self._orders: Orders | None = None
         self._stack: AsyncExitStack | None = None
@@ -149,6 +154,8 @@ class Coordinator:
             self._engine, self._orders = engine, orders
             if self._retention is not None:
                 group.start_soon(Sweep(engine, self._retention).run)
+            for schedule in self._schedules:
+                group.start_soon(Scheduler(engine, schedule, lambda call, saga_id: self.start(call, id=saga_id)).run)
             self._stack = stack.pop_all()
         return self
 

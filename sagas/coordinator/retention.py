@@ -16,7 +16,7 @@ import anyio
 
 from sagas.coordinator.checks import check_number
 from sagas.errors import RequestError, StoreUnavailable
-from sagas.stores.keeping import Purge, ScheduleRow
+from sagas.stores.keeping import OWN_ROWS, Purge, ScheduleRow
 
 if TYPE_CHECKING:
     from sagas.coordinator.engine import Engine
@@ -29,7 +29,7 @@ logger = logging.getLogger("sagas.retention")
 # Seconds after which a coordinator that was paused knows that a saga of its own went on without it.
 SETTLED = 3600.0
 
-_NAME = "sagas:retention"
+_NAME = f"{OWN_ROWS}retention"
 # On SQLite nobody else writes meanwhile, which takes about 10 ms.
 _AT_ONCE = 100
 # Seconds for which a process keeps the work to itself, and renews that when half of them are over.

@@ -10,10 +10,13 @@ from sagas.errors import StoreError
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-__all__ = ["ENDED", "HANDOVERS", "Keeper", "Purge", "Purged", "ScheduleRow", "refuse_open"]
+__all__ = ["ENDED", "HANDOVERS", "OWN_ROWS", "Keeper", "Purge", "Purged", "ScheduleRow", "refuse_open"]
 
 # Only these are ever archived or deleted, whatever a caller asks for.
 ENDED = ("completed", "compensated")
+
+# Rows beside the schedules whose names begin so are no schedules, but this library's own.
+OWN_ROWS = "sagas:"
 
 # Records by which somebody else goes on with a saga than whoever wrote the record before.
 HANDOVERS = ("SagaTakenOver", "SagaParked", "SagaResumed", "CancelRequested")
