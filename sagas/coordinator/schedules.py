@@ -72,9 +72,9 @@ class Schedule:
         cron: A cron expression: ``"0 3 * * *"``. Needs the extra ``cron``.
         every: An interval instead: seconds, or a ``timedelta``.
         timezone: In which the expression is read: ``"Europe/Berlin"``.
-        missed: What becomes of due times at which no process was running: nothing (``skip``), the last of them is
-            started (``last``), or each, oldest first, but the last hundred only (``all``). What is late by a minute
-            at most is not missed.
+        missed: What becomes of due times that passed while no process was running: ``last`` starts the last of them,
+            ``all`` each, oldest first, but the last hundred only. ``skip`` starts the last of them if it is late by
+            a minute at most, so that a restart leaves out nothing that is due less often.
         start: Nothing is due before; and intervals count from here, else from midnight of 1 January 1970 in UTC.
         jitter: Seconds over which schedules with the same due times are spread. Each has a place of its own there.
 
