@@ -70,6 +70,7 @@ def test_every_option_is_in_the_reference() -> None:
         sagas.Coordinator.__init__,
         sagas.Retry.__init__,
         sagas.Retention.__init__,
+        sagas.Schedule.__init__,
     ):
         for name in list(inspect.signature(function).parameters)[1:]:
             assert f"`{name}`" in text or f"{name}=" in text, f"{function.__qualname__}({name}=)"
