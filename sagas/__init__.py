@@ -11,8 +11,11 @@ from sagas.coordinator import (
     Handle,
     Happening,
     LockView,
+    Retention,
     SagaSummary,
     SagaView,
+    Schedule,
+    ScheduleView,
     StepView,
 )
 from sagas.core.decorators import saga, step
@@ -92,6 +95,7 @@ __all__ = [
     "Rejected",
     "ReplayDiverged",
     "RequestError",
+    "Retention",
     "Retry",
     "Saga",
     "SagaCall",
@@ -104,6 +108,8 @@ __all__ = [
     "SagaSummary",
     "SagaTimeout",
     "SagaView",
+    "Schedule",
+    "ScheduleView",
     "SchemaMismatch",
     "Step",
     "StepCall",

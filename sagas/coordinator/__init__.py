@@ -6,6 +6,8 @@ from sagas.coordinator.client import Client
 from sagas.coordinator.coordinator import Coordinator
 from sagas.coordinator.fleet import CoordinatorView
 from sagas.coordinator.handles import Handle
+from sagas.coordinator.retention import Retention
+from sagas.coordinator.schedules import Schedule, ScheduleView
 from sagas.coordinator.views import AttemptView, Happening, LockView, SagaSummary, SagaView, StepView
 
 __all__ = [
@@ -16,7 +18,10 @@ __all__ = [
     "Handle",
     "Happening",
     "LockView",
+    "Retention",
     "SagaSummary",
     "SagaView",
+    "Schedule",
+    "ScheduleView",
     "StepView",
 ]

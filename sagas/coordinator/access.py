@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import builtins
 import hashlib
-from abc import ABC, abstractmethod
+from abc import abstractmethod
 from typing import TYPE_CHECKING, Any, Generic, NamedTuple, TypeVar
 
 from pydantic_core import PydanticSerializationError, to_json
@@ -14,6 +14,7 @@ from sagas.coordinator.fleet import CoordinatorView, coordinators, fleet_for
 from sagas.coordinator.handles import Handle, outcome
 from sagas.coordinator.loading import read_history
 from sagas.coordinator.orders import encode_order
+from sagas.coordinator.schedule_desk import ScheduleDesk
 from sagas.coordinator.views import SagaSummary, SagaView, summary_of, view_of
 from sagas.core.operations import SagaCall
 from sagas.errors import CoordinatorClosed, IdempotencyConflict, PayloadError, SagaNotFound
@@ -54,7 +55,7 @@ class Wish(NamedTuple):
     fingerprint: bytes
 
 
-class Access(ABC, Generic[L]):
+class Access(ScheduleDesk, Generic[L]):
     """What a ``Coordinator`` and a ``Client`` can be asked for, between entering and leaving them."""
 
     _engine: L | None = None

@@ -17,6 +17,8 @@ from sagas.coordinator.engine import Engine
 from sagas.coordinator.listening import listen
 from sagas.coordinator.loading import read_history
 from sagas.coordinator.orders import Orders, check_order
+from sagas.coordinator.retention import Retention, Sweep
+from sagas.coordinator.schedules import Schedule, Scheduler, check_schedules
 from sagas.coordinator.sweeper import Sweeper
 from sagas.core.registry import Registry
 from sagas.core.versions import Versions
@@ -67,6 +69,8 @@ class Coordinator(Access[Engine]):
         lease: Seconds after which others take over the sagas of a coordinator that fell silent.
         poll: Seconds between two looks for what other processes wrote.
         shutdown_timeout: Seconds that running steps have to end when it is left.
+        retention: How long finished sagas are kept; for ever by default.
+        schedules: What it starts by the clock.
 
     Raises:
         DeclarationError: Something in ``sagas`` or ``steps`` is none, or two have the same name, or ``versions`` gives
@@ -92,6 +96,8 @@ class Coordinator(Access[Engine]):
         lease: float = 30.0,
         poll: float = 0.2,
         shutdown_timeout: float = 10.0,
+        retention: Retention | None = None,
+        schedules: Iterable[Schedule] = (),
     ) -> None:
         check_number("threads", threads, least=1)
         check_number("keep_waiting", keep_waiting)
@@ -111,6 +117,8 @@ class Coordinator(Access[Engine]):
         self._lease = lease
         self._poll = poll
         self._shutdown_timeout = shutdown_timeout
+        self._retention = retention
+        self._schedules = check_schedules(schedules)
         self._orders: Orders | None = None
 
     async def __aenter__(self) -> Self:
@@ -143,6 +151,10 @@ class Coordinator(Access[Engine]):
                 group.start_soon(task)
             group.start_soon(listen, self._store, (engine.watching.hear, sweeper.hear))
             self._engine, self._orders = engine, orders
+            if self._retention is not None:
+                group.start_soon(Sweep(engine, self._retention).run)
+            for schedule in self._schedules:
+                group.start_soon(Scheduler(engine, schedule, lambda call, saga_id: self.start(call, id=saga_id)).run)
             self._stack = stack.pop_all()
         return self
 

@@ -403,11 +403,16 @@ class Engine(Link):
         self._write_stuck(runtime.id, error, (row,))
 
     async def drop_what_was_taken(self) -> None:
-        """After a pause beyond the lease: lets go of every saga that another coordinator has taken over meanwhile."""
-        rows = await self.in_thread(self.store.find, list(self.sagas))
-        for saga_id, row in rows.items():
-            runtime = self.sagas.get(saga_id)
-            if runtime is not None and row.owner != self.owner:
+        """After a pause beyond the lease: lets go of every saga that another coordinator has taken over meanwhile.
+
+        Also of those that are not there any more, since they have ended elsewhere so long ago that they were deleted.
+        """
+        born = {saga_id: runtime.birth is None for saga_id, runtime in self.sagas.items()}
+        rows = await self.in_thread(self.store.find, list(born))
+        for saga_id, is_old in born.items():
+            runtime, row = self.sagas.get(saga_id), rows.get(saga_id)
+            taken = is_old if row is None else row.owner != self.owner
+            if runtime is not None and taken:
                 logger.warning("saga %s was taken over by another coordinator; it is dropped here", saga_id)
                 self._forget(runtime)
 

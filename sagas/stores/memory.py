@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import threading
 from collections import Counter
 from itertools import count
 from typing import TYPE_CHECKING
@@ -10,6 +9,7 @@ from typing import TYPE_CHECKING
 from sagas.errors import StoreError
 from sagas.stores.locking import settle
 from sagas.stores.locking_memory import MemoryLines
+from sagas.stores.memory_keeping import MemoryKeeper
 from sagas.stores.port import Batch, Committed, Lease, Mail, SagaRow
 
 if TYPE_CHECKING:
@@ -25,7 +25,7 @@ __all__ = ["MemoryStore"]
 _CLAIM = 5.0
 
 
-class MemoryStore:
+class MemoryStore(MemoryKeeper):
     """Keeps journals in dictionaries, with the same rules as a database."""
 
     in_memory = True
@@ -33,11 +33,8 @@ class MemoryStore:
     parallel = 0
 
     def __init__(self, url: str = "memory:") -> None:
+        super().__init__()
         self.url = url
-        self._lock = threading.Lock()
-        self._sagas: dict[str, SagaRow] = {}
-        self._journals: dict[str, list[JournalRow]] = {}
-        self._mail: dict[int, Mail] = {}
         self._leases: dict[str, Lease] = {}
         self._mail_ids = count(1)
         self._claims: dict[str, tuple[str, float]] = {}
@@ -60,21 +57,21 @@ class MemoryStore:
         taken = frozenset(
             new.id
             for new in batch.new
-            if new.id in self._sagas and self._journals[new.id][0].digest != first.get(new.id)
+            if new.id in self._sagas and self._journal(new.id)[0].digest != first.get(new.id)
         )
         last = {row.saga_id: row.seq for row in batch.rows}
         # Also when what follows was written: this batch was there before, but somebody else has gone on since.
         fenced = frozenset(
             row.saga_id
             for row in batch.rows
-            if self._is_fenced(row) or len(self._journals.get(row.saga_id, [])) > last[row.saga_id] + 1
+            if self._is_fenced(row, first) or len(self._journal(row.saga_id)) > last[row.saga_id] + 1
         )
         fenced -= taken
         left_out = taken | fenced
         self._create(new for new in batch.new if new.id not in left_out)
         written: set[tuple[str, int]] = set()
         for row in batch.rows:
-            if row.saga_id not in left_out and row.seq == len(self._journals[row.saga_id]):
+            if row.saga_id not in left_out and row.seq == len(self._journal(row.saga_id)):
                 self._journals[row.saga_id].append(row)
                 written.add((row.saga_id, row.seq))
         for change in batch.changes.values():
@@ -93,10 +90,12 @@ class MemoryStore:
             for answer in settle(self._lines, changes)
         )
 
-    def _is_fenced(self, row: JournalRow) -> bool:
-        """Says whether another record stands in its place."""
-        journal = self._journals.get(row.saga_id, [])
-        return row.seq < len(journal) and journal[row.seq].digest != row.digest
+    def _is_fenced(self, row: JournalRow, begun: Collection[str]) -> bool:
+        """Says whether another record stands in its place, or there is no place any more."""
+        journal = self._journal(row.saga_id)
+        if row.seq < len(journal):
+            return journal[row.seq].digest != row.digest
+        return row.saga_id not in self._journals and row.saga_id not in begun
 
     def _create(self, sagas: Iterable[NewSaga]) -> None:
         """Creates those sagas that are not there yet."""
@@ -117,7 +116,7 @@ class MemoryStore:
 
     def load(self, saga_ids: Sequence[str]) -> Mapping[str, list[JournalRow]]:
         """See ``Store.load``."""
-        return {saga_id: list(self._journals[saga_id]) for saga_id in saga_ids if saga_id in self._journals}
+        return {saga_id: list(self._journal(saga_id)) for saga_id in saga_ids if saga_id in self._sagas}
 
     def get(self, saga_id: str) -> SagaRow | None:
         """See ``Store.get``."""

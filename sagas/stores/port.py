@@ -9,6 +9,8 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, NamedTuple, Protocol, runtime_checkable
 
+from sagas.stores.keeping import Keeper
+
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Mapping, Sequence
 
@@ -237,7 +239,7 @@ class Codec(Protocol):
         ...
 
 
-class Store(Protocol):
+class Store(Keeper, Protocol):
     """Keeps journals.
 
     Every method raises ``StoreUnavailable`` when it may work later, and ``StoreError`` when it will not. Where many

@@ -21,6 +21,7 @@ from sagas.stores import schema
 from sagas.stores.locking_sql import change_locks, take_turns
 from sagas.stores.outage import root_of
 from sagas.stores.port import Batch, Committed, JournalRow, Lease, Mail, SagaRow
+from sagas.stores.sql_keeping import SqlKeeper
 from sagas.stores.surveys import count_orphans, newest_first, summed
 from sagas.stores.tables import metadata
 
@@ -42,7 +43,7 @@ _READ_MANY = 500
 _CLAIM = 5.0
 
 
-class SqlStore(ABC):
+class SqlStore(SqlKeeper, ABC):
     """A store in a SQL database.
 
     Args:
@@ -249,6 +250,9 @@ class SqlStore(ABC):
             )
             for row in self._read(query):
                 journals.setdefault(row[0], []).append(JournalRow._make(row))
+            # What begins later, if at all, is no journal, but what somebody has appended to an archived one.
+            if missing := [saga_id for saga_id in some if not journals.get(saga_id, ()) or journals[saga_id][0].seq]:
+                journals.update(self._archived(missing))
         return journals
 
     def get(self, saga_id: str) -> SagaRow | None:
@@ -363,7 +367,7 @@ class SqlStore(ABC):
         """See ``Store.listen``."""
         return None
 
-    def announce(self, messages: Sequence[str]) -> None:  # noqa: B027 - most databases have nothing to do here
+    def announce(self, messages: Sequence[str]) -> None:
         """See ``Store.announce``."""
 
     # --- leases -------------------------------------------------------------------------------------------------

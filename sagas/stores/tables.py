@@ -158,16 +158,9 @@ class ScheduleTable(_Base, table=True):
 
 
 class ArchiveTable(_Base, table=True):
-    """Sagas that ended long ago, each with its journal in one piece."""
+    """The journals of sagas that ended long ago, each in one piece. Their rows in ``saga`` keep the ids taken."""
 
     __tablename__ = "saga_archive"  # pyright: ignore[reportAssignmentType] - typed as a function there, documented as a text
 
-    id: str = Field(sa_type=_Text, primary_key=True)
-    name: str = Field(sa_type=_Text)
-    version: str = Field(sa_type=_Text)
-    fingerprint: bytes = Field(sa_type=LargeBinary)
-    status: str = Field(sa_type=_Text)
-    created_at: float = Field(sa_type=Float(53))
-    ended_at: float = Field(sa_type=Float(53))
-    error: str | None = Field(default=None, sa_type=_Text)
+    key: int = Field(primary_key=True, sa_type=_Key, sa_column_kwargs={"autoincrement": False})
     journal: bytes = Field(sa_type=LargeBinary)

@@ -64,14 +64,21 @@ def test_every_public_name_is_in_the_reference(name: str) -> None:
 
 def test_every_option_is_in_the_reference() -> None:
     text = _reference()
-    for function in (sagas.step, sagas.saga, sagas.Coordinator.__init__, sagas.Retry.__init__):
+    for function in (
+        sagas.step,
+        sagas.saga,
+        sagas.Coordinator.__init__,
+        sagas.Retry.__init__,
+        sagas.Retention.__init__,
+        sagas.Schedule.__init__,
+    ):
         for name in list(inspect.signature(function).parameters)[1:]:
             assert f"`{name}`" in text or f"{name}=" in text, f"{function.__qualname__}({name}=)"
 
 
 def test_every_method_of_the_coordinator_is_in_the_reference() -> None:
     text = (DOCS / "reference" / "coordinator.md").read_text(encoding="utf-8")
-    for name in vars(sagas.Coordinator):
+    for name in dir(sagas.Coordinator):
         assert name.startswith("_") or f"`await {name}(" in text, name
 
 
@@ -79,7 +86,7 @@ def test_every_method_of_the_coordinator_is_in_the_reference() -> None:
     "view",
     [
         sagas.SagaSummary, sagas.SagaView, sagas.StepView, sagas.LockView, sagas.Happening, sagas.AttemptView,
-        sagas.StepContext, sagas.CoordinatorView,
+        sagas.StepContext, sagas.CoordinatorView, sagas.ScheduleView,
     ],
 )  # fmt: skip
 def test_every_field_of_a_view_is_in_the_reference(view: type) -> None:

@@ -69,14 +69,7 @@ def _create_tables() -> None:
     )
     op.create_table(
         "saga_archive",
-        sa.Column("id", _TEXT, primary_key=True),
-        sa.Column("name", _TEXT, nullable=False),
-        sa.Column("version", _TEXT, nullable=False),
-        sa.Column("fingerprint", sa.LargeBinary(), nullable=False),
-        sa.Column("status", _TEXT, nullable=False),
-        sa.Column("created_at", _TIME, nullable=False),
-        sa.Column("ended_at", _TIME, nullable=False),
-        sa.Column("error", _TEXT),
+        sa.Column("key", _KEY, primary_key=True, autoincrement=False),
         sa.Column("journal", sa.LargeBinary(), nullable=False),
     )
 
