@@ -7,7 +7,8 @@ from itertools import count
 from typing import TYPE_CHECKING
 
 from sagas.errors import StoreError
-from sagas.stores.port import Batch, Committed, Lease, Mail, SagaRow
+from sagas.stores.memory_limits import MemoryLimits
+from sagas.stores.port import Batch, Committed, Drawn, Holding, Lease, Mail, SagaRow
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
@@ -37,6 +38,7 @@ class MemoryStore:
         self._leases: dict[str, Lease] = {}
         self._mail_ids = count(1)
         self._claims: dict[str, tuple[str, float]] = {}
+        self._limits = MemoryLimits()
 
     def open(self, *, migrate: bool) -> None:
         """Needs nothing."""
@@ -169,6 +171,23 @@ class MemoryStore:
             if row is not None and row.owner == owner and row.ended_at is None:
                 self._sagas[saga_id] = row._replace(owner="")
                 self._claims.pop(saga_id, None)
+
+    def hold_permits(self, name: str, owner: str, now: float, *, slots: int, used: int, want: int) -> Holding:
+        """See ``Store.hold_permits``."""
+        with self._lock:
+            return self._limits.hold(
+                name, owner, now, lambda other: self.alive(other, now), slots=slots, used=used, want=want
+            )
+
+    def keep_permits(self, owner: str, now: float) -> Mapping[str, int]:  # noqa: ARG002 - the port's
+        """See ``Store.keep_permits``."""
+        with self._lock:
+            return self._limits.keep(owner)
+
+    def draw_tokens(self, name: str, now: float, *, speed: float, burst: float, want: int) -> Drawn:
+        """See ``Store.draw_tokens``."""
+        with self._lock:
+            return self._limits.draw(name, now, speed=speed, burst=burst, want=want)
 
     def listen(self, patience: float) -> Sequence[str] | None:  # noqa: ARG002 - the port's
         """See ``Store.listen``."""

@@ -7,7 +7,7 @@ GIL. How a batch becomes statements is for each database.
 from __future__ import annotations
 
 import threading
-from abc import ABC, abstractmethod
+from abc import abstractmethod
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
@@ -18,6 +18,7 @@ from sqlmodel import Session
 
 from sagas.errors import StoreUnavailable
 from sagas.stores import schema
+from sagas.stores.limiting import SqlLimits
 from sagas.stores.outage import root_of
 from sagas.stores.port import Batch, Committed, JournalRow, Lease, Mail, SagaRow
 from sagas.stores.tables import metadata
@@ -40,7 +41,7 @@ _READ_MANY = 500
 _CLAIM = 5.0
 
 
-class SqlStore(ABC):
+class SqlStore(SqlLimits):
     """A store in a SQL database.
 
     Args:
@@ -51,6 +52,7 @@ class SqlStore(ABC):
     parallel = 0
 
     def __init__(self, url: str) -> None:
+        super().__init__()
         self.url = url
         self._writing = threading.Lock()
         self._engine: Engine | None = None
@@ -335,7 +337,7 @@ class SqlStore(ABC):
         """See ``Store.listen``."""
         return None
 
-    def announce(self, messages: Sequence[str]) -> None:  # noqa: B027 - most databases have nothing to do here
+    def announce(self, messages: Sequence[str]) -> None:
         """See ``Store.announce``."""
 
     # --- leases -------------------------------------------------------------------------------------------------
