@@ -6,6 +6,7 @@ from sagas.context import StepContext, current_step
 from sagas.coordinator import AttemptView, Coordinator, Handle, Happening, SagaSummary, SagaView, StepView
 from sagas.core.decorators import saga, step
 from sagas.core.definitions import NotApplied, Saga, Step
+from sagas.core.limits import Limit
 from sagas.core.operations import (
     SagaCall,
     StepCall,
@@ -24,6 +25,7 @@ from sagas.core.operations import (
 from sagas.core.retry import Retry
 from sagas.entropy import uuid4
 from sagas.errors import (
+    CoordinatorBusy,
     CoordinatorClosed,
     DeclarationError,
     DeterminismError,
@@ -56,6 +58,7 @@ __all__ = [
     "AttemptView",
     "Codec",
     "Coordinator",
+    "CoordinatorBusy",
     "CoordinatorClosed",
     "DeclarationError",
     "DeterminismError",
@@ -64,6 +67,7 @@ __all__ = [
     "IdempotencyConflict",
     "IllegalTransition",
     "JournalCorrupted",
+    "Limit",
     "NotApplicable",
     "NotApplied",
     "OutsideSaga",

@@ -12,15 +12,24 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import anyio
 from pydantic_core import PydanticSerializationError, to_json
 
-from sagas.coordinator.checks import check_id, check_number, check_signal_name, check_status, check_text
+from sagas.coordinator.checks import (
+    check_id,
+    check_number,
+    check_priority,
+    check_signal_name,
+    check_status,
+    check_text,
+)
 from sagas.coordinator.clock import Clock, SystemClock
 from sagas.coordinator.engine import Engine
 from sagas.coordinator.handles import Handle, outcome
+from sagas.coordinator.limits import check_limits
 from sagas.coordinator.loading import read_history
 from sagas.coordinator.orders import Orders, check_order, encode_order
 from sagas.coordinator.sweeper import Sweeper
 from sagas.coordinator.views import SagaSummary, SagaView, summary_of, view_of
 from sagas.core.operations import SagaCall
+from sagas.core.ranks import rank_of
 from sagas.core.registry import Registry
 from sagas.errors import (
     CoordinatorClosed,
@@ -70,6 +79,10 @@ class Coordinator:
         clock: Time and chance.
         threads: How many ``def`` steps may run side by side.
         keep_waiting: How many sagas that only wait for a timer or a signal stay in memory.
+        max_running: How many sagas may have something to do here, before ``start`` waits for room and no more are
+            taken over; ``None`` for any number. Sagas that wake up are always let in.
+        start_timeout: Seconds that ``start`` waits for room at most; ``None`` for as long as it takes.
+        limit_turn: Seconds between two looks whether other processes wait for permits of a limit that holds for all.
         lease: Seconds after which others take over the sagas of a coordinator that fell silent.
         poll: Seconds between two looks for what other processes wrote.
         shutdown_timeout: Seconds that running steps have to end when it is left.
@@ -93,17 +106,26 @@ class Coordinator:
         clock: Clock | None = None,
         threads: int = 40,
         keep_waiting: int = 10_000,
+        max_running: int | None = 10_000,
+        start_timeout: float | None = None,
+        limit_turn: float = 0.5,
         lease: float = 30.0,
         poll: float = 0.2,
         shutdown_timeout: float = 10.0,
     ) -> None:
         check_number("threads", threads, least=1)
         check_number("keep_waiting", keep_waiting)
+        if max_running is not None:
+            check_number("max_running", max_running, least=1)
+        if start_timeout is not None:
+            check_number("start_timeout", start_timeout)
+        check_number("limit_turn", limit_turn, above=True)
         check_number("lease", lease, above=True)
         check_number("poll", poll, above=True)
         check_number("shutdown_timeout", shutdown_timeout)
         self._store = store if is_store(store) else store_for(store)
         self._registry = Registry(sagas, steps)
+        check_limits(self._registry.steps.values())
         self._name = name or socket.gethostname()
         self._migrate = migrate
         self._codec = codec
@@ -111,6 +133,9 @@ class Coordinator:
         self._clock = clock or SystemClock()
         self._threads = threads
         self._keep_waiting = keep_waiting
+        self._max_running = max_running
+        self._start_timeout = start_timeout
+        self._limit_turn = limit_turn
         self._lease = lease
         self._poll = poll
         self._shutdown_timeout = shutdown_timeout
@@ -129,10 +154,13 @@ class Coordinator:
             tracing=find_tracing(self._provider),
             threads=self._threads,
             keep_waiting=self._keep_waiting,
+            max_running=self._max_running,
+            limit_turn=self._limit_turn,
         )
         orders = Orders(engine)
         sweeper = Sweeper(engine, orders, name=self._name, lease=self._lease, poll=self._poll)
         engine.wake_sweeper = sweeper.wake
+        engine.load.on_room = sweeper.look
         await engine.in_thread(lambda: self._store.open(migrate=self._migrate))
         async with AsyncExitStack() as stack:
             stack.push_async_callback(self._close_store, engine)
@@ -140,7 +168,7 @@ class Coordinator:
             group = await stack.enter_async_context(anyio.create_task_group())
             stack.push_async_exit(self._shut_down)
             self._group = group
-            for task in (engine.journal.run, engine.pool.run, engine.timers.run, sweeper.run):
+            for task in (engine.journal.run, engine.pool.run, engine.timers.run, engine.limits.run, sweeper.run):
                 group.start_soon(task)
             self._engine, self._orders = engine, orders
             self._stack = stack.pop_all()
@@ -166,6 +194,8 @@ class Coordinator:
         with anyio.CancelScope(shield=True):
             engine.closing = engine.attempting.closing = True
             engine.pool.close()
+            engine.limits.close()
+            engine.load.close()
             if not self._group.cancel_scope.cancel_called:  # else something broke, and there is nothing to wait for
                 with anyio.move_on_after(self._shutdown_timeout):
                     await engine.pool.settled()
@@ -206,19 +236,33 @@ class Coordinator:
 
     # --- running sagas ------------------------------------------------------------------------------------------
 
-    async def run(self, call: SagaCall[R], *, id: str | None = None) -> R:  # noqa: A002 - the field's word
+    async def run(
+        self,
+        call: SagaCall[R],
+        *,
+        id: str | None = None,  # noqa: A002 - the field's word
+        priority: int = 0,
+    ) -> R:
         """Starts a saga and waits for its end; the arguments and errors of ``start`` and ``Handle.result``."""
         engine = self._accepting()
-        saga_id, runtime = await self._start(engine, call, id, wait=False)
+        saga_id, runtime = await self._start(engine, call, id, priority, wait=False)
         result: Any = await outcome(engine, call.saga, saga_id, runtime)
         return result  # type: ignore[no-any-return]  # decoded by the saga's own annotation
 
-    async def start(self, call: SagaCall[R], *, id: str | None = None) -> Handle[R]:  # noqa: A002 - the field's word
-        """Starts a saga, durably.
+    async def start(
+        self,
+        call: SagaCall[R],
+        *,
+        id: str | None = None,  # noqa: A002 - the field's word
+        priority: int = 0,
+    ) -> Handle[R]:
+        """Starts a saga, durably, once there is room for it (see ``max_running``).
 
         Args:
             call: ``place_order(order)``.
             id: Names the saga; the same id with the same input is the same saga. Made up by default.
+            priority: From -100 to 100. Where sagas wait for the same, each step of it is worth a minute of waiting.
+                So those of higher priority go first, and none waits for ever.
 
         Returns:
             A handle to wait with.
@@ -228,22 +272,27 @@ class Coordinator:
             PayloadError: The input does not fit the saga's parameters.
             SagaNotRegistered: The coordinator was not given this saga.
             CoordinatorClosed: It is not running.
+            CoordinatorBusy: There was no room for it within ``start_timeout``. It was not started.
         """
         engine = self._accepting()
-        saga_id, runtime = await self._start(engine, call, id, wait=True)
+        saga_id, runtime = await self._start(engine, call, id, priority, wait=True)
         return Handle(engine, call.saga, saga_id, runtime)
 
     async def _start(
-        self, engine: Engine, call: SagaCall[Any], wanted: str | None, *, wait: bool
+        self, engine: Engine, call: SagaCall[Any], wanted: str | None, priority: int, *, wait: bool
     ) -> tuple[str, Runtime | None]:
         """Starts a saga, or finds it."""
+        check_priority(priority)
         saga = self._saga_of(call)
         saga_id = _new_id(engine.clock) if wanted is None else check_id(wanted)
         arguments = saga.arguments_schema.encode(call.arguments)
         fingerprint = hashlib.blake2b(saga.name.encode() + b"|" + arguments, digest_size=16).digest()
+        rank = rank_of(engine.clock.now(), priority)
         existing = engine.sagas.get(saga_id)
+        if existing is None and not engine.load.enter():
+            existing = await self._wait_for_room(engine, saga_id, rank)
         if existing is None:
-            runtime, write = engine.begin(call, saga_id, arguments, fingerprint)
+            runtime, write = engine.begin(call, saga_id, arguments, fingerprint, rank)
             if not wait and wanted is None:
                 return saga_id, runtime  # nobody else can have made up this id, so its end is all there is to wait for
             if await write.durable():
@@ -251,6 +300,20 @@ class Coordinator:
         elif (existing.birth is None or await existing.birth.durable()) and existing.fingerprint == fingerprint:
             return saga_id, existing
         return saga_id, await self._existing(engine, saga_id, fingerprint)
+
+    async def _wait_for_room(self, engine: Engine, saga_id: str, rank: float) -> Runtime | None:
+        """Waits until a saga may begin; gives it if somebody else has started it meanwhile.
+
+        Raises:
+            CoordinatorBusy: There was no room in time.
+            CoordinatorClosed: The coordinator is being left.
+        """
+        await engine.load.wait(rank, self._start_timeout)
+        existing = engine.sagas.get(saga_id)
+        if existing is not None or engine.closing:
+            engine.load.leave()
+            self._accepting()
+        return existing
 
     def _saga_of(self, call: SagaCall[Any]) -> Saga[..., Any]:
         """Gives the saga of a call.

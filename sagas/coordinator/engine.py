@@ -11,6 +11,8 @@ from anyio import CapacityLimiter, to_thread
 
 from sagas.coordinator.attempting import Attempting, Job
 from sagas.coordinator.journal import Journal, Write
+from sagas.coordinator.limits import Limits
+from sagas.coordinator.load import Load
 from sagas.coordinator.loading import read_history
 from sagas.coordinator.pool import Pool
 from sagas.coordinator.runtime import Runtime
@@ -57,6 +59,8 @@ class Engine:
         tracing: If spans are wanted.
         threads: How many ``def`` steps may run side by side.
         keep_waiting: How many sagas that only wait stay in memory.
+        max_running: How many sagas may have something to do.
+        limit_turn: Seconds between two looks whether other processes wait for permits of a limit.
 
     Attributes:
         owner: What this coordinator is called in leases and takeovers.
@@ -73,6 +77,8 @@ class Engine:
         tracing: Tracing | None,
         threads: int,
         keep_waiting: int,
+        max_running: int | None,
+        limit_turn: float,
     ) -> None:
         self.owner = secrets.token_hex(6)
         self.store = store
@@ -82,7 +88,9 @@ class Engine:
         self.tracing = tracing
         self.journal = Journal(store, clock)
         self.timers = Timers(clock, self._timer_due, self._timer_matters)
-        self.attempting = Attempting(clock, self.journal, tracing, threads)
+        self.load = Load(max_running)
+        self.limits = Limits(clock, self, limit_turn)
+        self.attempting = Attempting(clock, self.journal, tracing, threads, self.limits)
         self.pool: Pool[Job] = Pool(self.attempting.run)
         self.sagas: dict[str, Runtime] = {}
         self.closing = False
@@ -105,23 +113,27 @@ class Engine:
 
     # --- starting -----------------------------------------------------------------------------------------------
 
-    def begin(self, call: SagaCall[Any], saga_id: str, arguments: bytes, fingerprint: bytes) -> tuple[Runtime, Write]:
-        """Starts a saga; it is known to others when the record is durable."""
+    def begin(
+        self, call: SagaCall[Any], saga_id: str, arguments: bytes, fingerprint: bytes, rank: float
+    ) -> tuple[Runtime, Write]:
+        """Starts a saga, for which there is room; it is known to others when the record is durable."""
         saga = call.saga
         execution = Execution(saga, saga_id, self.registry.steps)
         runtime = Runtime(self, saga_id, execution, fingerprint=fingerprint)
+        runtime.active = True
+        runtime.rank = rank
         if self.tracing is not None:
             runtime.trace, runtime.parent = self.tracing.start(saga.name)
         now = runtime.started_at = self.clock.now()
         event = e.SagaStarted(
             saga.name, saga.version, arguments, f"{saga_id}.{self.clock.token(4)}", runtime.trace, runtime.parent
         )
-        new = NewSaga(saga_id, saga.name, saga.version, fingerprint, now, self.owner, rank=now)
+        new = NewSaga(saga_id, saga.name, saga.version, fingerprint, now, self.owner, rank)
         self.sagas[saga_id] = runtime
         try:
             write = runtime.birth = runtime.feed(event, new=new)
         except BaseException:
-            self.sagas.pop(saga_id, None)
+            self._forget(runtime)
             raise
         return runtime, write
 
@@ -333,6 +345,7 @@ class Engine:
         runtime = Runtime(self, row.id, execution, fingerprint=row.fingerprint)
         runtime.trace, runtime.parent = history.start.trace, history.start.parent
         runtime.started_at = history.records[0].at
+        runtime.rank = row.rank
         stale = row.owner != self.owner or row.status == "stuck"
         runtime.restored(len(history.records), history.digest, taken_over=stale)
         for record in history.records:
@@ -340,6 +353,7 @@ class Engine:
                 runtime.note("taken over", record.at, owner=record.event.owner)
         self.sagas[row.id] = runtime
         self._dropped.discard(row.id)
+        runtime.count(active=not execution.state.ended and bool(execution.open))
         return runtime
 
     def _outstanding(self, execution: Execution) -> list[c.Command]:

@@ -20,6 +20,8 @@ if TYPE_CHECKING:
 
     from sagas.coordinator.clock import Clock
     from sagas.coordinator.journal import Journal
+    from sagas.coordinator.line import Ticket
+    from sagas.coordinator.load import Load
     from sagas.core.execution import Execution
     from sagas.stores.port import Codec, NewSaga
     from sagas.telemetry import Moment
@@ -34,6 +36,7 @@ class Hub(Protocol):
     clock: Clock
     journal: Journal
     codec: Codec | None
+    load: Load
 
     def dispatch(self, runtime: Runtime, command: c.Command) -> None:
         """Carries out a command whose cause is durable."""
@@ -74,11 +77,14 @@ class Runtime:
         moments: Events for its root span.
         changed: Set at every durable change of status, if somebody waits.
         reported: Its status as far as it is durable.
+        active: Whether it counts as one that has something to do.
+        rank: Its place among those that wait for the same, smallest first.
+        tickets: By its attempts that wait in line, their paths; ``None`` for undos. ``None`` if there are none.
     """
 
     __slots__ = (
-        "_hub", "_saved", "birth", "changed", "digest", "discarded", "execution", "fingerprint", "id", "moments",
-        "parent", "reported", "seq", "started_at", "trace", "unwritten", "void",
+        "_hub", "_saved", "active", "birth", "changed", "digest", "discarded", "execution", "fingerprint", "id",
+        "moments", "parent", "rank", "reported", "seq", "started_at", "tickets", "trace", "unwritten", "void",
     )  # fmt: skip
 
     def __init__(self, hub: Hub, saga_id: str, execution: Execution, *, fingerprint: bytes = b"") -> None:
@@ -98,6 +104,9 @@ class Runtime:
         self.changed: anyio.Event | None = None
         self.birth: Write | None = None
         self.reported = "running"
+        self.active = False
+        self.rank = 0.0
+        self.tickets: dict[Ticket, str | None] | None = None
         self._saved: tuple[str, bool, float | None] = ("running", True, None)
 
     def feed(
@@ -149,7 +158,24 @@ class Runtime:
         )
         self.unwritten += 1
         self._hub.journal.append(write)
+        if self.tickets:
+            self._recall()
         return write
+
+    def _recall(self) -> None:
+        """Has those attempts leave their line that are not wanted any more."""
+        for ticket, path in list((self.tickets or {}).items()):
+            if self.discarded or (path is not None and not self.execution.may_attempt(path)):
+                ticket.decide(admitted=False)
+
+    def count(self, *, active: bool) -> None:
+        """Counts it among those that have something to do, or no longer."""
+        if active is not self.active:
+            self.active = active
+            if active:
+                self._hub.load.wake()
+            else:
+                self._hub.load.leave()
 
     def encode(self, event: e.Event, at: float, commands: Sequence[c.Command]) -> JournalRow:
         """Writes the next record."""
@@ -209,6 +235,7 @@ class Runtime:
             return
         if write.change is not None:
             self.reported = write.change.status
+            self.count(active=write.change.active)
             if self.changed is not None:
                 changed, self.changed = self.changed, None
                 changed.set()
@@ -238,6 +265,8 @@ class Runtime:
         self.discarded = True
         self.void = not keep_writes
         self.execution.close()
+        self.count(active=False)
+        self._recall()
         if self.changed is not None:
             self.changed.set()
             self.changed = None

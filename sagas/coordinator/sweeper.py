@@ -52,6 +52,11 @@ class Sweeper:
         if self._wake is not None:
             self._wake.set()
 
+    def look(self) -> None:
+        """Looks at once, also if nothing seems to have changed."""
+        self._look_at = 0.0
+        self.wake()
+
     async def run(self) -> None:
         """Looks, for ever; a database that is away is waited for."""
         while True:
@@ -79,6 +84,7 @@ class Sweeper:
             await engine.in_thread(engine.store.renew, lease, now)
             if lapsed:
                 await engine.drop_what_was_taken()
+                await engine.limits.recount()
             engine.attempting.lease_held(lease.expires_at)
             self._renew_at = now + self._lease / 3
 
@@ -99,13 +105,18 @@ class Sweeper:
                 self._look_at = next_wake
 
     async def _claim(self) -> None:
-        """Takes over sagas that nobody drives."""
+        """Takes over sagas that nobody drives, as far as there is room for them."""
         engine = self._engine
         while not engine.closing:
-            now = engine.clock.now()
-            rows = await engine.in_thread(engine.store.claim, engine.owner, now, _AT_ONCE, engine.registry.code)
+            now, room = engine.clock.now(), min(_AT_ONCE, engine.load.room)
+            if not room:
+                engine.load.keep()
+                return
+            engine.load.keep(room)
+            rows = await engine.in_thread(engine.store.claim, engine.owner, now, room, engine.registry.code)
             await engine.bring_back(rows)
-            if len(rows) < _AT_ONCE:
+            if len(rows) < room:
+                engine.load.keep(0)
                 return
 
     async def _deliver(self) -> None:
