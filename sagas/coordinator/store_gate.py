@@ -2,7 +2,8 @@
 
 The demand of all attempts that wait here is pooled: one request for as many permits or tokens as they want together.
 Permits are kept while there is demand, so that an attempt usually costs no request at all. They are given back when
-nothing was to do for a moment, and what is more than this process's share, when others wait.
+nothing was to do for a moment, and what is more than this process's share, when others wait. Tokens are drawn for
+those who wait, and, while there are plenty, for those who are likely to come within the next moment.
 """
 
 from __future__ import annotations
@@ -30,6 +31,8 @@ logger = logging.getLogger("sagas.coordinator")
 
 # Seconds.
 _FIRST_PAUSE, _LEAST_PAUSE, _LINGER, _TROUBLE, _LONGEST = 0.01, 0.005, 0.02, 1.0, 30.0
+# For how long a token that was drawn may be used. So much later than allowed may an attempt begin, at most.
+_KEEPS = 0.05
 _ALL = 1 << 30
 
 
@@ -66,12 +69,14 @@ class StoreGate(Gate):
         self._ceiling = _ALL
         self._starving = False
         self._resting = False
-        self._tokens = 0
+        # Those at hand, until when they may be used, and how many were used since some were drawn.
+        self._tokens = self._used = 0
+        self._keeps_until = 0.0
         # The most that were inside at once since the last look, and whether anybody was since idling began.
         self._peak = 0
         self._busy = False
         self._pause = _FIRST_PAUSE
-        self._held_since = self._ask_at = self._look_at = self._draw_at = 0.0
+        self._held_since = self._ask_at = self._look_at = self._draw_at = self._drawn_at = 0.0
         self._idle_since: float | None = None
 
     def heard(self) -> None:
@@ -92,19 +97,22 @@ class StoreGate(Gate):
 
     def _is_open(self) -> bool:
         """See ``Gate``."""
-        return self.inside < self._places and (self._tokens > 0 or self.limit.rate is None)
+        if self.inside >= self._places:
+            return False
+        return self.limit.rate is None or (self._tokens > 0 and anyio.current_time() < self._keeps_until)
 
     def _draw(self, tokens: int) -> None:
         """See ``Gate``."""
         if self.limit.rate is not None:
             self._tokens -= tokens
+            self._used += tokens
         self._busy = True
         self._peak = max(self._peak, self.inside)
 
     def leave(self) -> None:
         """See ``Gate``."""
         super().leave()
-        idles = not self.inside and self._idle_since is None
+        idles = not self.inside and self._idle_since is None and self.limit.concurrency is not None
         if idles or self._resting or self._held > self._share:
             self.stir()
 
@@ -183,21 +191,23 @@ class StoreGate(Gate):
         before, used = self._held, self.inside
         self._ceiling = used  # whoever came in meanwhile could be using what is given back
         self._recompute()
-        # If it fails, the rest may have been given back all the same.
-        holding = Holding(min(before, used), self._share, self._starving)
         try:
             holding = await self._hold(slots, used, want)
-        finally:
-            self._take_in(holding, before)
+        except BaseException:
+            # The rest may have been given back all the same. And others may believe that this process is dead, so
+            # nothing begins before the store has answered.
+            self._take_in(Holding(min(before, used), self._share, self._starving), before, ceiling=0)
+            raise
+        self._take_in(holding, before)
         if holding.starving and holding.held < before:
             await self._counter.in_thread(self._counter.store.announce, [f"limit:{self._name}"])
 
-    def _take_in(self, holding: Holding, before: int) -> None:
+    def _take_in(self, holding: Holding, before: int, ceiling: int = _ALL) -> None:
         """Goes on with what it has now."""
         now = anyio.current_time()
         self._held, self._share, self._starving = holding
         self._resting = self._resting and self._held > 0
-        self._ceiling = _ALL
+        self._ceiling = ceiling
         if not before:
             self._held_since = now
         self._look_at = now + self._turn
@@ -219,14 +229,14 @@ class StoreGate(Gate):
         """Draws tokens for those who wait for nothing else; says when to look again."""
         if self.limit.rate is None:
             return []
-        if not self._lacking():
-            self._tokens = self._tokens if self.inside or self._line.length else 0
-            return []
         now = anyio.current_time()
-        if now >= self._draw_at:
-            drawn = await self._draw_from_store(self._lacking())
+        if now >= self._keeps_until:
+            self._tokens = 0
+        if self._lacking() and now >= self._draw_at:
+            drawn = await self._draw_from_store(self._lacking(), self._ahead(now))
             now = anyio.current_time()
             self._tokens += drawn.tokens
+            self._keeps_until = now + _KEEPS
             self._draw_at = now + (0.0 if drawn.tokens else max(drawn.pause, _LEAST_PAUSE))
             self._let_in()
         return [self._draw_at - now] if self._lacking() else []
@@ -235,9 +245,15 @@ class StoreGate(Gate):
         """Counts the tokens that are lacking for attempts that could begin otherwise."""
         return max(0, min(self._line.length, self._places - self.inside) - self._tokens)
 
-    async def _draw_from_store(self, want: int) -> Drawn:
+    def _ahead(self, now: float) -> int:
+        """Says how many tokens are likely to be used while they keep, as it was since some were drawn last."""
+        pace = self._used / max(now - self._drawn_at, _LEAST_PAUSE)
+        self._used, self._drawn_at = 0, now
+        return int(min(pace, self.limit.speed) * _KEEPS)
+
+    async def _draw_from_store(self, want: int, ahead: int) -> Drawn:
         """Calls the store."""
         counter, limit = self._counter, self.limit
-        call = partial(counter.store.draw_tokens, speed=limit.speed, burst=limit.burst, want=want)
+        call = partial(counter.store.draw_tokens, speed=limit.speed, burst=limit.burst, want=want, ahead=ahead)
         drawn: Drawn = await counter.in_thread(call, self._name, self._clock.now())
         return drawn

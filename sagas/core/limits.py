@@ -95,14 +95,22 @@ class Bucket(NamedTuple):
         gained = max(0.0, now - self.at) * speed
         return Bucket(min(burst, self.tokens + gained), now)
 
-    def drawn(self, now: float, want: int, *, speed: float, burst: float) -> tuple[int, Bucket]:
-        """Takes as many whole tokens as there are, up to a number.
+    def drawn(self, now: float, want: int, *, speed: float, burst: float, ahead: int = 0) -> tuple[int, Bucket]:
+        """Takes as many whole tokens as there are, up to a number, and some more if there are plenty.
+
+        Args:
+            now: POSIX time.
+            want: How many are needed.
+            speed: Tokens a second that it gains.
+            burst: How many it holds.
+            ahead: How many more to take, as long as it stays half full.
 
         Returns:
             How many, and what is left.
         """
         filled = self.filled(now, speed=speed, burst=burst)
-        got = min(want, math.floor(filled.tokens + 1.0 - _WHOLE))
+        spare = math.floor(filled.tokens - burst / 2)
+        got = min(want + max(0, min(ahead, spare - want)), math.floor(filled.tokens + 1.0 - _WHOLE))
         return got, Bucket(max(0.0, filled.tokens - got), filled.at)
 
     def pause(self, now: float, *, speed: float, burst: float) -> float:

@@ -37,6 +37,8 @@ _ADD = text(
     "INSERT INTO saga_limit (name, slot, owner, tokens, at) VALUES (:name, :slot, '', :tokens, 0) "
     "ON CONFLICT DO NOTHING"
 )
+# Seconds after which it is forgotten that somebody waited who has not said so again.
+_FORGET = 60.0
 # Any bucket is full with this.
 _FULL = 1e18
 
@@ -168,18 +170,22 @@ class SqlLimits(ABC):
             return
         values = {"owner": owner, "tokens": since, "at": self._time(now)}
         if not connection.execute(update(_limit).where(mine).values(values)).rowcount:
+            forgotten = and_(_limit.c.name == name, _limit.c.slot < 0, _limit.c.at < values["at"] - _FORGET)
+            connection.execute(delete(_limit).where(forgotten))  # of those who were killed while they waited
             connection.execute(insert(_limit).values(**place, **values))
 
     # --- tokens -------------------------------------------------------------------------------------------------
 
-    def draw_tokens(self, name: str, now: float, *, speed: float, burst: float, want: int) -> Drawn:
+    def draw_tokens(
+        self, name: str, now: float, *, speed: float, burst: float, want: int, ahead: int = 0
+    ) -> Drawn:
         """See ``Store.draw_tokens``."""
         self._prepare(name, 0)
         bucket = and_(_limit.c.name == name, _limit.c.slot == 0)
         with self._aside() as connection:
             query = select(_limit.c.tokens, _limit.c.at, self._time(now)).where(bucket)
             tokens, at, time = connection.execute(query.with_for_update()).one()
-            got, left = Bucket(tokens, at).drawn(float(time), want, speed=speed, burst=burst)
+            got, left = Bucket(tokens, at).drawn(float(time), want, speed=speed, burst=burst, ahead=ahead)
             if got:
                 connection.execute(update(_limit).where(bucket).values(tokens=left.tokens, at=left.at))
         return Drawn(got, left.pause(float(time), speed=speed, burst=burst))

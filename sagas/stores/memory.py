@@ -184,10 +184,12 @@ class MemoryStore:
         with self._lock:
             return self._limits.keep(owner)
 
-    def draw_tokens(self, name: str, now: float, *, speed: float, burst: float, want: int) -> Drawn:
+    def draw_tokens(
+        self, name: str, now: float, *, speed: float, burst: float, want: int, ahead: int = 0
+    ) -> Drawn:
         """See ``Store.draw_tokens``."""
         with self._lock:
-            return self._limits.draw(name, now, speed=speed, burst=burst, want=want)
+            return self._limits.draw(name, now, speed=speed, burst=burst, want=want, ahead=ahead)
 
     def listen(self, patience: float) -> Sequence[str] | None:  # noqa: ARG002 - the port's
         """See ``Store.listen``."""

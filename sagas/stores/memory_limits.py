@@ -55,9 +55,9 @@ class MemoryLimits:
         """See ``Store.keep_permits``."""
         return {name: owners.count(owner) for name, owners in self._slots.items() if owner in owners}
 
-    def draw(self, name: str, now: float, *, speed: float, burst: float, want: int) -> Drawn:
+    def draw(self, name: str, now: float, *, speed: float, burst: float, want: int, ahead: int) -> Drawn:
         """See ``Store.draw_tokens``."""
         bucket = self._buckets.get(name, Bucket(burst, now))
-        got, left = bucket.drawn(now, want, speed=speed, burst=burst)
+        got, left = bucket.drawn(now, want, speed=speed, burst=burst, ahead=ahead)
         self._buckets[name] = left
         return Drawn(got, left.pause(now, speed=speed, burst=burst))

@@ -366,7 +366,9 @@ class Store(Protocol):
         """
         ...
 
-    def draw_tokens(self, name: str, now: float, *, speed: float, burst: float, want: int) -> Drawn:
+    def draw_tokens(
+        self, name: str, now: float, *, speed: float, burst: float, want: int, ahead: int = 0
+    ) -> Drawn:
         """Takes tokens from a limit's bucket, as many as there are up to ``want``. It is full at first.
 
         Args:
@@ -374,7 +376,8 @@ class Store(Protocol):
             now: POSIX time.
             speed: Tokens a second that it gains.
             burst: How many it holds.
-            want: How many to take at most.
+            want: How many are needed now.
+            ahead: How many more to take, for those who come next, as long as the bucket stays half full.
         """
         ...
 
