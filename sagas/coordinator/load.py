@@ -1,7 +1,8 @@
 """How many sagas have something to do in this process, and who waits for room.
 
 Starts wait in order of rank. Sagas that wake up are always let in, since they hold what others may be waiting for:
-held back, they could wait for each other. So the bound is one on what is begun.
+held back, they could wait for each other. So the bound is one on what is begun. Those that are not even in memory
+stay where they are as long as there are twice as many as the bound; up to there no start can take their room.
 """
 
 from __future__ import annotations
@@ -43,6 +44,11 @@ class Load:
     def room(self) -> int:
         """How many more orphaned sagas may be taken over now."""
         return max(0, self._most - self.active)
+
+    @property
+    def crowded(self) -> bool:
+        """Whether there are so many that not even those that wake up are fetched."""
+        return self.active >= 2 * self._most
 
     def enter(self) -> bool:
         """Lets a saga begin, if it need not wait."""

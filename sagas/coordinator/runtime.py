@@ -158,6 +158,8 @@ class Runtime:
         )
         self.unwritten += 1
         self._hub.journal.append(write)
+        if self._saved[1] and not self.discarded:
+            self.count(active=True)  # at once, so that no more are let in than there is room for
         if self.tickets:
             self._recall()
         return write
@@ -235,7 +237,7 @@ class Runtime:
             return
         if write.change is not None:
             self.reported = write.change.status
-            self.count(active=write.change.active)
+            self.count(active=write.change.active or self._saved[1])
             if self.changed is not None:
                 changed, self.changed = self.changed, None
                 changed.set()

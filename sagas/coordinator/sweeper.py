@@ -93,6 +93,8 @@ class Sweeper:
         engine = self._engine
         await self.renew()
         for saga_id in list(engine.wanted):
+            if engine.load.crowded:
+                break
             await engine.ensure(saga_id)
             engine.wanted.discard(saga_id)
         now = engine.clock.now()
@@ -122,12 +124,15 @@ class Sweeper:
     async def _deliver(self) -> None:
         """Carries out orders from other processes, a page at a time, so that what has to wait holds up nothing."""
         engine = self._engine
-        after = 0
+        after, left = 0, set[str]()
         while not engine.closing:
             now = engine.clock.now()
             mail = await engine.in_thread(engine.store.mail, engine.owner, now, _AT_ONCE, after)
             for item in mail:
-                if item.saga_id in engine.sagas or self._kept.get(item.id, 0.0) <= now:
+                # For a saga that is left alone now, what comes later must not be earlier.
+                if item.saga_id in left or (engine.load.crowded and item.saga_id not in engine.sagas):
+                    left.add(item.saga_id)
+                elif item.saga_id in engine.sagas or self._kept.get(item.id, 0.0) <= now:
                     await self._deliver_one(item, now)
             if len(mail) < _AT_ONCE:
                 return
