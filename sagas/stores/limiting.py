@@ -176,9 +176,7 @@ class SqlLimits(ABC):
 
     # --- tokens -------------------------------------------------------------------------------------------------
 
-    def draw_tokens(
-        self, name: str, now: float, *, speed: float, burst: float, want: int, ahead: int = 0
-    ) -> Drawn:
+    def draw_tokens(self, name: str, now: float, *, speed: float, burst: float, want: int, ahead: int = 0) -> Drawn:
         """See ``Store.draw_tokens``."""
         self._prepare(name, 0)
         bucket = and_(_limit.c.name == name, _limit.c.slot == 0)

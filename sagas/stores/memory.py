@@ -184,9 +184,7 @@ class MemoryStore:
         with self._lock:
             return self._limits.keep(owner)
 
-    def draw_tokens(
-        self, name: str, now: float, *, speed: float, burst: float, want: int, ahead: int = 0
-    ) -> Drawn:
+    def draw_tokens(self, name: str, now: float, *, speed: float, burst: float, want: int, ahead: int = 0) -> Drawn:
         """See ``Store.draw_tokens``."""
         with self._lock:
             return self._limits.draw(name, now, speed=speed, burst=burst, want=want, ahead=ahead)

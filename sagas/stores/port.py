@@ -366,9 +366,7 @@ class Store(Protocol):
         """
         ...
 
-    def draw_tokens(
-        self, name: str, now: float, *, speed: float, burst: float, want: int, ahead: int = 0
-    ) -> Drawn:
+    def draw_tokens(self, name: str, now: float, *, speed: float, burst: float, want: int, ahead: int = 0) -> Drawn:
         """Takes tokens from a limit's bucket, as many as there are up to ``want``. It is full at first.
 
         Args:

@@ -17,7 +17,7 @@ from sagas import Coordinator, Limit, saga, step
 
 __all__ = ["AT_ONCE", "RATE", "Visit", "create", "visits"]
 
-AT_ONCE, RATE = 3, 40.0
+AT_ONCE, RATE = 3, 20.0
 _TABLE = "CREATE TABLE visit (process INTEGER, kind TEXT, saga TEXT, entered REAL, left REAL)"
 _BUSINESS: list[Path] = []
 

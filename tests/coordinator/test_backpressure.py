@@ -242,6 +242,80 @@ async def test_orphans_are_taken_over_as_there_is_room(every_place: Place) -> No
     assert most <= 3
 
 
+async def test_orphans_that_wake_up_are_taken_over_as_there_is_room(every_place: Place) -> None:
+    """Many timers may have become due while nobody was there."""
+    work = Work()
+
+    @saga
+    async def dozing(who: str) -> None:
+        await sleep(60)
+        await work.saga(who)
+
+    async with every_place.coordinator(dozing, work.saga) as coordinator:
+        for number in range(12):
+            await coordinator.start(dozing(f"s{number}"))
+    work.gate.open()
+    most = 0
+    async with every_place.coordinator(dozing, work.saga, clock=Clock(ahead=61), max_running=3) as coordinator:
+        wake = _load(coordinator).wake
+
+        def watch() -> None:
+            nonlocal most
+            wake()
+            most = max(most, _load(coordinator).active)
+
+        _load(coordinator).wake = watch  # type: ignore[method-assign]  # every saga that is taken over is counted there
+
+        async def all_done() -> bool:
+            return len(work.done) == 12
+
+        await until(all_done)
+    assert 1 <= most <= 3
+
+
+@pytest.mark.parametrize("order", ["signal", "timer"])
+async def test_what_wakes_up_elsewhere_than_in_memory_waits_while_it_is_crowded(on_disk: Place, order: str) -> None:
+    """Till fewer than twice as many as the bound have something to do; in the end, all of it has been done."""
+    work = Work()
+
+    @saga
+    async def dozing(who: str) -> None:
+        await sleep(60)
+        await work.saga(who)
+
+    bodies = (work.saga, work.pausing, dozing)
+    parked = dozing if order == "timer" else work.pausing
+    clock = Clock()
+    async with (
+        on_disk.coordinator(*bodies, max_running=2, keep_waiting=0, clock=clock, lease=1e6) as coordinator,
+        on_disk.coordinator(clock=clock, lease=1e6) as other,
+    ):
+        for number in range(10):
+            await coordinator.start(parked(f"p{number}"), id=f"p{number}")
+
+        async def none_in_memory() -> bool:
+            assert coordinator._engine is not None
+            return not coordinator._engine.sagas
+
+        await until(none_in_memory)
+        clock.ahead = 61
+        for number in range(10):
+            if order == "signal":
+                await other.signal(f"p{number}", "go")
+            else:  # what the timer does, which goes by the real time
+                assert coordinator._engine is not None
+                coordinator._engine._timer_due(f"p{number}", "")
+        await work.gate.arrival(4)
+        await anyio.sleep(0.5)  # several looks
+        assert work.inside == 4
+        work.gate.open()
+
+        async def all_done() -> bool:
+            return len(work.done) == 10
+
+        await until(all_done)
+
+
 @pytest.mark.parametrize("most", [1, 20])
 async def test_starts_do_not_shut_out_orphans(place: Place, most: int) -> None:
     """However many there are of them."""

@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
+from itertools import combinations
 from typing import Any
 
 import anyio
@@ -150,6 +151,29 @@ async def test_no_more_attempts_than_the_rate_begin(every_place: Place, across: 
         await _run_all(coordinator, body, [str(number) for number in range(30)])
         assert time.monotonic() - began >= 10 / 40
     assert len(bank.seen) == 30
+
+
+async def test_a_rate_across_the_store_holds_for_all_its_coordinators(every_place: Place) -> None:
+    """In every span of time, and however much each of them has to do; and all of it is used."""
+    rate, times = 100.0, list[float]()
+
+    @step(limit=Limit(rate=rate, per=1.0, across="store"))
+    async def ring(who: str) -> None:
+        times.append(time.monotonic())
+
+    @saga
+    async def body(who: str) -> None:
+        await ring(who)
+
+    fleet = [every_place.coordinator(body) for _ in range(3)]
+    async with fleet[0], fleet[1], fleet[2], anyio.create_task_group() as group:
+        for number, share in enumerate((120, 60, 40)):
+            group.start_soon(_run_all, fleet[number], body, [f"{number}-{other}" for other in range(share)])
+    spans = combinations(enumerate(times), 2)
+    # A tenth of a second for attempts that were held up between their token and their first act.
+    assert all(last + 1 - first <= rate * (1.1 + end - begin) for (first, begin), (last, end) in spans)
+    assert times[-1] - times[0] >= 1.0
+    assert len(times) == 220
 
 
 @pytest.mark.parametrize("across", ["process", "store"])
@@ -470,6 +494,51 @@ async def test_a_limit_survives_a_store_that_is_away(monkeypatch: pytest.MonkeyP
             with anyio.fail_after(10):
                 await _run_all(coordinator, body, [str(number) for number in range(20)])
     assert bank.most == 2
+
+
+async def test_nothing_begins_while_permits_cannot_be_counted(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Others may believe that this process is dead, and hold its permits."""
+    monkeypatch.setattr("sagas.coordinator.store_gate._TROUBLE", 0.01)
+    away, tries = False, 0
+
+    class Away(MemoryStore):
+        def hold_permits(self, name: str, owner: str, now: float, *, slots: int, used: int, want: int) -> Holding:
+            nonlocal tries
+            tries += 1
+            if away:
+                raise StoreUnavailable("gone")
+            return super().hold_permits(name, owner, now, slots=slots, used=used, want=want)
+
+    gate = Gate()
+    inside: list[str] = []
+
+    @step(limit=Limit(concurrency=2, across="store"))
+    async def work(who: str) -> None:
+        inside.append(who)
+        await gate.wait()
+
+    @saga
+    async def body(who: str) -> None:
+        await work(who)
+
+    async with Coordinator(Away(), sagas=[body], limit_turn=0.01) as coordinator:
+        handles = [await coordinator.start(body(who)) for who in ("a", "b", "c")]
+        await gate.arrival(2)
+        away, before = True, tries
+
+        async def has_tried() -> bool:
+            return tries > before
+
+        await until(has_tried)
+        gate.open()
+        await handles[0].result()
+        await handles[1].result()
+        before = tries
+        await until(has_tried)
+        assert len(inside) == 2
+        away = False
+        await handles[2].result()
+    assert len(inside) == 3
 
 
 def test_limits_of_one_name_that_differ_are_refused() -> None:

@@ -17,6 +17,7 @@ _SPEEDS = st.floats(0.01, 1000)
 _BURSTS = st.floats(1, 50)
 # Each draw: how many seconds after the one before, and how many tokens are wanted.
 _DRAWS = st.lists(st.tuples(st.floats(0, 5), st.integers(1, 60)), min_size=1, max_size=40)
+_AHEAD = st.integers(0, 20)
 
 
 @pytest.mark.parametrize(
@@ -77,20 +78,33 @@ def test_the_bucket_of_a_slow_rate_holds_one_token() -> None:
     assert (Limit(rate=10, per=2).speed, Limit(rate=10, per=2).burst) == (5.0, 10.0)
 
 
-@given(draws=_DRAWS, speed=_SPEEDS, burst=_BURSTS)
+@given(draws=_DRAWS, speed=_SPEEDS, burst=_BURSTS, ahead=_AHEAD)
 def test_in_no_span_of_time_is_more_drawn_than_the_bucket_holds_and_gains(
-    draws: list[tuple[float, int]], speed: float, burst: float
+    draws: list[tuple[float, int]], speed: float, burst: float, ahead: int
 ) -> None:
     times = list(accumulate(pause for pause, _ in draws))
     bucket, got = Bucket(burst, 0.0), []
     for now, (_, want) in zip(times, draws, strict=True):
-        tokens, bucket = bucket.drawn(now, want, speed=speed, burst=burst)
-        assert 0 <= tokens <= want
+        tokens, bucket = bucket.drawn(now, want, speed=speed, burst=burst, ahead=ahead)
+        assert 0 <= tokens <= want + ahead
         got.append(tokens)
     for first in range(len(times)):
         for last in range(first, len(times)):
             most = burst + (times[last] - times[first]) * speed
             assert sum(got[first : last + 1]) <= most + 1e-6
+
+
+@given(tokens=st.floats(0, 50), want=st.integers(1, 60), ahead=_AHEAD, burst=_BURSTS)
+def test_those_to_come_get_what_a_bucket_has_above_its_middle(
+    tokens: float, want: int, ahead: int, burst: float
+) -> None:
+    """And those who need some now get as many as without."""
+    bucket = Bucket(min(tokens, burst), 0.0)
+    needed, _ = bucket.drawn(0.0, want, speed=1.0, burst=burst)
+    got, left = bucket.drawn(0.0, want, speed=1.0, burst=burst, ahead=ahead)
+    assert needed <= got <= needed + ahead
+    assert got == needed or left.tokens >= burst / 2
+    assert got == needed + ahead or left.tokens < burst / 2 + 1
 
 
 @given(draws=_DRAWS, speed=_SPEEDS, burst=_BURSTS)

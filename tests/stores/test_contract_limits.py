@@ -1,13 +1,18 @@
 """What every store does: permits and tokens of limits that hold across processes."""
 
+# ruff: noqa: SLF001 - looks behind the scenes, where users do not
+
 from __future__ import annotations
 
 import threading
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
+from sqlalchemy import column, select
 
 from sagas.stores.port import Holding, Lease, Store
+from sagas.stores.sql import SqlStore
+from sagas.stores.tables import metadata
 from tests.stores.conftest import OpenStore
 
 
@@ -143,6 +148,24 @@ def test_a_bucket_is_full_at_first_and_fills_with_time(connect: OpenStore) -> No
     assert store.draw_tokens("bank", 1.25, speed=2.0, burst=4.0, want=1) == (0, 0.25)
     assert other.draw_tokens("bank", 1.5, speed=2.0, burst=4.0, want=9).tokens == 1
     assert store.draw_tokens("bank", 99.0, speed=2.0, burst=4.0, want=9).tokens == 4
+
+
+def test_tokens_are_drawn_ahead_as_long_as_the_bucket_stays_half_full(shared: Store) -> None:
+    """So that whoever needs one finds one."""
+    draws = [shared.draw_tokens("bank", 1.0, speed=1.0, burst=8.0, want=1, ahead=2).tokens for _ in range(5)]
+    assert draws == [3, 1, 1, 1, 1]
+    assert shared.draw_tokens("bank", 1.0, speed=1.0, burst=8.0, want=9, ahead=9).tokens == 1
+
+
+def test_who_was_killed_while_he_waited_is_forgotten(connect: OpenStore, shared: Store) -> None:
+    """Else the table would grow with every restart."""
+    _hold(shared, "a", 1, slots=1)
+    for number in range(10):
+        assert _held(shared, f"dead{number}", 1, slots=1, now=2.0) == 0
+    assert _held(shared, "b", 1, slots=1, now=90.0) == 0
+    store = connect()
+    if isinstance(store, SqlStore):
+        assert len(store._read(select(metadata.tables["saga_limit"]).where(column("slot") < 0))) == 1
 
 
 def test_permits_and_tokens_survive_the_store_being_opened_again(connect: OpenStore, shared: Store) -> None:
