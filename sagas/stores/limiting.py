@@ -170,7 +170,7 @@ class SqlLimits(ABC):
             return
         values = {"owner": owner, "tokens": since, "at": self._time(now)}
         if not connection.execute(update(_limit).where(mine).values(values)).rowcount:
-            forgotten = and_(_limit.c.name == name, _limit.c.slot < 0, _limit.c.at < values["at"] - _FORGET)
+            forgotten = and_(_limit.c.name == name, _limit.c.slot < 0, _limit.c.at < self._time(now) - _FORGET)
             connection.execute(delete(_limit).where(forgotten))  # of those who were killed while they waited
             connection.execute(insert(_limit).values(**place, **values))
 
