@@ -20,6 +20,7 @@ from sagas.coordinator import (
 )
 from sagas.core.decorators import saga, step
 from sagas.core.definitions import NotApplied, Saga, Step
+from sagas.core.limits import Limit
 from sagas.core.locks import lock
 from sagas.core.operations import (
     SagaCall,
@@ -39,6 +40,7 @@ from sagas.core.operations import (
 from sagas.core.retry import Retry
 from sagas.entropy import uuid4
 from sagas.errors import (
+    CoordinatorBusy,
     CoordinatorClosed,
     Deadlock,
     DeclarationError,
@@ -74,6 +76,7 @@ __all__ = [
     "Client",
     "Codec",
     "Coordinator",
+    "CoordinatorBusy",
     "CoordinatorClosed",
     "CoordinatorView",
     "Deadlock",
@@ -84,6 +87,7 @@ __all__ = [
     "IdempotencyConflict",
     "IllegalTransition",
     "JournalCorrupted",
+    "Limit",
     "LockTimeout",
     "LockView",
     "NotApplicable",

@@ -23,6 +23,7 @@ SagaError
 │   ├── SagaNotFound            no saga has this id
 │   ├── SagaNotRegistered       the coordinator has no code for this saga
 │   ├── NotApplicable           the saga's state does not allow this (cancel after a pivot, …)
+│   ├── CoordinatorBusy         there was no room for another saga in time; nothing was started
 │   └── CoordinatorClosed       the coordinator is not running (any more)
 └── StoreError                  the journal's database
     ├── StoreUnavailable        it cannot be reached, opened or written now
@@ -34,6 +35,7 @@ SagaError
 from __future__ import annotations
 
 __all__ = [
+    "CoordinatorBusy",
     "CoordinatorClosed",
     "Deadlock",
     "DeclarationError",
@@ -235,6 +237,10 @@ class SagaNotRegistered(RequestError):
 
 class NotApplicable(RequestError):
     """The saga's state does not allow the request."""
+
+
+class CoordinatorBusy(RequestError):
+    """There was no room for another saga within ``start_timeout``. Nothing was started: try again later."""
 
 
 class CoordinatorClosed(RequestError):

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Generic, NamedTuple, TypeVar
 
 from pydantic_core import PydanticSerializationError, to_json
 
-from sagas.coordinator.checks import check_id, check_number, check_signal_name, check_status, check_text
+from sagas.coordinator.checks import check_id, check_number, check_priority, check_signal_name, check_status, check_text
 from sagas.coordinator.fleet import CoordinatorView, coordinators, fleet_for
 from sagas.coordinator.handles import Handle, outcome
 from sagas.coordinator.loading import read_history
@@ -17,6 +17,7 @@ from sagas.coordinator.orders import encode_order
 from sagas.coordinator.schedule_desk import ScheduleDesk
 from sagas.coordinator.views import SagaSummary, SagaView, summary_of, view_of
 from sagas.core.operations import SagaCall
+from sagas.core.ranks import rank_of
 from sagas.errors import CoordinatorClosed, IdempotencyConflict, PayloadError, SagaNotFound
 
 if TYPE_CHECKING:
@@ -45,6 +46,7 @@ class Wish(NamedTuple):
         made_up: Whether nobody else can know the id.
         arguments: As one JSON object.
         fingerprint: Over name and input; another one under the same id is a conflict.
+        rank: Its place among those that wait for the same, smallest first.
     """
 
     call: SagaCall[Any]
@@ -53,6 +55,7 @@ class Wish(NamedTuple):
     made_up: bool
     arguments: bytes
     fingerprint: bytes
+    rank: float
 
 
 class Access(ScheduleDesk, Generic[L]):
@@ -93,19 +96,33 @@ class Access(ScheduleDesk, Generic[L]):
 
     # --- running sagas ------------------------------------------------------------------------------------------
 
-    async def run(self, call: SagaCall[R], *, id: str | None = None) -> R:  # noqa: A002 - the field's word
+    async def run(
+        self,
+        call: SagaCall[R],
+        *,
+        id: str | None = None,  # noqa: A002 - the field's word
+        priority: int = 0,
+    ) -> R:
         """Starts a saga and waits for its end; the arguments and errors of ``start`` and ``Handle.result``."""
         engine = self._accepting()
-        saga_id, runtime = await self._start(call, id, wait=False)
+        saga_id, runtime = await self._start(call, id, priority, wait=False)
         result: Any = await outcome(engine, call.saga, saga_id, runtime)
         return result  # type: ignore[no-any-return]  # decoded by the saga's own annotation
 
-    async def start(self, call: SagaCall[R], *, id: str | None = None) -> Handle[R]:  # noqa: A002 - the field's word
-        """Starts a saga, durably.
+    async def start(
+        self,
+        call: SagaCall[R],
+        *,
+        id: str | None = None,  # noqa: A002 - the field's word
+        priority: int = 0,
+    ) -> Handle[R]:
+        """Starts a saga, durably; a coordinator does so once there is room for it (see ``max_running``).
 
         Args:
             call: ``place_order(order)``.
             id: Names the saga; the same id with the same input is the same saga. Made up by default.
+            priority: From -100 to 100. Where sagas wait for the same, each step of it is worth a minute of waiting.
+                So those of higher priority go first, and none waits for ever.
 
         Returns:
             A handle to wait with.
@@ -115,27 +132,33 @@ class Access(ScheduleDesk, Generic[L]):
             PayloadError: The input does not fit the saga's parameters.
             SagaNotRegistered: The coordinator was not given this saga; a client needs none.
             CoordinatorClosed: It is not running.
+            CoordinatorBusy: There was no room for it within ``start_timeout``. It was not started.
         """
         engine = self._accepting()
-        saga_id, runtime = await self._start(call, id, wait=True)
+        saga_id, runtime = await self._start(call, id, priority, wait=True)
         return Handle(engine, call.saga, saga_id, runtime)
 
     @abstractmethod
-    async def _start(self, call: SagaCall[Any], wanted: str | None, *, wait: bool) -> tuple[str, Runtime | None]:
+    async def _start(
+        self, call: SagaCall[Any], wanted: str | None, priority: int, *, wait: bool
+    ) -> tuple[str, Runtime | None]:
         """Starts a saga, or finds it; ``wait``: returns only when it is durable."""
 
-    def _wish(self, call: SagaCall[Any], wanted: str | None) -> Wish:
+    def _wish(self, call: SagaCall[Any], wanted: str | None, priority: int) -> Wish:
         """Checks what is to be started.
 
         Raises:
             TypeError: It is no call of a saga.
+            RequestError: The priority is out of its range.
         """
+        check_priority(priority)
         if not isinstance(call, SagaCall):
             raise TypeError(f"start and run take the call of a saga, such as place_order(order), not {call!r}")
-        saga_id = _new_id(self._running().clock) if wanted is None else check_id(wanted)
+        clock = self._running().clock
+        saga_id = _new_id(clock) if wanted is None else check_id(wanted)
         saga, arguments = self._chosen(call, saga_id)
         fingerprint = hashlib.blake2b(saga.name.encode() + b"|" + arguments, digest_size=16).digest()
-        return Wish(call, saga, saga_id, wanted is None, arguments, fingerprint)
+        return Wish(call, saga, saga_id, wanted is None, arguments, fingerprint, rank_of(clock.now(), priority))
 
     def _chosen(self, call: SagaCall[Any], saga_id: str) -> tuple[Saga[..., Any], bytes]:  # noqa: ARG002 - see Coordinator
         """Gives the definition to start, and the arguments as it writes them."""

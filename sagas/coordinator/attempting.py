@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import time
-from contextlib import asynccontextmanager, nullcontext
+from contextlib import nullcontext
 from functools import partial
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -22,14 +22,16 @@ from sagas.core.failures import describe, is_rejection
 from sagas.errors import PayloadError, SagaNotRegistered, StoreError
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncGenerator, Callable, Mapping
+    from collections.abc import Callable, Mapping
     from contextlib import AbstractContextManager
 
     from opentelemetry.trace import Span
     from opentelemetry.util.types import AttributeValue
 
     from sagas.coordinator.clock import Clock
+    from sagas.coordinator.gates import Gate
     from sagas.coordinator.journal import Journal
+    from sagas.coordinator.limits import Limits
     from sagas.coordinator.runtime import Runtime
     from sagas.core.attempts import Next
     from sagas.core.definitions import Step
@@ -59,14 +61,15 @@ class Attempting:
         journal: For transactional steps.
         tracing: If spans are wanted.
         threads: How many ``def`` steps may run side by side.
+        limits: Of steps and compensators.
     """
 
-    def __init__(self, clock: Clock, journal: Journal, tracing: Tracing | None, threads: int) -> None:
+    def __init__(self, clock: Clock, journal: Journal, tracing: Tracing | None, threads: int, limits: Limits) -> None:
         self.clock = clock
         self.journal = journal
         self._tracing = tracing
         self._threads = CapacityLimiter(threads)
-        self._limits: dict[str, CapacityLimiter] = {}
+        self.limits = limits
         self.closing = False
         self.lease_until = float("inf")
         self.lease_renewed = anyio.Event()
@@ -107,17 +110,21 @@ class Attempting:
                 await self.clock.sleep(action.seconds)
                 action = action.then
             # A process that was paused may hold its sagas no longer; nothing acts before that is known.
-            while self.clock.now() >= self.lease_until and not self.closing:
+            while self.lapsed:
                 await self.lease_renewed.wait()
             if runtime.discarded or (self.closing and run.made):
                 return  # whoever goes on finds the command in the journal
-            action = await (run.act() if isinstance(action, Act) else run.ask())
+            after = await (run.act() if isinstance(action, Act) else run.ask())
+            if after is None:
+                return
+            action = after
         if not runtime.discarded and not run.fed:
             runtime.feed(action.event)
 
-    def limiter(self, step: Step[..., Any], number: int) -> CapacityLimiter:
-        """Gives the limiter that all attempts of a step share."""
-        return self._limits.setdefault(step.name, CapacityLimiter(number))
+    @property
+    def lapsed(self) -> bool:
+        """Whether nothing may act now, because others may think that this coordinator is dead."""
+        return self.clock.now() >= self.lease_until and not self.closing
 
     def span(
         self, runtime: Runtime, name: str, command: RunStep | RunUndo, attempt: int
@@ -196,10 +203,60 @@ class _Run:
             return self._attempts.not_run(error)
         return self._attempts.first()
 
-    async def act(self) -> Next:
-        """Makes an attempt."""
+    async def act(self) -> Next | None:
+        """Makes an attempt, once its limit allows it; ``None`` if it is not to be made here any more."""
+        gate = self._gate()
+        if gate is None:
+            return await self._act()
+        if not await self._enter(gate):
+            return self._refused()
+        try:
+            return await self._act()
+        finally:
+            gate.leave()
+
+    def _gate(self) -> Gate | None:
+        """Gives the gate that this attempt has to pass."""
+        step = self._step
+        assert step is not None, "begin has made sure"
+        if isinstance(self._command, RunStep):
+            limit, own = step.options.limit, "step"
+        else:
+            limit, own = step.undo.limit if step.undo is not None else None, "undo"
+        # No name of a step or limit has a space.
+        return None if limit is None else self._home.limits.gate(f"{own} {step.name}", limit)
+
+    async def _enter(self, gate: Gate) -> bool:
+        """Waits until the limit and the lease allow an attempt, as long as it is wanted; says whether they do."""
+        home = self._home
+        path = self._command.path if isinstance(self._command, RunStep) else None
+        while self._is_wanted():
+            if not await home.limits.enter(gate, self._runtime, path, self._left(home.clock.now())):
+                return False
+            if not home.lapsed and self._is_wanted():
+                return True
+            gate.leave()
+            while home.lapsed:
+                await home.lease_renewed.wait()
+        return False
+
+    def _is_wanted(self) -> bool:
+        """Says whether the saga still wants this attempt, here."""
+        return not self._runtime.discarded and not (isinstance(self._command, RunStep) and self._stop())
+
+    def _refused(self) -> Next | None:
+        """Says what comes of an attempt that did not get past its limit."""
+        attempts = self._attempts
+        if self._runtime.discarded or self._home.closing or not isinstance(attempts, StepAttempts):
+            return None
+        if self._stop():
+            return attempts.stopped()
+        return attempts.not_run(TimeoutError("its total_timeout passed while it waited for its limit"))
+
+    async def _act(self) -> Next:
+        """Makes an attempt now."""
         if isinstance(self._attempts, StepAttempts):
-            if not self._runtime.execution.may_attempt(self._command.path):
+            if self._stop():
                 return self._attempts.stopped()
             return await self._act_step(self._attempts)
         return await self._act_undo(self._attempts)
@@ -208,15 +265,6 @@ class _Run:
         """Attempts a step."""
         step = self._step
         assert step is not None, "begin has made sure"
-        if step.options.limit is None:
-            return await self._act_step_now(step, attempts)
-        # The limiter lets in borrowers, and a job in a reused task has to be one of its own.
-        limiter = self._home.limiter(step, step.options.limit)
-        async with _borrowing(limiter, self):
-            return await self._act_step_now(step, attempts)
-
-    async def _act_step_now(self, step: Step[..., Any], attempts: StepAttempts) -> Next:
-        """Attempts a step, within its limit."""
         self.made = True
         if step.options.transactional:
             return await self._act_in_transaction(step, attempts)
@@ -322,11 +370,17 @@ class _Run:
 
     def _timeout(self, step: Step[..., Any], now: float) -> float | None:
         """Says how long this attempt may take."""
-        options = step.options
-        if options.total_timeout is None or not isinstance(self._command, RunStep):
-            return options.timeout
-        left = max(0.0, self._command.scheduled_at + options.total_timeout - now)
-        return left if options.timeout is None else min(left, options.timeout)
+        left = self._left(now)
+        if left is None:
+            return step.options.timeout
+        return left if step.options.timeout is None else min(left, step.options.timeout)
+
+    def _left(self, now: float) -> float | None:
+        """Says how many seconds are left for all attempts of the step together."""
+        step, command = self._step, self._command
+        if step is None or step.options.total_timeout is None or not isinstance(command, RunStep):
+            return None
+        return max(0.0, command.scheduled_at + step.options.total_timeout - now)
 
     def _context(self, deadline: float | None, attempt: int) -> StepContext:
         """Makes what ``current_step()`` gives."""
@@ -393,16 +447,6 @@ class _Run:
         if result:
             return result[0]
         raise TimeoutError(f"no heartbeat within {heartbeat:g} s" if silent else f"no result within {within} s")
-
-
-@asynccontextmanager
-async def _borrowing(limiter: CapacityLimiter, borrower: object) -> AsyncGenerator[None]:
-    """Holds one of a limiter's tokens."""
-    await limiter.acquire_on_behalf_of(borrower)
-    try:
-        yield
-    finally:
-        limiter.release_on_behalf_of(borrower)
 
 
 def _let_out() -> bool:

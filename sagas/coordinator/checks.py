@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+from sagas.core.ranks import HIGHEST, LOWEST
 from sagas.core.transitions import SagaState
 from sagas.errors import PayloadError, RequestError
 
-__all__ = ["check_id", "check_number", "check_signal_name", "check_status", "check_text"]
+__all__ = ["check_id", "check_number", "check_priority", "check_signal_name", "check_status", "check_text"]
 
 _LONGEST_ID = 200
 _STATUSES = tuple(dict.fromkeys(state.status for state in SagaState))
@@ -60,6 +61,16 @@ def check_number(name: str, value: object, *, least: float = 0.0, above: bool = 
     """
     if not isinstance(value, (int, float)) or not (value > least or (value == least and not above)):
         raise RequestError(f"{name}={value!r}: use a number {'above' if above else 'of at least'} {least:g}")
+
+
+def check_priority(priority: object) -> None:
+    """Refuses what is no priority.
+
+    Raises:
+        RequestError: It is no whole number, or out of range.
+    """
+    if not isinstance(priority, int) or isinstance(priority, bool) or not LOWEST <= priority <= HIGHEST:
+        raise RequestError(f"priority={priority!r}: use a whole number from {LOWEST} to {HIGHEST}")
 
 
 def _is_text(text: str) -> bool:

@@ -137,9 +137,16 @@ class Client(Access[Link]):
 
     # --- what it is asked for -----------------------------------------------------------------------------------
 
-    async def _start(self, call: SagaCall[Any], wanted: str | None, *, wait: bool) -> tuple[str, None]:  # noqa: ARG002 - its end is read from the journal, so its beginning has to be there
+    async def _start(
+        self,
+        call: SagaCall[Any],
+        wanted: str | None,
+        priority: int,
+        *,
+        wait: bool,  # noqa: ARG002 - its end is read from the journal, so its beginning has to be there
+    ) -> tuple[str, None]:
         """See ``Access``."""
-        wish = self._wish(call, wanted)
+        wish = self._wish(call, wanted, priority)
         birth = self._births.get(wish.id)
         if birth is None:
             birth = self._submit(wish)
@@ -159,7 +166,7 @@ class Client(Access[Link]):
         )
         commands = Execution(saga, wish.id, {}).apply(event, now)
         row = write_record(event, now, commands, saga_id=wish.id, seq=0, after=wish.id.encode(), codec=self._codec)
-        new = NewSaga(wish.id, saga.name, saga.version, wish.fingerprint, now, owner="", rank=now)
+        new = NewSaga(wish.id, saga.name, saga.version, wish.fingerprint, now, owner="", rank=wish.rank)
         write = Write(Unattended(wish.id, ended=lambda: self._born(wish.id)), (row,), new=new)
         self._births[wish.id] = write
         self._journal.append(write)

@@ -14,6 +14,7 @@ from sagas.coordinator.checks import check_number
 from sagas.coordinator.clock import Clock, SystemClock
 from sagas.coordinator.codeless import CodeWatch
 from sagas.coordinator.engine import Engine
+from sagas.coordinator.limits import check_limits
 from sagas.coordinator.listening import listen
 from sagas.coordinator.loading import read_history
 from sagas.coordinator.orders import Orders, check_order
@@ -66,6 +67,10 @@ class Coordinator(Access[Engine]):
         clock: Time and chance.
         threads: How many ``def`` steps may run side by side.
         keep_waiting: How many sagas that only wait for a timer or a signal stay in memory.
+        max_running: How many sagas may have something to do here, before ``start`` waits for room and no more are
+            taken over; ``None`` for any number. Sagas that wake up are always let in.
+        start_timeout: Seconds that ``start`` waits for room at most; ``None`` for as long as it takes.
+        limit_turn: Seconds between two looks whether other processes wait for permits of a limit that holds for all.
         lease: Seconds after which others take over the sagas of a coordinator that fell silent.
         poll: Seconds between two looks for what other processes wrote.
         shutdown_timeout: Seconds that running steps have to end when it is left.
@@ -93,6 +98,9 @@ class Coordinator(Access[Engine]):
         clock: Clock | None = None,
         threads: int = 40,
         keep_waiting: int = 10_000,
+        max_running: int | None = 10_000,
+        start_timeout: float | None = None,
+        limit_turn: float = 0.5,
         lease: float = 30.0,
         poll: float = 0.2,
         shutdown_timeout: float = 10.0,
@@ -101,12 +109,18 @@ class Coordinator(Access[Engine]):
     ) -> None:
         check_number("threads", threads, least=1)
         check_number("keep_waiting", keep_waiting)
+        if max_running is not None:
+            check_number("max_running", max_running, least=1)
+        if start_timeout is not None:
+            check_number("start_timeout", start_timeout)
+        check_number("limit_turn", limit_turn, above=True)
         check_number("lease", lease, above=True)
         check_number("poll", poll, above=True)
         check_number("shutdown_timeout", shutdown_timeout)
         self._store = store if is_store(store) else store_for(store)
         self._registry = Registry(sagas, steps)
         self._versions = Versions(versions or {}, self._registry)
+        check_limits(self._registry.steps.values())
         self._name = name or socket.gethostname()
         self._migrate = migrate
         self._codec = codec
@@ -114,6 +128,9 @@ class Coordinator(Access[Engine]):
         self._clock = clock or SystemClock()
         self._threads = threads
         self._keep_waiting = keep_waiting
+        self._max_running = max_running
+        self._start_timeout = start_timeout
+        self._limit_turn = limit_turn
         self._lease = lease
         self._poll = poll
         self._shutdown_timeout = shutdown_timeout
@@ -132,11 +149,14 @@ class Coordinator(Access[Engine]):
             tracing=find_tracing(self._provider),
             threads=self._threads,
             keep_waiting=self._keep_waiting,
+            max_running=self._max_running,
+            limit_turn=self._limit_turn,
         )
         orders = Orders(engine)
         sweeper = Sweeper(engine, orders, name=self._name, lease=self._lease, poll=self._poll)
         engine.wake_sweeper = sweeper.wake
         engine.pass_on = sweeper.pass_on
+        engine.load.on_room = sweeper.look
         await engine.in_thread(lambda: self._store.open(migrate=self._migrate))
         async with AsyncExitStack() as stack:
             stack.push_async_callback(self._close_store, engine)
@@ -146,10 +166,11 @@ class Coordinator(Access[Engine]):
             self._group = group
             watch = CodeWatch(engine)
             for task in (
-                engine.journal.run, engine.pool.run, engine.timers.run, engine.watching.run, sweeper.run, watch.run,
+                engine.journal.run, engine.pool.run, engine.timers.run, engine.limits.run, engine.watching.run,
+                sweeper.run, watch.run,
             ):  # fmt: skip
                 group.start_soon(task)
-            group.start_soon(listen, self._store, (engine.watching.hear, sweeper.hear))
+            group.start_soon(listen, self._store, (engine.watching.hear, sweeper.hear, engine.limits.hear))
             self._engine, self._orders = engine, orders
             if self._retention is not None:
                 group.start_soon(Sweep(engine, self._retention).run)
@@ -166,6 +187,8 @@ class Coordinator(Access[Engine]):
         with anyio.CancelScope(shield=True):
             engine.closing = engine.attempting.closing = True
             engine.pool.close()
+            engine.limits.close()
+            engine.load.close()
             if not self._group.cancel_scope.cancel_called:  # else something broke, and there is nothing to wait for
                 with anyio.move_on_after(self._shutdown_timeout):
                     await self._finish(engine)
@@ -198,11 +221,15 @@ class Coordinator(Access[Engine]):
 
     # --- what it is asked for -----------------------------------------------------------------------------------
 
-    async def _start(self, call: SagaCall[Any], wanted: str | None, *, wait: bool) -> tuple[str, Runtime | None]:
+    async def _start(
+        self, call: SagaCall[Any], wanted: str | None, priority: int, *, wait: bool
+    ) -> tuple[str, Runtime | None]:
         """See ``Access``."""
         engine = self._running()
-        wish = self._wish(call, wanted)
+        wish = self._wish(call, wanted, priority)
         existing = engine.sagas.get(wish.id)
+        if existing is None and not engine.load.enter():
+            existing = await self._wait_for_room(engine, wish)
         if existing is None:
             runtime, write = engine.begin(wish)
             if not wait and wish.made_up:
@@ -215,6 +242,20 @@ class Coordinator(Access[Engine]):
         if row.ended_at is None:
             engine.want(wish.id)  # while our attempt to start it was in its place, it may have missed its timer
         return wish.id, engine.sagas.get(wish.id)
+
+    async def _wait_for_room(self, engine: Engine, wish: Wish) -> Runtime | None:
+        """Waits until a saga may begin; gives it if somebody else has started it meanwhile.
+
+        Raises:
+            CoordinatorBusy: There was no room in time.
+            CoordinatorClosed: The coordinator is being left.
+        """
+        await engine.load.wait(wish.rank, self._start_timeout)
+        existing = engine.sagas.get(wish.id)
+        if existing is not None or engine.closing:
+            engine.load.leave()
+            self._accepting()
+        return existing
 
     def _chosen(self, call: SagaCall[Any], saga_id: str) -> tuple[Saga[..., Any], bytes]:
         """See ``Access``.

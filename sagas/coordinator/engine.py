@@ -10,7 +10,9 @@ import anyio
 
 from sagas.coordinator.attempting import Attempting, Job
 from sagas.coordinator.journal import Journal, Unattended, Write
+from sagas.coordinator.limits import Limits
 from sagas.coordinator.link import Link
+from sagas.coordinator.load import Load
 from sagas.coordinator.loading import lock_answer, read_history
 from sagas.coordinator.pool import Pool
 from sagas.coordinator.runtime import Runtime
@@ -57,6 +59,8 @@ class Engine(Link):
         tracing: If spans are wanted.
         threads: How many ``def`` steps may run side by side.
         keep_waiting: How many sagas that only wait stay in memory.
+        max_running: How many sagas may have something to do.
+        limit_turn: Seconds between two looks whether other processes wait for permits of a limit.
 
     Attributes:
         owner: What this coordinator is called in leases and takeovers.
@@ -77,13 +81,17 @@ class Engine(Link):
         tracing: Tracing | None,
         threads: int,
         keep_waiting: int,
+        max_running: int | None,
+        limit_turn: float,
     ) -> None:
         super().__init__(store, clock, codec=codec, tracing=tracing)
         self.owner = secrets.token_hex(6)
         self.registry = registry
         self.journal = Journal(store, clock, self._answered)
         self.timers = Timers(clock, self._timer_due, self._timer_matters)
-        self.attempting = Attempting(clock, self.journal, tracing, threads)
+        self.load = Load(max_running)
+        self.limits = Limits(clock, self, limit_turn)
+        self.attempting = Attempting(clock, self.journal, tracing, threads, self.limits)
         self.pool: Pool[Job] = Pool(self.attempting.run)
         self.sagas: dict[str, Runtime] = {}
         self.wanted: set[str] = set()
@@ -101,22 +109,24 @@ class Engine(Link):
     # --- starting -----------------------------------------------------------------------------------------------
 
     def begin(self, wish: Wish) -> tuple[Runtime, Write]:
-        """Starts a saga; it is known to others when the record is durable."""
+        """Starts a saga, for which there is room; it is known to others when the record is durable."""
         saga, saga_id = wish.saga, wish.id
         execution = Execution(saga, saga_id, self.registry.steps)
         runtime = Runtime(self, saga_id, execution, fingerprint=wish.fingerprint)
+        runtime.active = True
+        runtime.rank = wish.rank
         if self.tracing is not None:
             runtime.trace, runtime.parent = self.tracing.start(saga.name)
         now = runtime.started_at = self.clock.now()
         event = e.SagaStarted(
             saga.name, saga.version, wish.arguments, f"{saga_id}.{self.clock.token(4)}", runtime.trace, runtime.parent
         )
-        new = NewSaga(saga_id, saga.name, saga.version, wish.fingerprint, now, self.owner, rank=now)
+        new = NewSaga(saga_id, saga.name, saga.version, wish.fingerprint, now, self.owner, wish.rank)
         self.sagas[saga_id] = runtime
         try:
             write = runtime.birth = runtime.feed(event, new=new)
         except BaseException:
-            self.sagas.pop(saga_id, None)
+            self._forget(runtime)
             raise
         return runtime, write
 
@@ -349,12 +359,14 @@ class Engine(Link):
         runtime = Runtime(self, row.id, execution, fingerprint=row.fingerprint)
         runtime.trace, runtime.parent = history.start.trace, history.start.parent
         runtime.started_at = history.records[0].at
+        runtime.rank = row.rank
         stale = row.owner != self.owner or row.status == "stuck"
         runtime.restored(len(history.records), history.digest, taken_over=stale)
         for at, owner in history.takeovers:
             runtime.note("taken over", at, owner=owner)
         self.sagas[row.id] = runtime
         self._dropped.discard(row.id)
+        runtime.count(active=not execution.state.ended and bool(execution.open))
         return runtime
 
     def _outstanding(self, execution: Execution) -> list[c.Command]:

@@ -20,6 +20,8 @@ if TYPE_CHECKING:
 
     from sagas.coordinator.clock import Clock
     from sagas.coordinator.journal import Journal
+    from sagas.coordinator.line import Ticket
+    from sagas.coordinator.load import Load
     from sagas.core.execution import Execution
     from sagas.stores.port import Codec, JournalRow, NewSaga
     from sagas.telemetry import Moment
@@ -34,6 +36,7 @@ class Hub(Protocol):
     clock: Clock
     journal: Journal
     codec: Codec | None
+    load: Load
 
     def dispatch(self, runtime: Runtime, command: c.Command) -> None:
         """Carries out a command whose cause is durable."""
@@ -79,11 +82,14 @@ class Runtime:
         moments: Events for its root span.
         changed: Set at every durable change of status, if somebody waits.
         reported: Its status as far as it is durable.
+        active: Whether it counts as one that has something to do.
+        rank: Its place among those that wait for the same, smallest first.
+        tickets: By its attempts that wait in line, their paths; ``None`` for undos. ``None`` if there are none.
     """
 
     __slots__ = (
-        "_hub", "_saved", "birth", "busy", "changed", "digest", "discarded", "execution", "fingerprint", "id",
-        "moments", "parent", "reported", "seq", "started_at", "trace", "unwritten", "void",
+        "_hub", "_saved", "active", "birth", "busy", "changed", "digest", "discarded", "execution", "fingerprint",
+        "id", "moments", "parent", "rank", "reported", "seq", "started_at", "tickets", "trace", "unwritten", "void",
     )  # fmt: skip
 
     def __init__(self, hub: Hub, saga_id: str, execution: Execution, *, fingerprint: bytes = b"") -> None:
@@ -104,6 +110,9 @@ class Runtime:
         self.changed: anyio.Event | None = None
         self.birth: Write | None = None
         self.reported = "running"
+        self.active = False
+        self.rank = 0.0
+        self.tickets: dict[Ticket, str | None] | None = None
         self._saved: tuple[str, bool, float | None] = ("running", True, None)
 
     def feed(
@@ -165,6 +174,10 @@ class Runtime:
         """Queues what is to be written."""
         self.unwritten += 1
         self._hub.journal.append(write)
+        if self._saved[1] and not self.discarded:
+            self.count(active=True)  # at once, so that no more are let in than there is room for
+        if self.tickets:
+            self._recall()
         return write
 
     def _locks(self, commands: Sequence[c.Command], row: JournalRow) -> list[LockChange]:
@@ -177,6 +190,21 @@ class Runtime:
             elif isinstance(command, c.Complete):
                 changes.append(LockChange(self.id, "", "", take=False, at=row.at, seq=row.seq))
         return changes
+
+    def _recall(self) -> None:
+        """Has those attempts leave their line that are not wanted any more."""
+        for ticket, path in list((self.tickets or {}).items()):
+            if self.discarded or (path is not None and not self.execution.may_attempt(path)):
+                ticket.decide(admitted=False)
+
+    def count(self, *, active: bool) -> None:
+        """Counts it among those that have something to do, or no longer."""
+        if active is not self.active:
+            self.active = active
+            if active:
+                self._hub.load.wake()
+            else:
+                self._hub.load.leave()
 
     def encode(self, event: e.Event, at: float, commands: Sequence[c.Command]) -> JournalRow:
         """Writes the next record."""
@@ -233,6 +261,7 @@ class Runtime:
         if write.change is not None:
             self.reported = write.change.status
             hub.reported(self.id, self.reported)
+            self.count(active=write.change.active or self._saved[1])
             if self.changed is not None:
                 changed, self.changed = self.changed, None
                 changed.set()
@@ -262,6 +291,8 @@ class Runtime:
         self.discarded = True
         self.void = not keep_writes
         self.execution.close()
+        self.count(active=False)
+        self._recall()
         if self.changed is not None:
             self.changed.set()
             self.changed = None

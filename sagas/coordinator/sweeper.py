@@ -67,6 +67,11 @@ class Sweeper:
         self._urgent.append(mail)
         self.wake()
 
+    def look(self) -> None:
+        """Looks at once, also if nothing seems to have changed."""
+        self._look_at = 0.0
+        self.wake()
+
     async def run(self) -> None:
         """Looks, for ever; a database that is away is waited for."""
         while True:
@@ -106,6 +111,7 @@ class Sweeper:
             await engine.in_thread(engine.store.renew, lease, now)
             if lapsed:
                 await engine.drop_what_was_taken()
+                await engine.limits.recount()
             engine.attempting.lease_held(lease.expires_at)
             heartbeat = _HEARTBEAT if engine.store.announces else self._lease
             self._renew_at = now + min(heartbeat, self._lease / 3)
@@ -127,6 +133,8 @@ class Sweeper:
         engine = self._engine
         wanted = list(engine.wanted)
         for start in range(0, len(wanted), _AT_ONCE):
+            if engine.load.crowded:
+                break
             some = wanted[start : start + _AT_ONCE]
             await engine.fetch([saga_id for saga_id in some if saga_id not in engine.sagas])
             engine.wanted.difference_update(some)
@@ -149,15 +157,20 @@ class Sweeper:
         self._pause = min(2 * self._pause, _LONGEST) if patient else self._poll
 
     async def _claim(self) -> int:
-        """Takes over sagas that nobody drives; gives how many."""
+        """Takes over sagas that nobody drives, as far as there is room for them; gives how many."""
         engine = self._engine
         found = 0
         while not engine.closing:
-            now = engine.clock.now()
-            rows = await engine.in_thread(engine.store.claim, engine.owner, now, _CLAIM, engine.registry.code)
+            now, room = engine.clock.now(), min(_CLAIM, engine.load.room)
+            if not room:
+                engine.load.keep()
+                break
+            engine.load.keep(room)
+            rows = await engine.in_thread(engine.store.claim, engine.owner, now, room, engine.registry.code)
             await engine.bring_back(rows)
             found += len(rows)
-            if len(rows) < _CLAIM:
+            if len(rows) < room:
+                engine.load.keep(0)
                 break
         return found
 
@@ -175,11 +188,15 @@ class Sweeper:
         """Carries out orders from other processes, a page at a time, so that what has to wait holds up nothing."""
         engine = self._engine
         after = found = 0
+        left = set[str]()
         while not engine.closing:
             now = engine.clock.now()
             mail = await engine.in_thread(engine.store.mail, engine.owner, now, _AT_ONCE, after)
             for item in mail:
-                if item.saga_id in engine.sagas or self._kept.get(item.id, 0.0) <= now:
+                # For a saga that is left alone now, what comes later must not be earlier.
+                if item.saga_id in left or (engine.load.crowded and item.saga_id not in engine.sagas):
+                    left.add(item.saga_id)
+                elif item.saga_id in engine.sagas or self._kept.get(item.id, 0.0) <= now:
                     await self._deliver_one(item, now)
                     found += 1
             if len(mail) < _AT_ONCE:

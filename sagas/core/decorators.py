@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, Literal, ParamSpec, Protocol, TypeVar, overload
 
 from sagas.core.definitions import Saga, Step, StepOptions
+from sagas.core.limits import Limit, as_limit
 from sagas.core.retry import NO_RETRY, Retry
 from sagas.core.signatures import caller_scope
 from sagas.errors import DeclarationError
@@ -48,7 +49,7 @@ def step(
     total_timeout: float | None = None,
     rejects: Sequence[type[Exception]] = (),
     pivot: bool = False,
-    limit: int | None = None,
+    limit: int | Limit | None = None,
 ) -> _TransactionalDecorator: ...
 @overload
 def step(
@@ -62,7 +63,7 @@ def step(
     pivot: bool = False,
     atomic: bool = False,
     transactional: Literal[False] = False,
-    limit: int | None = None,
+    limit: int | Limit | None = None,
 ) -> _StepDecorator: ...
 def step(
     function: Callable[..., Any] | None = None,
@@ -77,7 +78,7 @@ def step(
     pivot: bool = False,
     atomic: bool = False,
     transactional: bool = False,
-    limit: int | None = None,
+    limit: int | Limit | None = None,
 ) -> Any:
     """Makes a business function a step of sagas.
 
@@ -102,7 +103,8 @@ def step(
         atomic: Raising means that nothing happened, whatever is raised (a timeout still leaves doubt).
         transactional: The function gets, as its first argument, a ``Session`` on the journal's database, whose
             writes commit together with the step's record: exactly once. It must be ``def``.
-        limit: How many attempts of it may run side by side in a process.
+        limit: How many attempts of it may run side by side in a process, or a ``Limit``. Waiting for it counts against
+            ``total_timeout``, but not against ``timeout``.
 
     Returns:
         A ``Step``: call it to build a call, ``await`` the call in a saga body.
@@ -115,7 +117,7 @@ def step(
         raise DeclarationError(f"rejects={rejects.__name__} is one type; write a tuple: rejects=({rejects.__name__},)")
     options = StepOptions(
         retry=retry, timeout=timeout, total_timeout=total_timeout, heartbeat=heartbeat, rejects=tuple(rejects),
-        pivot=pivot, atomic=atomic, transactional=transactional, limit=limit,
+        pivot=pivot, atomic=atomic, transactional=transactional, limit=as_limit(limit, "@step"),
     )  # fmt: skip
 
     def declare(function: Callable[..., Any]) -> Step[..., Any]:

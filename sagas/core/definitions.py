@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from functools import cached_property, update_wrapper
 from typing import TYPE_CHECKING, Any, Generic, ParamSpec, TypeVar, Union, cast, overload
 
+from sagas.core.limits import Limit, as_limit
 from sagas.core.names import check_continues, check_name
 from sagas.core.operations import LONGEST, SagaCall, StepCall
 from sagas.core.retry import NO_RETRY, UNDO_RETRY, Retry
@@ -43,7 +44,7 @@ class StepOptions:
     pivot: bool = False
     atomic: bool = False
     transactional: bool = False
-    limit: int | None = None
+    limit: Limit | None = None
 
     def check(self, where: str) -> None:
         """Refuses options that make no sense, alone or together.
@@ -57,8 +58,6 @@ class StepOptions:
         for kind in self.rejects:
             if not (isinstance(kind, type) and issubclass(kind, Exception)):
                 raise DeclarationError(f"{where}: rejects={kind!r} is not an exception type")
-        if self.limit is not None and self.limit < 1:
-            raise DeclarationError(f"{where}: limit={self.limit} would never let it run; use 1 or more")
         if self.transactional and (self.heartbeat or self.timeout):
             raise DeclarationError(
                 f"{where}: a transactional step runs inside the journal's own transaction, where it cannot be "
@@ -132,18 +131,26 @@ class Compensator(_Attached):
     Attributes:
         retry: Its own budget of attempts; used up, the saga is stuck.
         timeout: Seconds for one attempt.
+        limit: How many attempts may run side by side, and how many may begin within a time.
     """
 
-    __slots__ = ("retry", "timeout", "wants_result")
+    __slots__ = ("limit", "retry", "timeout", "wants_result")
 
     def __init__(
-        self, step: Step[..., Any], function: Callable[..., object], *, retry: Retry, timeout: float | None
+        self,
+        step: Step[..., Any],
+        function: Callable[..., object],
+        *,
+        retry: Retry,
+        timeout: float | None,
+        limit: int | Limit | None = None,
     ) -> None:
         super().__init__(step, function, "compensator", frozenset({"result"}))
         _check_retry(retry, self.parameters.where)
         _check_seconds(timeout, f"{self.parameters.where}: timeout")
         self.retry = retry
         self.timeout = timeout
+        self.limit = as_limit(limit, self.parameters.where)
         self.wants_result = "result" in self.wants and "result" not in step.parameters.names
 
     def check(self, step: Step[..., Any]) -> None:
@@ -291,9 +298,17 @@ class Step(_Declared[P, R]):
     @overload
     def compensator(self, function: F, /) -> F: ...
     @overload
-    def compensator(self, /, *, retry: Retry = UNDO_RETRY, timeout: float | None = None) -> Callable[[F], F]: ...
     def compensator(
-        self, function: F | None = None, /, *, retry: Retry = UNDO_RETRY, timeout: float | None = None
+        self, /, *, retry: Retry = UNDO_RETRY, timeout: float | None = None, limit: int | Limit | None = None
+    ) -> Callable[[F], F]: ...
+    def compensator(
+        self,
+        function: F | None = None,
+        /,
+        *,
+        retry: Retry = UNDO_RETRY,
+        timeout: float | None = None,
+        limit: int | Limit | None = None,
     ) -> F | Callable[[F], F]:
         """Declares the function that undoes this step.
 
@@ -304,6 +319,8 @@ class Step(_Declared[P, R]):
             function: ``async def`` or ``def``; returned as it is.
             retry: Its own budget; when it is used up, the saga is stuck and waits for an operator.
             timeout: Seconds for one attempt.
+            limit: How many attempts of it may run side by side in a process, or a ``Limit``. That of the step does
+                not hold for it, so that an undo never waits behind new work, unless both have the same name.
 
         Raises:
             DeclarationError: It wants something that the step does not have, or there is one already.
@@ -312,7 +329,7 @@ class Step(_Declared[P, R]):
         def declare(function: F) -> F:
             if self.undo is not None:
                 raise DeclarationError(f"{self.where} has a compensator already: {self.undo.function.__name__}")
-            undo = Compensator(self, function, retry=retry, timeout=timeout)
+            undo = Compensator(self, function, retry=retry, timeout=timeout, limit=limit)
             self._attach(undo)
             self.undo = undo
             return function

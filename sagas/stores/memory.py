@@ -10,7 +10,8 @@ from sagas.errors import StoreError
 from sagas.stores.locking import settle
 from sagas.stores.locking_memory import MemoryLines
 from sagas.stores.memory_keeping import MemoryKeeper
-from sagas.stores.port import Batch, Committed, Lease, Mail, SagaRow
+from sagas.stores.memory_limits import MemoryLimits
+from sagas.stores.port import Batch, Committed, Drawn, Holding, Lease, Mail, SagaRow
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
@@ -39,6 +40,7 @@ class MemoryStore(MemoryKeeper):
         self._mail_ids = count(1)
         self._claims: dict[str, tuple[str, float]] = {}
         self._lines = MemoryLines()
+        self._limits = MemoryLimits()
 
     def open(self, *, migrate: bool) -> None:
         """Needs nothing."""
@@ -209,6 +211,23 @@ class MemoryStore(MemoryKeeper):
             if row is not None and row.owner == owner and row.ended_at is None:
                 self._sagas[saga_id] = row._replace(owner="")
                 self._claims.pop(saga_id, None)
+
+    def hold_permits(self, name: str, owner: str, now: float, *, slots: int, used: int, want: int) -> Holding:
+        """See ``Store.hold_permits``."""
+        with self._lock:
+            return self._limits.hold(
+                name, owner, now, lambda other: self.alive(other, now), slots=slots, used=used, want=want
+            )
+
+    def keep_permits(self, owner: str, now: float) -> Mapping[str, int]:  # noqa: ARG002 - the port's
+        """See ``Store.keep_permits``."""
+        with self._lock:
+            return self._limits.keep(owner)
+
+    def draw_tokens(self, name: str, now: float, *, speed: float, burst: float, want: int, ahead: int = 0) -> Drawn:
+        """See ``Store.draw_tokens``."""
+        with self._lock:
+            return self._limits.draw(name, now, speed=speed, burst=burst, want=want, ahead=ahead)
 
     def listen(self, patience: float) -> Sequence[str] | None:  # noqa: ARG002 - the port's
         """See ``Store.listen``."""

@@ -21,6 +21,8 @@ __all__ = [
     "Change",
     "Codec",
     "Committed",
+    "Drawn",
+    "Holding",
     "JournalRow",
     "Lease",
     "LockChange",
@@ -218,6 +220,32 @@ class Lease(NamedTuple):
     code: tuple[str, ...] = ()
 
 
+class Holding(NamedTuple):
+    """What a coordinator has of a limit that holds across processes.
+
+    Attributes:
+        held: How many permits are its own now.
+        share: How many it should have at most, while others wait for some too.
+        starving: Whether others wait who have less than their share.
+    """
+
+    held: int
+    share: int
+    starving: bool
+
+
+class Drawn(NamedTuple):
+    """What was drawn from a bucket of tokens.
+
+    Attributes:
+        tokens: How many.
+        pause: Seconds until there is another one.
+    """
+
+    tokens: int
+    pause: float
+
+
 class PayloadContext(NamedTuple):
     """Where a payload stands, so that a codec can bind it to its place."""
 
@@ -344,6 +372,46 @@ class Store(Keeper, Protocol):
         """Says whether a coordinator holds a lease."""
         ...
 
+    # --- limits that hold across processes ----------------------------------------------------------------------
+
+    def hold_permits(self, name: str, owner: str, now: float, *, slots: int, used: int, want: int) -> Holding:
+        """Changes how many permits of a limit a coordinator holds. Doing it twice is the same as once.
+
+        A permit has at most one holder. It is free when its holder gives it back, or has no lease any more.
+
+        Args:
+            name: Of the limit.
+            owner: The coordinator.
+            now: POSIX time.
+            slots: How many permits there are, by the coordinator's own code. With several numbers about, as while
+                new code is rolled out, the largest holds for all together.
+            used: How many of its own it cannot give back now.
+            want: How many it would like to have: less than it holds gives some back; more takes what is free, and
+                shows others that it waits, so that they give back what is more than their share.
+        """
+        ...
+
+    def keep_permits(self, owner: str, now: float) -> Mapping[str, int]:
+        """Makes sure, after a lease had lapsed and is renewed, of the permits that others did not take meanwhile.
+
+        Returns:
+            By name of the limit, how many are still the coordinator's.
+        """
+        ...
+
+    def draw_tokens(self, name: str, now: float, *, speed: float, burst: float, want: int, ahead: int = 0) -> Drawn:
+        """Takes tokens from a limit's bucket, as many as there are up to ``want``. It is full at first.
+
+        Args:
+            name: Of the limit.
+            now: POSIX time.
+            speed: Tokens a second that it gains.
+            burst: How many it holds.
+            want: How many are needed now.
+            ahead: How many more to take, for those who come next, as long as the bucket stays half full.
+        """
+        ...
+
     # --- what others want ---------------------------------------------------------------------------------------
 
     def post(self, saga_id: str, at: float, kind: str, body: bytes) -> int:
@@ -379,6 +447,7 @@ class Store(Keeper, Protocol):
         """Tells every process that listens, if that can be done; nothing may depend on it.
 
         Messages are ``work`` (sagas wait for a coordinator), ``mail:OWNER``, ``watch:SAGA`` (somebody waits for
-        its end), ``done:SAGA`` (it ended or is stuck) and ``who`` (a coordinator wants to hear every watch again).
+        its end), ``done:SAGA`` (it ended or is stuck), ``who`` (a coordinator wants to hear every watch again) and
+        ``limit:NAME`` (permits were given back).
         """
         ...

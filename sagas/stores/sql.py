@@ -7,7 +7,7 @@ GIL. How a batch becomes statements is for each database.
 from __future__ import annotations
 
 import threading
-from abc import ABC, abstractmethod
+from abc import abstractmethod
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
@@ -18,6 +18,7 @@ from sqlmodel import Session
 
 from sagas.errors import StoreUnavailable
 from sagas.stores import schema
+from sagas.stores.limiting import SqlLimits
 from sagas.stores.locking_sql import change_locks, take_turns
 from sagas.stores.outage import root_of
 from sagas.stores.port import Batch, Committed, JournalRow, Lease, Mail, SagaRow
@@ -43,7 +44,7 @@ _READ_MANY = 500
 _CLAIM = 5.0
 
 
-class SqlStore(SqlKeeper, ABC):
+class SqlStore(SqlLimits, SqlKeeper):
     """A store in a SQL database.
 
     Args:
@@ -55,6 +56,7 @@ class SqlStore(SqlKeeper, ABC):
     parallel = 0
 
     def __init__(self, url: str) -> None:
+        super().__init__()
         self.url = url
         self._writing = threading.Lock()
         self._engine: Engine | None = None

@@ -135,7 +135,7 @@ class LockTable(_Base, table=True):
 
 
 class LimitTable(_Base, table=True):
-    """Limits that hold across processes: slot 0 of a name is a bucket of tokens, the others are permits."""
+    """Limits that hold across processes: permits in the slots from 1, a bucket in slot 0, who waits below it."""
 
     __tablename__ = "saga_limit"  # pyright: ignore[reportAssignmentType] - typed as a function there, documented as a text
 
