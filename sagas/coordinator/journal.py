@@ -14,7 +14,7 @@ import anyio.lowlevel
 from anyio import CapacityLimiter, from_thread, to_thread
 
 from sagas.errors import StoreUnavailable
-from sagas.stores.port import Batch
+from sagas.stores.port import Batch, Committed
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -24,13 +24,14 @@ if TYPE_CHECKING:
 
     from sagas.coordinator.clock import Clock
     from sagas.core.commands import Command
-    from sagas.stores.port import Change, Committed, JournalRow, LockChange, Mail, NewSaga, Store
+    from sagas.stores.port import Change, JournalRow, LockChange, Mail, NewSaga, Store
 
 __all__ = ["Journal", "Transaction", "Unattended", "Write"]
 
 logger = logging.getLogger("sagas.journal")
 
 _FIRST_PAUSE, _LONGEST_PAUSE = 0.05, 5.0
+_NOTHING = Committed(frozenset(), frozenset())
 
 
 class Writer(Protocol):
@@ -318,6 +319,7 @@ class Journal:
         """
         live = _undiscarded(transactions)
         self._taken_out = []
+        done = _NOTHING
         try:
             with anyio.CancelScope(shield=True):
                 done = await to_thread.run_sync(
@@ -359,7 +361,7 @@ class Journal:
         taken: list[Write] = []
         async with self._seats:
             try:
-                done = await self._run_beside(transaction, taken) if _undiscarded([transaction]) else None
+                done = await self._run_beside(transaction, taken) if _undiscarded([transaction]) else _NOTHING
             except Exception as error:
                 self._note_failure(error, 1)
                 if isinstance(error, StoreUnavailable):
@@ -369,20 +371,21 @@ class Journal:
             else:
                 for write in taken:
                     write.writer.durable(write)
-                if done is not None and done.mailed:
+                if done.mailed:
                     self._answered(done.mailed)
             finally:
                 self._let_go(transaction)
 
     async def _run_beside(self, transaction: Transaction, taken: list[Write]) -> Committed:
         """Runs a transaction to its end, in a thread."""
+        done = _NOTHING
         with anyio.CancelScope(shield=True):
             done = await to_thread.run_sync(
                 self._store.transact, [transaction.run],
                 lambda: from_thread.run(self._finish_beside, transaction, taken),
                 limiter=CapacityLimiter(1),
             )  # fmt: skip
-        return done  # noqa: RET504 - for mypy, the scope may swallow an exception
+        return done  # noqa: RET504 - for type checkers, the scope may swallow an exception
 
     async def _finish_beside(self, transaction: Transaction, taken: list[Write]) -> Batch:
         """Feeds the outcome to its saga, and takes the records of this saga that are queued by then.

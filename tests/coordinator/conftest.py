@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from sagas.stores.sqlite import SqliteStore
-from tests.coordinator.places import Place, PostgresPlace
+from tests.coordinator.places import Place
 
 
 @pytest.fixture(scope="session")
@@ -35,16 +35,5 @@ def place(request: pytest.FixtureRequest) -> Place:
         return Place(None)
     if request.param == "postgres":
         return Place(None, request.getfixturevalue("postgres_url"))
-    found: Place = request.getfixturevalue("on_disk")
-    return found
-
-
-@pytest.fixture(params=["memory", "sqlite", "postgres"])
-def every_place(request: pytest.FixtureRequest) -> Place:
-    """A journal, in memory, in a file, and in PostgreSQL."""
-    if request.param == "memory":
-        return Place(None)
-    if request.param == "postgres":
-        return PostgresPlace(None, url=request.getfixturevalue("postgres_url"))
     found: Place = request.getfixturevalue("on_disk")
     return found

@@ -17,7 +17,7 @@ from sagas.stores.port import Store
 from sagas.stores.postgres import PostgresStore
 from sagas.stores.sqlite import SqliteStore
 
-__all__ = ["Clock", "Gate", "Place", "PostgresPlace", "until"]
+__all__ = ["Clock", "Gate", "Place", "until"]
 
 _PATIENCE = 10.0
 
@@ -54,21 +54,6 @@ class Place:
             return connection.execute(statement, values).fetchall()
         finally:
             connection.close()
-
-
-@dataclass
-class PostgresPlace(Place):
-    """A journal in a PostgreSQL database.
-
-    Attributes:
-        url: Of the database.
-    """
-
-    url: str = ""
-
-    def store(self) -> Store:
-        # The coordinators' clocks decide, so that a test can have them differ.
-        return PostgresStore(self.url, own_time=False)
 
 
 class Clock(SystemClock):

@@ -221,16 +221,16 @@ async def test_a_saga_that_runs_here_is_found_without_waiting_for_room(place: Pl
         assert await first.result() == await again.result() == "a"
 
 
-async def test_orphans_are_taken_over_as_there_is_room(every_place: Place) -> None:
+async def test_orphans_are_taken_over_as_there_is_room(place: Place) -> None:
     """All of them, in the end."""
     work, slow = Work(), Work()
-    async with every_place.coordinator(slow.saga, shutdown_timeout=0) as coordinator:
+    async with place.coordinator(slow.saga, shutdown_timeout=0) as coordinator:
         for number in range(12):
             await coordinator.start(slow.saga(f"s{number}"), id=f"s{number}")
         await slow.gate.arrival(12)
     work.gate.open()
     most = 0
-    async with every_place.coordinator(work.saga, max_running=3) as coordinator:
+    async with place.coordinator(work.saga, max_running=3) as coordinator:
 
         async def all_done() -> bool:
             nonlocal most
@@ -242,7 +242,7 @@ async def test_orphans_are_taken_over_as_there_is_room(every_place: Place) -> No
     assert most <= 3
 
 
-async def test_orphans_that_wake_up_are_taken_over_as_there_is_room(every_place: Place) -> None:
+async def test_orphans_that_wake_up_are_taken_over_as_there_is_room(place: Place) -> None:
     """Many timers may have become due while nobody was there."""
     work = Work()
 
@@ -251,12 +251,12 @@ async def test_orphans_that_wake_up_are_taken_over_as_there_is_room(every_place:
         await sleep(60)
         await work.saga(who)
 
-    async with every_place.coordinator(dozing, work.saga) as coordinator:
+    async with place.coordinator(dozing, work.saga) as coordinator:
         for number in range(12):
             await coordinator.start(dozing(f"s{number}"))
     work.gate.open()
     most = 0
-    async with every_place.coordinator(dozing, work.saga, clock=Clock(ahead=61), max_running=3) as coordinator:
+    async with place.coordinator(dozing, work.saga, clock=Clock(ahead=61), max_running=3) as coordinator:
         wake = _load(coordinator).wake
 
         def watch() -> None:

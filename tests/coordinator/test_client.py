@@ -316,8 +316,9 @@ async def test_what_no_state_could_grant_is_refused_at_once(place: Place) -> Non
 async def test_whoever_waits_hears_that_the_client_was_closed(place: Place) -> None:
     """Instead of waiting for ever; outside of it, nothing works."""
     heard = 0
+    client = client_of(place, poll=600)
     async with anyio.create_task_group() as group:
-        async with client_of(place, poll=600) as client:
+        async with client:
             handle = await client.start(total([1]), id="s")
 
             async def wait() -> None:

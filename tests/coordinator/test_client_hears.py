@@ -93,6 +93,7 @@ async def test_an_end_arrives_by_notification(postgres_url: str) -> None:
     """Without looking meanwhile, to everybody who waits, on no thread of their own."""
     work, store = Stopping(), CountingStore(postgres_url)
     results: list[int] = []
+    looks = threads = 0
     async with Coordinator(postgres_url, sagas=[work.saga]) as coordinator, Client(store, poll=NEVER) as client:
 
         async def run(number: int) -> None:

@@ -142,18 +142,18 @@ async def test_an_undo_does_not_wait_for_the_limit_of_its_step(place: Place) -> 
 
 
 @pytest.mark.parametrize("across", ["process", "store"])
-async def test_no_more_attempts_than_the_rate_begin(every_place: Place, across: Any) -> None:
+async def test_no_more_attempts_than_the_rate_begin(place: Place, across: Any) -> None:
     """After a burst of as many as the rate."""
     bank = Bank()
     body = _visiting(bank, Limit(rate=20, per=0.5, across=across))
-    async with every_place.coordinator(body) as coordinator:
+    async with place.coordinator(body) as coordinator:
         began = time.monotonic()
         await _run_all(coordinator, body, [str(number) for number in range(30)])
         assert time.monotonic() - began >= 10 / 40
     assert len(bank.seen) == 30
 
 
-async def test_a_rate_across_the_store_holds_for_all_its_coordinators(every_place: Place) -> None:
+async def test_a_rate_across_the_store_holds_for_all_its_coordinators(place: Place) -> None:
     """In every span of time, and however much each of them has to do; and all of it is used."""
     rate, times = 100.0, list[float]()
 
@@ -165,7 +165,7 @@ async def test_a_rate_across_the_store_holds_for_all_its_coordinators(every_plac
     async def body(who: str) -> None:
         await ring(who)
 
-    fleet = [every_place.coordinator(body) for _ in range(3)]
+    fleet = [place.coordinator(body) for _ in range(3)]
     async with fleet[0], fleet[1], fleet[2], anyio.create_task_group() as group:
         for number, share in enumerate((120, 60, 40)):
             group.start_soon(_run_all, fleet[number], body, [f"{number}-{other}" for other in range(share)])
@@ -188,12 +188,12 @@ async def test_a_rate_and_a_number_hold_together(place: Place, across: Any) -> N
     assert bank.most == 2
 
 
-async def test_a_limit_across_the_store_holds_for_all_its_coordinators(every_place: Place) -> None:
+async def test_a_limit_across_the_store_holds_for_all_its_coordinators(place: Place) -> None:
     """Together they run as many as one alone may."""
     bank = Bank()
     body = _visiting(bank, Limit(concurrency=3, across="store"))
-    first = every_place.coordinator(body, limit_turn=_TURN)
-    second = every_place.coordinator(body, limit_turn=_TURN)
+    first = place.coordinator(body, limit_turn=_TURN)
+    second = place.coordinator(body, limit_turn=_TURN)
     async with first, second, anyio.create_task_group() as group:
         group.start_soon(_run_all, first, body, [f"a{number}" for number in range(40)])
         group.start_soon(_run_all, second, body, [f"b{number}" for number in range(40)])
@@ -202,12 +202,12 @@ async def test_a_limit_across_the_store_holds_for_all_its_coordinators(every_pla
 
 
 @pytest.mark.parametrize("number", [1, 4])
-async def test_a_coordinator_with_much_to_do_does_not_starve_another(every_place: Place, number: int) -> None:
+async def test_a_coordinator_with_much_to_do_does_not_starve_another(place: Place, number: int) -> None:
     """Permits that others wait for are shared, or go round if there are too few, in the midst of what is waiting."""
     bank = Bank()
     body = _visiting(bank, Limit(concurrency=number, across="store"))
-    busy = every_place.coordinator(body, limit_turn=0.01)
-    other = every_place.coordinator(body, limit_turn=0.01)
+    busy = place.coordinator(body, limit_turn=0.01)
+    other = place.coordinator(body, limit_turn=0.01)
     async with busy, other, anyio.create_task_group() as group:
         stopped = False
 
@@ -426,7 +426,7 @@ async def test_every_attempt_of_a_step_takes_part_in_its_limit(place: Place) -> 
     assert bank.most == 1
 
 
-async def test_permits_of_a_coordinator_whose_lease_ran_out_are_free(every_place: Place) -> None:
+async def test_permits_of_a_coordinator_whose_lease_ran_out_are_free(place: Place) -> None:
     """When it comes back it attempts nothing before it has a permit that is its own."""
     gates = {who: Gate() for who in ("lost", "taken", "later")}
     inside: list[str] = []
@@ -448,8 +448,8 @@ async def test_permits_of_a_coordinator_whose_lease_ran_out_are_free(every_place
         await work(who)
 
     clock = Clock()
-    late = every_place.coordinator(ours, clock=clock, limit_turn=_TURN)
-    early = every_place.coordinator(theirs, clock=Clock(ahead=31), limit_turn=_TURN)
+    late = place.coordinator(ours, clock=clock, limit_turn=_TURN)
+    early = place.coordinator(theirs, clock=Clock(ahead=31), limit_turn=_TURN)
     async with late, early:
         lost = await late.start(ours("lost"))
         await gates["lost"].arrival()

@@ -102,17 +102,17 @@ async def test_whoever_has_waited_long_goes_before_a_higher_priority(place: Plac
     assert shop.order == ["first", "youngest", "old", "young"]
 
 
-async def test_orphans_are_taken_over_by_priority(every_place: Place) -> None:
+async def test_orphans_are_taken_over_by_priority(place: Place) -> None:
     """Which is in the store, so that it outlasts the process."""
     shop = Shop(Limit(concurrency=1))
     priorities = {"first": 100, "low": -5, "one": 0, "high": 7, "two": 0, "higher": 8}
-    async with every_place.coordinator(shop.saga, shutdown_timeout=0) as coordinator:
+    async with place.coordinator(shop.saga, shutdown_timeout=0) as coordinator:
         for who, priority in priorities.items():
             await coordinator.start(shop.saga(who), id=who, priority=priority)
         await shop.gate.arrival()
     shop.order.clear()
     shop.order.append("again")
-    async with every_place.coordinator(shop.saga, max_running=1) as coordinator:
+    async with place.coordinator(shop.saga, max_running=1) as coordinator:
         for who in priorities:
             await coordinator.run(shop.saga(who), id=who)
         rows = {who: await coordinator._running().in_thread(coordinator._store.get, who) for who in priorities}

@@ -9,7 +9,6 @@ import time
 from collections import Counter
 from collections.abc import Callable, Sequence
 from contextlib import AsyncExitStack
-from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Any
 from zoneinfo import ZoneInfo
@@ -19,8 +18,6 @@ import pytest
 
 from sagas import Coordinator, DeclarationError, RequestError, Saga, SagaCall, Schedule, StoreUnavailable, saga, step
 from sagas.stores.keeping import ScheduleRow
-from sagas.stores.port import Store
-from sagas.stores.postgres import PostgresStore
 from tests.coordinator.places import Clock, Place, until
 
 _HOUR = 3600.0
@@ -41,25 +38,6 @@ class Rushed(Clock):
 
     async def sleep(self, seconds: float) -> None:
         await anyio.sleep(min(seconds, 30.0) / self._speed)
-
-
-@dataclass
-class ServerPlace(Place):
-    """A journal on a PostgreSQL server, which goes by its coordinators' clocks."""
-
-    url: str = ""
-
-    def store(self) -> Store:
-        return PostgresStore(self.url, own_time=False)
-
-
-@pytest.fixture(params=["memory", "sqlite", "postgres"])
-def place(request: pytest.FixtureRequest) -> Place:
-    """A journal on each store."""
-    if request.param == "postgres":
-        return ServerPlace(None, url=request.getfixturevalue("postgres_url"))
-    found: Place = Place(None) if request.param == "memory" else request.getfixturevalue("on_disk")
-    return found
 
 
 class Reports:
