@@ -3,7 +3,8 @@
 The demand of all attempts that wait here is pooled: one request for as many permits or tokens as they want together.
 Permits are kept while there is demand, so that an attempt usually costs no request at all. They are given back when
 nothing was to do for a moment, and what is more than this process's share, when others wait. Tokens are drawn for
-those who wait, and, while there are plenty, for those who are likely to come within the next moment.
+those who wait, and, while there are plenty, for those who are likely to come within the next moment; more of them
+before those at hand are used up, so that nobody waits for a request.
 """
 
 from __future__ import annotations
@@ -31,7 +32,8 @@ logger = logging.getLogger("sagas.coordinator")
 
 # Seconds.
 _FIRST_PAUSE, _LEAST_PAUSE, _LINGER, _TROUBLE, _LONGEST = 0.01, 0.005, 0.02, 1.0, 30.0
-# For how long a token that was drawn may be used. So much later than allowed may an attempt begin, at most.
+# For how long tokens that were drawn may be used. Twice that, if more were drawn meanwhile: so much later than its
+# token allows may an attempt begin.
 _KEEPS = 0.05
 _ALL = 1 << 30
 
@@ -69,8 +71,9 @@ class StoreGate(Gate):
         self._ceiling = _ALL
         self._starving = False
         self._resting = False
-        # Those at hand, until when they may be used, and how many were used since some were drawn.
+        # Those at hand, at how few of them to draw more, how many were used since then, and until when they may be.
         self._tokens = self._used = 0
+        self._low = -1
         self._keeps_until = 0.0
         # The most that were inside at once since the last look, and whether anybody was since idling began.
         self._peak = 0
@@ -106,6 +109,8 @@ class StoreGate(Gate):
         if self.limit.rate is not None:
             self._tokens -= tokens
             self._used += tokens
+            if self._tokens == self._low:
+                self.stir()
         self._busy = True
         self._peak = max(self._peak, self.inside)
 
@@ -231,15 +236,21 @@ class StoreGate(Gate):
             return []
         now = anyio.current_time()
         if now >= self._keeps_until:
-            self._tokens = 0
-        if self._lacking() and now >= self._draw_at:
-            drawn = await self._draw_from_store(self._lacking(), self._ahead(now))
+            self._tokens, self._low = 0, -1
+        want = self._lacking()
+        if (want or self._tokens <= self._low) and now >= self._draw_at:
+            drawn = await self._draw_from_store(want, self._ahead(now))
             now = anyio.current_time()
-            self._tokens += drawn.tokens
-            self._keeps_until = now + _KEEPS
-            self._draw_at = now + (0.0 if drawn.tokens else max(drawn.pause, _LEAST_PAUSE))
-            self._let_in()
+            self._take_tokens(drawn, want, now)
         return [self._draw_at - now] if self._lacking() else []
+
+    def _take_tokens(self, drawn: Drawn, want: int, now: float) -> None:
+        """Goes on with what was drawn."""
+        self._tokens += drawn.tokens
+        self._low = self._tokens // 2 if drawn.tokens > want else -1
+        self._keeps_until = now + _KEEPS
+        self._draw_at = now + (0.0 if drawn.tokens else max(drawn.pause, _LEAST_PAUSE))
+        self._let_in()
 
     def _lacking(self) -> int:
         """Counts the tokens that are lacking for attempts that could begin otherwise."""

@@ -170,9 +170,9 @@ async def test_a_rate_across_the_store_holds_for_all_its_coordinators(place: Pla
         for number, share in enumerate((120, 60, 40)):
             group.start_soon(_run_all, fleet[number], body, [f"{number}-{other}" for other in range(share)])
     spans = combinations(enumerate(times), 2)
-    # A tenth of a second for attempts that were held up between their token and their first act.
-    assert all(last + 1 - first <= rate * (1.1 + end - begin) for (first, begin), (last, end) in spans)
-    assert times[-1] - times[0] >= 1.0
+    # A fifth of a second for attempts that were held up between their token and their first act.
+    assert all(last + 1 - first <= rate * (1.2 + end - begin) for (first, begin), (last, end) in spans)
+    assert times[-1] - times[0] >= 0.9
     assert len(times) == 220
 
 
