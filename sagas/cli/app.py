@@ -248,6 +248,7 @@ def check(
     raise typer.Exit(found)
 
 
+@app.command()
 def purge(
     *,
     completed: Annotated[str | None, typer.Option("--completed", metavar="AGE", help="Completed ones: 30d")] = None,

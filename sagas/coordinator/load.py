@@ -39,6 +39,7 @@ class Load:
         self._most = sys.maxsize if most is None else most
         self._line = Line()
         self._kept = 0
+        self._awaited = False
 
     @property
     def room(self) -> int:
@@ -98,6 +99,7 @@ class Load:
         Args:
             room: For how many; by default, for some, of which ``on_room`` tells.
         """
+        self._awaited = room is None
         self._kept = max(1, min(self._most // _PART, _MOST)) if room is None else room
         self._let_in()
 
@@ -110,5 +112,6 @@ class Load:
         while self._line.length and self.active + self._kept < self._most:
             self.active += 1
             self._line.call()
-        if self._kept and self.active + self._kept <= self._most:
+        if self._awaited and self.active + self._kept <= self._most:
+            self._awaited = False
             self.on_room()

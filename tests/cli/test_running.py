@@ -77,7 +77,7 @@ def test_a_saga_s_own_name_means_its_newest_version(sagas: CommandLine, home: Pa
         ("tests.cli.orders:", "MODULE:SAGA"),
         ("no_such_module:good", "there is no module no_such_module"),
         ("tests.cli.nowhere:good", "there is no module tests.cli.nowhere"),
-        ("tests.cli.orders:nobody", "does not exist; its sagas are asks, bad, doubtful, good, loud"),
+        ("tests.cli.orders:nobody", "does not exist; its sagas are asks, bad, doubtful, good, guards, loud"),
         ("tests.cli.orders:ship", "is no saga; its sagas are"),
         ("json:loads", "it has no sagas"),
     ],

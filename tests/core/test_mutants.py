@@ -178,9 +178,20 @@ FLEET_MUTANTS = (circle_not_found, line_jumped, lock_not_exclusive)
 
 
 def hunt(holds: Callable[[Any], object], examples: int, scripts: SearchStrategy[Any] | None = None) -> str | None:
-    """Gives the name of a law that random sagas break now; the same sagas in every run."""
+    """Gives the name of a law that random sagas break now; the same sagas in every run.
 
-    @seed(20261123)
+    From two seeds, since a search that began in a poor region of such large sagas seldom leaves it.
+    """
+    halves = (_search(holds, examples // 2, scripts, number) for number in (1, 2))
+    return next((law for law in halves if law is not None), None)
+
+
+def _search(
+    holds: Callable[[Any], object], examples: int, scripts: SearchStrategy[Any] | None, number: int
+) -> str | None:
+    """Searches from one seed."""
+
+    @seed(number)
     @settings(
         max_examples=examples,
         database=None,
@@ -199,6 +210,8 @@ def hunt(holds: Callable[[Any], object], examples: int, scripts: SearchStrategy[
         return error.law
     except IllegalTransition as error:
         return f"what happens is legal: {error}"
+    except AssertionError as error:
+        return f"an assertion of the core holds: {error}"
     return None
 
 

@@ -62,8 +62,8 @@ def timeline(records: list[Record]) -> list[Moment]:
         if path in tags and what is not None:
             halts = any(isinstance(x, c.Halt) and x.path == path for x in record.commands)
             moments.append(Moment(record.seq, "parked" if halts else what, tags[path]))
-            if halts and what == "doubt":
-                moments.append(Moment(record.seq, "doubt", tags[path]))
+            if halts and what in ("doubt", "rejected"):
+                moments.append(Moment(record.seq, what, tags[path]))
         for command in record.commands:
             if isinstance(command, c.RunStep):
                 tags[command.path] = orjson.loads(command.arguments)["tag"]
