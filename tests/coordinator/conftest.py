@@ -2,12 +2,35 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from sagas.stores.sqlite import SqliteStore
 from tests.coordinator.places import Place
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Runs uvloop on one store only, where a store is a parameter: what it replaces is below asyncio, not below us.
+
+    ``SAGAS_TEST_EVERYTHING=1`` runs it on all.
+    """
+    if os.environ.get("SAGAS_TEST_EVERYTHING"):
+        return
+    spared = [item for item in items if _tells_nothing_new(item)]
+    if spared:
+        config.hook.pytest_deselected(items=spared)
+        items[:] = [item for item in items if not _tells_nothing_new(item)]
+
+
+def _tells_nothing_new(item: pytest.Item) -> bool:
+    """Says whether a test is another one's on a loop that differs below asyncio."""
+    call: Any = getattr(item, "callspec", None)
+    if call is None or call.params.get("place") not in ("memory", "postgres"):
+        return False
+    return bool(call.params.get("anyio_backend", ("", {}))[1].get("use_uvloop"))
 
 
 @pytest.fixture(scope="session")

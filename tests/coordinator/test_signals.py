@@ -229,16 +229,16 @@ async def test_a_bad_signal_from_elsewhere_is_dropped_and_good_ones_come_through
         assert (await handle.result()).by == "carol"
 
 
-@pytest.mark.parametrize("body", [b"[]", b"{}", b"not json", b"\xff", b'{"name": 7}', b'{"name": []}'])
 @pytest.mark.parametrize("kind", ["signal", "cancel", "retry", "skip", "resume", "nonsense"])
-async def test_mail_that_makes_no_sense_is_dropped(place: Place, kind: str, body: bytes) -> None:
+async def test_mail_that_makes_no_sense_is_dropped(place: Place, kind: str) -> None:
     """Whoever wrote it, the coordinator goes on."""
     async with place.coordinator(approved) as coordinator:
         handle = await coordinator.start(approved(), id="s")
         store = place.store()
         store.open(migrate=True)
-        store.post("s", 1.0, kind, body)
-        store.post("nobody", 1.0, kind, body)
+        for body in (b"[]", b"{}", b"not json", b"\xff", b'{"name": 7}', b'{"name": []}'):
+            store.post("s", 1.0, kind, body)
+            store.post("nobody", 1.0, kind, body)
 
         async def dropped() -> bool:
             return not store.mail("anybody", Clock(1e9).now(), 10)
