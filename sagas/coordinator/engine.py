@@ -314,7 +314,7 @@ class Engine(Link):
         journals = await self.in_thread(self.store.load, [row.id for row in absent])
         last: Write | None = None
         for row in absent:
-            if row.id not in self.sagas:
+            if row.id not in self.sagas and not self.closing:
                 last = self._bring_back(row, journals.get(row.id, [])) or last
         if last is not None:
             await last.durable()

@@ -3,13 +3,25 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Callable
 
 from sqlalchemy import text
 from sqlmodel import Session
 
+from sagas.errors import StoreUnavailable
 from sagas.stores.port import Batch, Lease
 from sagas.stores.sqlite import SqliteStore
 from tests.stores.batches import start
+
+
+def _insist(write: Callable[[], object]) -> None:
+    """Writes, as often as it takes while others keep the file busy; nothing of a try that fails is there."""
+    while True:
+        try:
+            write()
+        except StoreUnavailable:
+            continue
+        return
 
 
 def main(url: str, name: str, times: int) -> None:
@@ -26,8 +38,8 @@ def main(url: str, name: str, times: int) -> None:
             session.connection().execute(text("UPDATE counter SET value = :value"), {"value": value + 1})
             session.commit()
 
-        store.transact([add], Batch)
-        store.commit(start(f"{name}-{number}", owner=name))
+        _insist(lambda: store.transact([add], Batch))
+        _insist(lambda: store.commit(start(f"{name}-{number}", owner=name)))
     print("done", flush=True)  # noqa: T201 - tells the parent
     sys.stdin.readline()  # holds its lease until it is told to end, or is killed
     store.release(name)
