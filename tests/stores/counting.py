@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable
+from functools import partial
 
 from sqlalchemy import text
 from sqlmodel import Session
@@ -38,8 +39,8 @@ def main(url: str, name: str, times: int) -> None:
             session.connection().execute(text("UPDATE counter SET value = :value"), {"value": value + 1})
             session.commit()
 
-        _insist(lambda: store.transact([add], Batch))
-        _insist(lambda: store.commit(start(f"{name}-{number}", owner=name)))
+        _insist(partial(store.transact, [add], Batch))
+        _insist(partial(store.commit, start(f"{name}-{number}", owner=name)))
     print("done", flush=True)  # noqa: T201 - tells the parent
     sys.stdin.readline()  # holds its lease until it is told to end, or is killed
     store.release(name)
