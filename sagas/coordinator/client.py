@@ -11,10 +11,11 @@ import anyio
 from sagas.coordinator.access import Access
 from sagas.coordinator.checks import check_number
 from sagas.coordinator.clock import Clock, SystemClock
-from sagas.coordinator.journal import Journal, Unattended, Write
+from sagas.coordinator.journal import Journal
 from sagas.coordinator.link import Link
 from sagas.coordinator.listening import listen
 from sagas.coordinator.orders import check_order
+from sagas.coordinator.writes import Unattended, Write
 from sagas.coordinator.writing import write_record
 from sagas.core import events as e
 from sagas.core.execution import Execution

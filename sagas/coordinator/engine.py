@@ -4,33 +4,30 @@ from __future__ import annotations
 
 import logging
 import secrets
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import anyio
 
 from sagas.coordinator.attempting import Attempting, Job
-from sagas.coordinator.journal import Journal, Unattended, Write
+from sagas.coordinator.journal import Journal
 from sagas.coordinator.limits import Limits
 from sagas.coordinator.link import Link
 from sagas.coordinator.load import Load
 from sagas.coordinator.loading import lock_answer, read_history
+from sagas.coordinator.parking import Parking, outstanding
 from sagas.coordinator.pool import Pool
 from sagas.coordinator.runtime import Runtime
 from sagas.coordinator.timers import Timers
-from sagas.coordinator.writing import write_record
+from sagas.coordinator.writes import Write
 from sagas.core import commands as c
 from sagas.core import events as e
 from sagas.core.execution import Execution
 from sagas.core.failures import describe, one_line
-from sagas.core.replay import abandon, parked_by, replay
+from sagas.core.replay import parked_by, replay
 from sagas.errors import (
-    IllegalTransition,
     JournalCorrupted,
-    NotApplicable,
-    PayloadError,
-    ReplayDiverged,
 )
-from sagas.stores.port import Change, NewSaga
+from sagas.stores.port import NewSaga
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -38,7 +35,6 @@ if TYPE_CHECKING:
     from sagas.coordinator.access import Wish
     from sagas.coordinator.clock import Clock
     from sagas.coordinator.loading import History
-    from sagas.core.definitions import Saga
     from sagas.core.registry import Registry
     from sagas.stores.port import Codec, JournalRow, Mail, SagaRow, Store
     from sagas.telemetry import Tracing
@@ -65,6 +61,7 @@ class Engine(Link):
     Attributes:
         owner: What this coordinator is called in leases and takeovers.
         sagas: Those in memory, by id.
+        parking: For those that wait for an operator.
     """
 
     runs = True
@@ -93,6 +90,7 @@ class Engine(Link):
         self.limits = Limits(clock, self, limit_turn)
         self.attempting = Attempting(clock, self.journal, tracing, threads, self.limits)
         self.pool: Pool[Job] = Pool(self.attempting.run)
+        self.parking = Parking(self)
         self.sagas: dict[str, Runtime] = {}
         self.wanted: set[str] = set()
         self.wake_sweeper: Callable[[], None] = lambda: None
@@ -126,7 +124,7 @@ class Engine(Link):
         try:
             write = runtime.birth = runtime.feed(event, new=new)
         except BaseException:
-            self._forget(runtime)
+            self.forget(runtime)
             raise
         return runtime, write
 
@@ -213,9 +211,9 @@ class Engine(Link):
             logger.warning("saga %s was taken over by another coordinator; it is dropped here", runtime.id)
             # Or it was this one, in a commit that it never heard the end of; then it goes on from there.
             self.want(runtime.id)
-        self._forget(runtime)
+        self.forget(runtime)
 
-    def _forget(self, runtime: Runtime, *, keep_writes: bool = False) -> None:
+    def forget(self, runtime: Runtime, *, keep_writes: bool = False) -> None:
         """Stops driving a saga; what it has queued is written only if asked to."""
         if self.sagas.get(runtime.id) is runtime:
             del self.sagas[runtime.id]
@@ -224,7 +222,7 @@ class Engine(Link):
 
     def rewind(self, runtime: Runtime) -> None:
         """Reads a saga again, whose last event did not become durable."""
-        self._forget(runtime)
+        self.forget(runtime)
         self.want(runtime.id)
 
     # --- timers -------------------------------------------------------------------------------------------------
@@ -324,7 +322,7 @@ class Engine(Link):
         try:
             history = read_history(row.id, journal, self.codec)
         except JournalCorrupted as error:
-            return self._mark_stuck(row.id, error)
+            return self.parking.mark_stuck(row.id, error)
         if parked_by(history.records) is not None:
             return None
         saga = self.registry.find(history.start.name, history.start.version)
@@ -334,9 +332,11 @@ class Engine(Link):
             execution = replay(saga, row.id, self.registry.steps, history.records)
         except Exception as error:
             # What a changed body raises where nothing catches it parks this saga, and no other.
-            return self._park(row, history, error)
+            return self.parking.park(row, history, error)
         if execution.state.ended:
-            return self._mark_stuck(row.id, JournalCorrupted(f"saga {row.id}: its journal has ended, its row has not"))
+            return self.parking.mark_stuck(
+                row.id, JournalCorrupted(f"saga {row.id}: its journal has ended, its row has not")
+            )
         if row.status == "stuck" and not execution.state.stuck:
             return None  # its body had failed, and better code is here: that is for an operator to resume
         return self._go_on(row, history, execution)
@@ -347,8 +347,8 @@ class Engine(Link):
         if row.owner != self.owner:
             if not execution.submitted:
                 runtime.note("taken over", self.clock.now(), owner=self.owner)
-            return runtime.feed(e.SagaTakenOver(self.owner), dispatch=self._outstanding(execution))
-        for command in self._outstanding(execution):
+            return runtime.feed(e.SagaTakenOver(self.owner), dispatch=outstanding(execution))
+        for command in outstanding(execution):
             self.dispatch(runtime, command)
         if not runtime.unwritten and not execution.open:
             self._waiting[row.id] = None  # may be dropped again, but not before whoever wanted it has used it
@@ -369,50 +369,9 @@ class Engine(Link):
         runtime.count(active=not execution.state.ended and bool(execution.open))
         return runtime
 
-    def _outstanding(self, execution: Execution) -> list[c.Command]:
-        """Lists what is left to do: commands, and timers."""
-        timers = [c.StartTimer(path, until) for path, until in execution.timers.items()]
-        return [*execution.outstanding(), *timers]
-
-    def _park(self, row: SagaRow, history: History, error: Exception) -> Write:
-        """Writes that a saga cannot go on with the code at hand."""
-        logger.error("saga %s is parked: %s", row.id, error)
-        at = max(history.records[-1].at, self.clock.now())
-        parked = write_record(
-            e.SagaParked(describe(error)), at, (), saga_id=row.id, seq=len(history.records), after=history.digest,
-            codec=self.codec,
-        )  # fmt: skip
-        return self._write_stuck(row.id, error, (parked,))
-
-    def _mark_stuck(self, saga_id: str, error: Exception) -> Write:
-        """Shows that a saga's journal cannot be read; nothing can be appended to it."""
-        logger.error("saga %s is stuck: %s", saga_id, error)
-        return self._write_stuck(saga_id, error, ())
-
-    def _write_stuck(self, saga_id: str, error: Exception, rows: tuple[JournalRow, ...]) -> Write:
-        """Writes that a saga waits for an operator."""
-        change = Change(
-            saga_id, "stuck", active=False, wake_at=None, ended_at=None, error=one_line(error), owner=self.owner
-        )
-        write = Write(Unattended(saga_id, lambda: self.reported(saga_id, "stuck")), rows, change=change)
-        self.journal.append(write)
-        return write
-
     def broken(self, runtime: Runtime, error: Exception) -> None:
-        """Parks a saga that could not take an event, which only a bug or a codec can cause; the others go on.
-
-        As a record, so that it is fenced as any other, and an operator can resume or cancel the saga.
-        """
-        logger.error("saga %s cannot be driven on", runtime.id, exc_info=error)
-        self._forget(runtime, keep_writes=True)
-        if not runtime.seq:
-            return
-        try:
-            row = runtime.encode(e.SagaParked(describe(error)), self.clock.now(), ())
-        except Exception:
-            logger.exception("saga %s cannot even be parked; it is tried again by the next coordinator", runtime.id)
-            return
-        self._write_stuck(runtime.id, error, (row,))
+        """See ``Parking.broken``."""
+        self.parking.broken(runtime, error)
 
     async def drop_what_was_taken(self) -> None:
         """After a pause beyond the lease: lets go of every saga that another coordinator has taken over meanwhile.
@@ -426,59 +385,12 @@ class Engine(Link):
             taken = is_old if row is None else row.owner != self.owner
             if runtime is not None and taken:
                 logger.warning("saga %s was taken over by another coordinator; it is dropped here", saga_id)
-                self._forget(runtime)
+                self.forget(runtime)
 
     async def hand_over(self) -> None:
         """When leaving: gives others every saga at once of which nothing is under way here."""
         idle = [x for x in self.sagas.values() if not x.busy and not x.unwritten]
         for runtime in idle:
-            self._forget(runtime)
+            self.forget(runtime)
         if idle:
             await self.in_thread(self.store.hand_over, self.owner, [x.id for x in idle])
-
-    # --- parked sagas -------------------------------------------------------------------------------------------
-
-    async def is_parked(self, row: SagaRow) -> bool:
-        """Says whether a saga waits for an operator since its code did not fit."""
-        if row.status != "stuck":
-            return False
-        journals = await self.in_thread(self.store.load, [row.id])
-        return parked_by(read_history(row.id, journals.get(row.id, []), self.codec).records) is not None
-
-    async def unpark(self, row: SagaRow, event: e.SagaResumed | e.CancelRequested, read: tuple[int, ...] = ()) -> Write:
-        """Lets a saga go on with the code at hand, or rolls it back from its journal alone.
-
-        Raises:
-            NotApplicable: It is not parked, or the code at hand does not fit either.
-            JournalCorrupted: Its journal cannot be read.
-        """
-        journals = await self.in_thread(self.store.load, [row.id])
-        history = read_history(row.id, journals.get(row.id, []), self.codec)
-        if isinstance(event, e.CancelRequested):
-            if parked_by(history.records) is None:
-                raise NotApplicable(f"saga {row.id} is not parked")
-            execution = abandon(row.id, self.registry.steps, history.records)
-            saga: Saga[..., Any] | None = None
-        else:
-            saga = self.registry.find(history.start.name, history.start.version)
-            try:
-                execution = replay(saga, row.id, self.registry.steps, history.records)
-            except (ReplayDiverged, PayloadError) as error:
-                raise NotApplicable(f"saga {row.id} still does not fit the code at hand: {error}") from error
-        unnoted, execution.unnoted = execution.unnoted, ()
-        runtime = self.adopt(row, history, execution)
-        try:
-            return runtime.feed(
-                event, read=read, noted=unnoted, dispatch=[*self._outstanding(execution), *_ends(unnoted)]
-            )
-        except IllegalTransition as error:
-            self._forget(runtime)
-            raise NotApplicable(
-                f"saga {row.id} has passed its pivot, or may have, so it can only go forward: deploy code that "
-                "fits its journal and resume it"
-            ) from error
-
-
-def _ends(commands: Sequence[c.Command]) -> list[c.Command]:
-    """Picks the commands that are not outstanding steps."""
-    return [command for command in commands if isinstance(command, (c.Complete, c.Halt))]

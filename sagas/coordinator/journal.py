@@ -7,168 +7,31 @@ commit; while the database cannot be written, the same batch is tried again and 
 from __future__ import annotations
 
 import logging
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING
 
 import anyio
 import anyio.lowlevel
 from anyio import CapacityLimiter, from_thread, to_thread
 
+from sagas.coordinator.writes import batch_of, living, undiscarded
 from sagas.errors import StoreUnavailable
-from sagas.stores.port import Batch, Committed
+from sagas.stores.port import Committed
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
     from anyio.abc import TaskGroup
-    from sqlmodel import Session
 
     from sagas.coordinator.clock import Clock
-    from sagas.core.commands import Command
-    from sagas.stores.port import Change, JournalRow, LockChange, Mail, NewSaga, Store
+    from sagas.coordinator.writes import Transaction, Write
+    from sagas.stores.port import Batch, Mail, Store
 
-__all__ = ["Journal", "Transaction", "Unattended", "Write"]
+__all__ = ["Journal"]
 
 logger = logging.getLogger("sagas.journal")
 
 _FIRST_PAUSE, _LONGEST_PAUSE = 0.05, 5.0
 _NOTHING = Committed(frozenset(), frozenset())
-
-
-class Writer(Protocol):
-    """Whose records are written."""
-
-    @property
-    def id(self) -> str:
-        """Of the saga."""
-        ...
-
-    @property
-    def discarded(self) -> bool:
-        """Whether it is no longer driven here."""
-        ...
-
-    @property
-    def void(self) -> bool:
-        """Whether its queued records must not be written."""
-        ...
-
-    def durable(self, write: Write) -> None:
-        """Called after the commit."""
-        ...
-
-    def lost(self, write: Write, *, taken: bool) -> None:
-        """Called instead, when the saga belongs to somebody else, or (``taken``) its id does."""
-        ...
-
-
-class Write:
-    """One record on its way to the disk.
-
-    Attributes:
-        writer: Whose.
-        rows: The record (or none, for a change alone).
-        dispatch: What is to be carried out once it is durable.
-        locks: Locks that it asks for or gives up.
-        taken: Afterwards, whether its saga's id was somebody else's.
-        fenced: Afterwards, whether its saga was somebody else's by then.
-    """
-
-    __slots__ = ("change", "dispatch", "done", "fenced", "locks", "new", "read", "rows", "taken", "writer")
-
-    def __init__(
-        self,
-        writer: Writer,
-        rows: tuple[JournalRow, ...],
-        *,
-        change: Change | None = None,
-        new: NewSaga | None = None,
-        read: tuple[int, ...] = (),
-        dispatch: Sequence[Command] = (),
-        locks: Sequence[LockChange] = (),
-    ) -> None:
-        self.writer = writer
-        self.rows = rows
-        self.change = change
-        self.new = new
-        self.read = read
-        self.dispatch = dispatch
-        self.locks = locks
-        self.done: anyio.Event | None = None
-        self.taken = False
-        self.fenced = False
-
-    async def durable(self) -> bool:
-        """Waits until it is on disk, and says so; or until it is lost. To be called before it can be either."""
-        self.done = self.done or anyio.Event()
-        await self.done.wait()
-        return not (self.taken or self.fenced)
-
-
-class Unattended:
-    """Stands for a saga of which nobody here drives anything.
-
-    Args:
-        saga_id: Its id.
-        durable: Called after the commit.
-        ended: Called when it is known what became of the write, after ``durable``.
-    """
-
-    __slots__ = ("_durable", "_ended", "discarded", "id", "void")
-
-    def __init__(
-        self, saga_id: str, durable: Callable[[], None] = lambda: None, ended: Callable[[], None] = lambda: None
-    ) -> None:
-        self.id = saga_id
-        self._durable = durable
-        self._ended = ended
-        self.discarded = self.void = False
-
-    def durable(self, write: Write) -> None:
-        """See ``Writer``."""
-        self._durable()
-        self._end(write)
-
-    def lost(self, write: Write, *, taken: bool) -> None:
-        """See ``Writer``: leaves it to whoever was faster."""
-        write.taken, write.fenced = taken, not taken
-        self._end(write)
-
-    def _end(self, write: Write) -> None:
-        """Lets whoever waits go on."""
-        self._ended()
-        if write.done is not None:
-            write.done.set()
-
-
-class Transaction(Protocol):
-    """A transactional step that waits for its turn.
-
-    Attributes:
-        holds: Whether it holds back the other records of its saga.
-    """
-
-    holds: bool
-
-    @property
-    def writer(self) -> Writer:
-        """Whose step it is."""
-        ...
-
-    def run(self, session: Session) -> None:
-        """Runs the step's function; called in the writer thread. Keeps its exception to itself."""
-        ...
-
-    def abandoned(self) -> None:
-        """Called instead of the others, when its saga is no longer driven here."""
-        ...
-
-    def feed(self) -> None:
-        """Tells the saga how it went; called in the event loop, before the commit."""
-        ...
-
-    def failed(self, error: Exception) -> None:
-        """Called when the commit failed, so that nothing of it happened."""
-        ...
 
 
 class Journal:
@@ -269,12 +132,12 @@ class Journal:
         if self._held:
             self._pending = [write for write in writes if write.writer.id in self._held]
             writes = [write for write in writes if write.writer.id not in self._held]
-        return _living(writes)
+        return living(writes)
 
     async def _commit(self, writes: list[Write]) -> None:
         """Commits a batch, however long it takes, and hands out what it leads to."""
         self._writing = writes
-        done = await self._persist(_batch(writes))
+        done = await self._persist(batch_of(writes))
         self._writing = []
         if self._held:
             self._tell_written()
@@ -317,7 +180,7 @@ class Journal:
         If the commit fails, the bodies have already run on from records that never became durable. So those sagas
         are dropped and come back from what is durable, and only the records of others are written again.
         """
-        live = _undiscarded(transactions)
+        live = undiscarded(transactions)
         self._taken_out = []
         done = _NOTHING
         try:
@@ -345,12 +208,12 @@ class Journal:
         Raises:
             _Overtaken: A saga is no longer driven here, so what its step wrote must not be committed.
         """
-        if len(_undiscarded(transactions)) < len(transactions):
+        if len(undiscarded(transactions)) < len(transactions):
             raise _Overtaken
         for transaction in transactions:
             transaction.feed()
         self._taken_out = self._take()
-        return _batch(self._taken_out)
+        return batch_of(self._taken_out)
 
     async def _transact_beside(self, transaction: Transaction) -> None:
         """Runs a transactional step in a transaction of its own, beside the journal's.
@@ -361,7 +224,7 @@ class Journal:
         taken: list[Write] = []
         async with self._seats:
             try:
-                done = await self._run_beside(transaction, taken) if _undiscarded([transaction]) else _NOTHING
+                done = await self._run_beside(transaction, taken) if undiscarded([transaction]) else _NOTHING
             except Exception as error:
                 self._note_failure(error, 1)
                 if isinstance(error, StoreUnavailable):
@@ -400,12 +263,12 @@ class Journal:
         transaction.holds = True
         while any(write.writer.id == saga_id for write in self._writing):
             await self._next_written()
-        if self._stopped or not _undiscarded([transaction]):
+        if self._stopped or not undiscarded([transaction]):
             raise _Overtaken
         transaction.feed()
         taken.extend(write for write in self._pending if write.writer.id == saga_id)
         self._pending = [write for write in self._pending if write.writer.id != saga_id]
-        return _batch(_living(taken))
+        return batch_of(living(taken))
 
     def _let_go(self, transaction: Transaction) -> None:
         """Lets the records of a saga be written again as all others."""
@@ -456,36 +319,3 @@ class Journal:
 
 class _Overtaken(Exception):  # noqa: N818 - no error, but an order to roll back
     """A saga of a transaction is driven by another coordinator by now."""
-
-
-def _undiscarded(transactions: Sequence[Transaction]) -> list[Transaction]:
-    """Picks the transactions of sagas that are driven here, and lets go of the others."""
-    for transaction in transactions:
-        if transaction.writer.discarded:
-            transaction.abandoned()
-    return [x for x in transactions if not x.writer.discarded]
-
-
-def _living(writes: Sequence[Write]) -> list[Write]:
-    """Picks the records of sagas that are still driven here, and lets go of the others."""
-    for write in writes:
-        if write.writer.void:
-            write.writer.lost(write, taken=False)
-    return [write for write in writes if not write.writer.void]
-
-
-def _batch(writes: Sequence[Write]) -> Batch:
-    """Puts records together."""
-    batch = Batch()
-    rows, changes = batch.rows, batch.changes
-    for write in writes:
-        rows.extend(write.rows)
-        if write.change is not None:
-            changes[write.change.id] = write.change
-        if write.new is not None:
-            batch.new.append(write.new)
-        if write.read:
-            batch.read.extend(write.read)
-        if write.locks:
-            batch.locks.extend(write.locks)
-    return batch

@@ -15,8 +15,8 @@ from sagas.errors import CoordinatorClosed, NotApplicable, PayloadError, Request
 
 if TYPE_CHECKING:
     from sagas.coordinator.engine import Engine
-    from sagas.coordinator.journal import Write
     from sagas.coordinator.runtime import Runtime
+    from sagas.coordinator.writes import Write
     from sagas.stores.port import SagaRow
 
 __all__ = ["KINDS", "Orders", "check_order", "encode_order"]
@@ -119,7 +119,7 @@ class Orders:
         engine = self._engine
         if not engine.lacks_code(row):
             return False
-        if kind != "cancel" or not await engine.is_parked(row):
+        if kind != "cancel" or not await engine.parking.is_parked(row):
             return True
         fleet = await engine.in_thread(fleet_for, engine.store, [row], engine.clock.now())
         return not fleet.lacks(row.name, row.version)
@@ -138,9 +138,11 @@ class Orders:
         if runtime is not None:
             self._engine.lost(runtime)
         if kind in ("resume", "retry"):
-            return await self._engine.unpark(row, e.SagaResumed(fields.get("by", "")), read)
+            return await self._engine.parking.unpark(row, e.SagaResumed(fields.get("by", "")), read)
         if kind == "cancel":
-            return await self._engine.unpark(row, e.CancelRequested(fields["reason"], fields.get("by", "")), read)
+            return await self._engine.parking.unpark(
+                row, e.CancelRequested(fields["reason"], fields.get("by", "")), read
+            )
         if kind == "skip":
             raise NotApplicable(f"saga {row.id} is parked ({row.error}); resume or cancel it")
         return None

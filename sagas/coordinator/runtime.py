@@ -6,8 +6,8 @@ from typing import TYPE_CHECKING, Protocol
 
 import anyio
 
-from sagas.coordinator.journal import Write
 from sagas.coordinator.seclusion import Secluded
+from sagas.coordinator.writes import Write
 from sagas.coordinator.writing import write_record
 from sagas.core import commands as c
 from sagas.core import events as e
@@ -243,7 +243,7 @@ class Runtime:
         self._saved = ("", False, None) if taken_over else (execution.state.status, active, wake_at)
 
     def durable(self, write: Write) -> None:
-        """See ``journal.Writer``."""
+        """See ``writes.Writer``."""
         self.unwritten -= 1
         if write is self.birth:
             self.birth = None
@@ -269,7 +269,7 @@ class Runtime:
             hub.settled(self)
 
     def lost(self, write: Write, *, taken: bool) -> None:
-        """See ``journal.Writer``."""
+        """See ``writes.Writer``."""
         self.unwritten -= 1
         write.taken, write.fenced = taken, not taken
         if write.done is not None:

@@ -27,7 +27,7 @@ __all__ = ["TransactionalAttempt"]
 
 
 class TransactionalAttempt:
-    """See ``journal.Transaction``.
+    """See ``writes.Transaction``.
 
     Attributes:
         fed: Whether the saga was told the outcome.
