@@ -49,7 +49,8 @@ def _run(options: Options) -> int:
 
 def _run_sqlite(options: Options, console: Console) -> int:
     missing = _missing(console, _NEEDED_FOR)
-    systems = tuple(name for name in SystemName if name not in missing and name is not SystemName.LOOP)
+    only_there = (SystemName.LOOP, SystemName.BATCHES)
+    systems = tuple(name for name in SystemName if name not in missing and name not in only_there)
     probes = ("tracemalloc",) if "psutil" in missing else ("rss", "tracemalloc")
     with console.status("starting") as status:
         bench = Bench(options, systems, probes, say=status.update)

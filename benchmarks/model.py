@@ -15,6 +15,7 @@ class SystemName(enum.StrEnum):
     TRACED = "sagas+spans"
     DBOS = "dbos"
     LOOP = "loop"
+    BATCHES = "batches"
     CEILING = "ceiling"
 
 

@@ -44,7 +44,7 @@ def open_runner(request: Request) -> AbstractAsyncContextManager[Runner]:
             from benchmarks.systems import dbos_system
 
             return dbos_system.open_runner(database, wal=request["dbos_wal"])
-        case SystemName.CEILING | SystemName.LOOP:
+        case SystemName.CEILING | SystemName.LOOP | SystemName.BATCHES:
             raise ValueError("a bare driver runs no sagas")
 
 

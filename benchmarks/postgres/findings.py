@@ -13,7 +13,12 @@ _COMPARISONS = (
     Comparison("sagas/s at {clients} ÷ DBOS", SystemName.LIBRARY, SystemName.DBOS, "x", 50, per_second),
     Comparison("sagas/s at {clients} with spans ÷ DBOS", SystemName.TRACED, SystemName.DBOS, "x", None, per_second),
     Comparison("sagas/s at {clients} ÷ a commit a step", SystemName.LIBRARY, SystemName.LOOP, "x", 2, per_second),
-    Comparison("sagas/s at {clients} ÷ group commit", SystemName.LIBRARY, SystemName.CEILING, "%", 0.5, per_second),
+    Comparison(
+        "sagas/s at {clients} ÷ group commit, executemany", SystemName.LIBRARY, SystemName.BATCHES, "%", 0.5, per_second
+    ),
+    Comparison(
+        "sagas/s at {clients} ÷ group commit, arrays", SystemName.LIBRARY, SystemName.CEILING, "%", 0.5, per_second
+    ),
     Comparison("p50 alone ÷ DBOS", SystemName.LIBRARY, SystemName.DBOS, "%", 0.25, p50, at_least=False),
 )
 

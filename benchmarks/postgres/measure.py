@@ -94,7 +94,7 @@ class Bench:
 
     def _round(self, system: SystemName, number: int, url: str) -> None:
         windows = [(Case.COMPLETED, clients) for clients in (1, self.counts.clients)]
-        task = "bare" if system in (SystemName.LOOP, SystemName.CEILING) else "throughput"
+        task = "bare" if system in (SystemName.LOOP, SystemName.BATCHES, SystemName.CEILING) else "throughput"
         request = {"url": url, "system": system, "windows": windows, "seconds": self.seconds}
         reply = ask(f"postgres:{task}", request)
         self.results.windows += [

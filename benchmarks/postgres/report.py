@@ -19,7 +19,8 @@ LABELS = {
     SystemName.TRACED: "sagas, with spans",
     SystemName.DBOS: "DBOS Transact",
     SystemName.LOOP: "bare psycopg, a commit a step",
-    SystemName.CEILING: "bare psycopg, group commit",
+    SystemName.BATCHES: "bare psycopg, group commit by executemany",
+    SystemName.CEILING: "bare psycopg, group commit by arrays",
 }
 
 

@@ -66,6 +66,13 @@ class Tape:
         """What a transaction writes, for another saga."""
         return [_renamed(value, self.saga_id, saga_id) for each in self.commits[commit] for value in each.values]
 
+    def rows_for(self, commit: int, saga_ids: Sequence[str]) -> list[list[list[Any]]]:
+        """For each statement of a transaction, what it writes for each of many sagas."""
+        return [
+            [[_renamed(value, self.saga_id, name) for value in each.values] for name in saga_ids]
+            for each in self.commits[commit]
+        ]
+
     def columns_for(self, commit: int, saga_ids: Sequence[str]) -> list[list[Any]]:
         """The same for many sagas: a list a column."""
         values = [value for each in self.commits[commit] for value in each.values]

@@ -64,9 +64,10 @@ def _loop(run: Callable[[Case, str], Awaitable[None]]) -> Callable[[Case, int, f
 
 async def bare(request: Request) -> Reply:
     """Has the library write one saga, and the bare driver as many of that kind as it can."""
-    from benchmarks.postgres.bare import write_in_groups, write_one_by_one
+    from benchmarks.postgres.bare import write_in_batches, write_in_groups, write_one_by_one
 
-    write = write_in_groups if request["system"] == SystemName.CEILING else write_one_by_one
+    writers = {SystemName.CEILING: write_in_groups, SystemName.BATCHES: write_in_batches}
+    write = writers.get(request["system"], write_one_by_one)
     tape = await _tape(request["url"])
 
     async def run(_: Case, clients: int, seconds: float, prefix: str) -> Timing:
