@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 import logging
-import time
 from contextlib import nullcontext
 from functools import partial
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any
 
 import anyio
-from anyio import CapacityLimiter, to_thread
 from opentelemetry.trace import Status, StatusCode
 
 from sagas.context import Pulse, StepContext, running_step
+from sagas.coordinator.calling import Caller
 from sagas.coordinator.transactional import TransactionalAttempt
 from sagas.core import events as e
 from sagas.core.attempts import Act, Done, Pause, StepAttempts, UndoAttempts
@@ -22,12 +21,13 @@ from sagas.core.failures import describe, is_rejection
 from sagas.errors import PayloadError, SagaNotRegistered, StoreError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Mapping
     from contextlib import AbstractContextManager
 
     from opentelemetry.trace import Span
     from opentelemetry.util.types import AttributeValue
 
+    from sagas.coordinator.calling import UserFunction
     from sagas.coordinator.clock import Clock
     from sagas.coordinator.gates import Gate
     from sagas.coordinator.journal import Journal
@@ -42,15 +42,6 @@ __all__ = ["Attempting", "Job"]
 logger = logging.getLogger("sagas.coordinator")
 
 Job = tuple["Runtime", RunStep | RunUndo]
-
-
-class _Callable(Protocol):
-    """A step, a compensator or a probe."""
-
-    @property
-    def function(self) -> Callable[..., Any]: ...
-    @property
-    def is_async(self) -> bool: ...
 
 
 class Attempting:
@@ -68,23 +59,17 @@ class Attempting:
         self.clock = clock
         self.journal = journal
         self._tracing = tracing
-        self._threads = CapacityLimiter(threads)
+        self.caller = Caller(threads)
         self.limits = limits
         self.closing = False
         self.lease_until = float("inf")
         self.lease_renewed = anyio.Event()
-        self._threads_running: set[anyio.CancelScope] = set()
 
     def lease_held(self, until: float) -> None:
         """Notes until when this coordinator may act, and lets go on what waited for that."""
         self.lease_until = until
         renewed, self.lease_renewed = self.lease_renewed, anyio.Event()
         renewed.set()
-
-    def leave_threads(self) -> None:
-        """Stops waiting for functions that run in threads; they run on, and their outcome is nobody's."""
-        for scope in self._threads_running:
-            scope.cancel()
 
     async def run(self, job: Job) -> None:
         """Attempts a step or an undo until it has an outcome, and feeds the outcome to its saga."""
@@ -144,23 +129,6 @@ class Attempting:
             attributes["saga.compensation"] = True
             undoes = command.span
         return self._tracing.attempt(runtime.trace, name, attributes, undoes=undoes)
-
-    async def call(self, target: _Callable, arguments: Mapping[str, object]) -> Any:
-        """Calls a user's function, in a worker thread if it is not asynchronous.
-
-        A thread cannot be interrupted. So its end is waited for, whatever timeout has passed: else it could act when
-        the step is being tried again, or even undone, already.
-        """
-        if target.is_async:
-            return await target.function(**arguments)
-        function = partial(target.function, **arguments)
-        with anyio.CancelScope(shield=True) as scope:
-            self._threads_running.add(scope)
-            try:
-                return await to_thread.run_sync(function, limiter=self._threads, abandon_on_cancel=True)
-            finally:
-                self._threads_running.discard(scope)
-        return await anyio.sleep_forever()  # only a coordinator that is left cancels the scope, and then this task
 
 
 class _Run:
@@ -400,7 +368,7 @@ class _Run:
 
     async def _call(
         self,
-        target: _Callable,
+        target: UserFunction,
         arguments: Mapping[str, object],
         attempt: int,
         within: float | None,
@@ -410,43 +378,14 @@ class _Run:
         deadline = None if within is None else self._home.clock.now() + within
         token = running_step.set(partial(self._context, deadline, attempt))
         try:
-            if heartbeat is not None:
-                return await self._call_watched(target, arguments, within, heartbeat)
-            if within is None:
-                return await self._home.call(target, arguments)
-            with anyio.move_on_after(within) as scope:
-                return await self._home.call(target, arguments)
-            if scope.cancelled_caught:
-                raise TimeoutError(f"no result within {within:g} s")
+            caller = self._home.caller
+            if within is None and heartbeat is None:
+                return await caller.call(target, arguments)
+            if heartbeat is None:
+                return await caller.call_within(target, arguments, within)
+            return await caller.call_watched(target, arguments, within, heartbeat, self._pulse)
         finally:
             running_step.reset(token)
-
-    async def _call_watched(
-        self, target: _Callable, arguments: Mapping[str, object], within: float | None, heartbeat: float
-    ) -> Any:
-        """Calls a function that has to give signs of life."""
-        self._pulse.at = time.monotonic()
-        result: list[Any] = []
-        silent = False
-
-        async def watch(scope: anyio.CancelScope) -> None:
-            nonlocal silent
-            while (left := self._pulse.at + heartbeat - time.monotonic()) > 0:  # noqa: ASYNC110 - any thread may beat
-                await anyio.sleep(left)
-            silent = True
-            scope.cancel()
-
-        with anyio.move_on_after(within):
-            try:
-                async with anyio.create_task_group() as group:
-                    group.start_soon(watch, group.cancel_scope)
-                    result.append(await self._home.call(target, arguments))
-                    group.cancel_scope.cancel()
-            except BaseExceptionGroup as several:
-                raise several.exceptions[0] from None
-        if result:
-            return result[0]
-        raise TimeoutError(f"no heartbeat within {heartbeat:g} s" if silent else f"no result within {within} s")
 
 
 def _let_out() -> bool:

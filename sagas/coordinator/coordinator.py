@@ -192,7 +192,7 @@ class Coordinator(Access[Engine]):
             if not self._group.cancel_scope.cancel_called:  # else something broke, and there is nothing to wait for
                 with anyio.move_on_after(self._shutdown_timeout):
                     await self._finish(engine)
-            engine.attempting.leave_threads()
+            engine.attempting.caller.leave_threads()
             self._group.cancel_scope.cancel()
 
     async def _finish(self, engine: Engine) -> None:
