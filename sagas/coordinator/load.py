@@ -49,7 +49,12 @@ class Load:
     @property
     def crowded(self) -> bool:
         """Whether there are so many that not even those that wake up are fetched."""
-        return self.active >= 2 * self._most
+        return self.spare <= 0
+
+    @property
+    def spare(self) -> int:
+        """How many more there may be before it is ``crowded``."""
+        return 2 * self._most - self.active
 
     def enter(self) -> bool:
         """Lets a saga begin, if it need not wait."""

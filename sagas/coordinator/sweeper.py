@@ -129,13 +129,12 @@ class Sweeper:
             await self._look(now, everything=True)
 
     async def _fetch(self) -> None:
-        """Reads the sagas that somebody asked for."""
+        """Reads the sagas that somebody asked for, as far as it is not too crowded for them."""
         engine = self._engine
-        wanted = list(engine.wanted)
-        for start in range(0, len(wanted), _AT_ONCE):
-            if engine.load.crowded:
-                break
-            some = wanted[start : start + _AT_ONCE]
+        wanted = [*engine.wanted]
+        while wanted and not engine.load.crowded:
+            at_once = min(_AT_ONCE, engine.load.spare)
+            some, wanted = wanted[:at_once], wanted[at_once:]
             await engine.fetch([saga_id for saga_id in some if saga_id not in engine.sagas])
             engine.wanted.difference_update(some)
 

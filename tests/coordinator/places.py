@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import anyio
+import psycopg
 
 from sagas import Coordinator, Saga
 from sagas.coordinator.clock import SystemClock
@@ -47,8 +48,12 @@ class Place:
         return Coordinator(self.store(), sagas=sagas, **options)
 
     def sql(self, statement: str, *values: object) -> list[Any]:
-        """Reads or changes the SQLite file behind everybody's back."""
-        assert self.path is not None, "only files are read so"
+        """Reads or changes the database behind everybody's back; ``?`` stands for a value."""
+        if self.url is not None:
+            with psycopg.connect(self.url.replace("+psycopg", "", 1), autocommit=True) as server:
+                done = server.execute(statement.replace("?", "%s").encode(), values)
+                return done.fetchall() if done.description else []
+        assert self.path is not None, "what is in memory is not read so"
         connection = sqlite3.connect(self.path, isolation_level=None, timeout=_PATIENCE)
         try:
             return connection.execute(statement, values).fetchall()
