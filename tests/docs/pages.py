@@ -13,7 +13,7 @@ TUTORIAL = DOCS / "tutorial.md"
 DEPLOYING = DOCS / "how-to" / "deploy-new-versions.md"
 # What these show runs on the journal that the environment names, as a service of several processes would have it.
 ON_POSTGRES = DOCS / "how-to" / "run-on-postgres.md"
-SHARED = (ON_POSTGRES, DOCS / "how-to" / "start-from-a-web-process.md")
+SHARED = (ROOT / "README.md", ON_POSTGRES, DOCS / "how-to" / "start-from-a-web-process.md")
 PAGES = sorted(page for page in (ROOT / "README.md", *DOCS.rglob("*.md")) if page.is_file())
 
 
