@@ -174,10 +174,19 @@ class PostgresStore(SqlStore):
 
     def open(self, *, migrate: bool) -> None:
         """See ``Store.open``."""
-        if self._engine is None:
-            self._engine = self._connect()
+        was_open = self._engine is not None
+        self._engine = self._engine or self._connect()
         self._announcements.open()
-        with self._errors(), self._engine.begin() as connection:
+        try:
+            self._prepare_tables(migrate=migrate)
+        except BaseException:
+            if not was_open:  # so nobody will close it
+                self.close()
+            raise
+
+    def _prepare_tables(self, *, migrate: bool) -> None:
+        """Makes sure that the tables are there; several processes do it one after the other."""
+        with self._aside() as connection:
             if migrate and schema.current(connection) != schema.HEAD:
                 connection.execute(text(f"SELECT pg_advisory_xact_lock({_MIGRATING})"))
             schema.ensure(connection, migrate=migrate)

@@ -8,15 +8,26 @@ from pathlib import Path
 import pytest
 
 from tests.docs.examples import blocks, run
-from tests.docs.pages import DEPLOYING, DOCS, PAGES, TUTORIAL, name_of
+from tests.docs.pages import DEPLOYING, DOCS, PAGES, SHARED, TUTORIAL, name_of
 
 WITH_PYTHON = [page for page in PAGES if blocks(page, "python") and page not in (DEPLOYING, TUTORIAL)]
 
 
-@pytest.mark.parametrize("page", WITH_PYTHON, ids=name_of)
+@pytest.mark.parametrize("page", [page for page in WITH_PYTHON if page not in SHARED], ids=name_of)
 def test_examples_run(page: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     for reason in run(page, "asyncio"):
+        assert reason, "a block is skipped for a reason"
+
+
+@pytest.mark.parametrize("backend", ["asyncio", "trio"])
+@pytest.mark.parametrize("page", SHARED, ids=name_of)
+def test_examples_for_several_processes_run_on_postgres(
+    page: Path, backend: str, postgres_url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("SAGAS_STORE", postgres_url)
+    for reason in run(page, backend):
         assert reason, "a block is skipped for a reason"
 
 

@@ -12,10 +12,13 @@ from pathlib import Path
 from types import ModuleType
 
 import pytest
+from sqlalchemy import Table
 
 import sagas
 from sagas import errors
 from sagas.core import commands, events
+from sagas.stores import schema
+from sagas.stores.tables import metadata
 from tests.docs.pages import DOCS, PAGES, ROOT, name_of
 
 LINK = re.compile(r"(?<!!)\[[^\]]*\]\(([^)\s]+)\)")
@@ -68,6 +71,7 @@ def test_every_option_is_in_the_reference() -> None:
         sagas.step,
         sagas.saga,
         sagas.Coordinator.__init__,
+        sagas.Client.__init__,
         sagas.Retry.__init__,
         sagas.Retention.__init__,
         sagas.Schedule.__init__,
@@ -80,6 +84,24 @@ def test_every_method_of_the_coordinator_is_in_the_reference() -> None:
     text = (DOCS / "reference" / "coordinator.md").read_text(encoding="utf-8")
     for name in dir(sagas.Coordinator):
         assert name.startswith("_") or f"`await {name}(" in text, name
+    of_clients = text.partition("## `Client`")[2].partition("\n## ")[0]
+    for name in dir(sagas.Client):
+        assert name.startswith("_") or f"`{name}`" in of_clients, name
+
+
+@pytest.mark.parametrize("table", metadata.sorted_tables, ids=str)
+def test_every_column_is_in_the_reference(table: Table) -> None:
+    text = (DOCS / "reference" / "journal.md").read_text(encoding="utf-8")
+    (row,) = re.findall(rf"^\| `{table.name}` \|.*$", text, re.MULTILINE)
+    assert [column.name for column in table.columns if f"`{column.name}`" not in row] == []
+
+
+def test_the_versions_of_the_tables_are_those_that_the_reference_tells() -> None:
+    text = (DOCS / "reference" / "journal.md").read_text(encoding="utf-8")
+    assert f"`{schema.MIGRATION_TABLE}`" in text
+    assert f"`{schema.VERSION_TABLE}`" in text
+    oldest = schema._OLDEST_THAT_WORKS  # noqa: SLF001 - what the page tells of
+    assert f"of version {schema.HEAD}, and work with libraries that know version {oldest}." in text
 
 
 @pytest.mark.parametrize(
