@@ -15,7 +15,7 @@ from anyio import CapacityLimiter, from_thread, to_thread
 
 from sagas.coordinator.writes import batch_of, living, undiscarded
 from sagas.errors import StoreUnavailable
-from sagas.stores.port import Committed
+from sagas.stores.port import Committed, Superseded
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -301,7 +301,7 @@ class Journal:
         """Tells why a transaction was rolled back."""
         if isinstance(error, StoreUnavailable):
             self._note_stall(error)
-        elif not isinstance(error, _Overtaken):
+        elif not isinstance(error, (_Overtaken, Superseded)):
             logger.error("a transaction of %d steps failed; their sagas are read again", steps, exc_info=error)
 
     def _note_stall(self, error: StoreUnavailable) -> None:
