@@ -79,9 +79,14 @@ class Journal:
         if self._wake is not None:
             self._wake.set()
 
+    @property
+    def busy(self) -> bool:
+        """Whether anything is queued or being written."""
+        return bool(self._pending or self._transactions or self._beside) or self._wake is None
+
     async def flushed(self) -> None:
         """Waits until nothing is queued or being written."""
-        while self._pending or self._transactions or self._beside or self._wake is None:
+        while self.busy:
             self._idle = anyio.Event()
             await self._idle.wait()
 
