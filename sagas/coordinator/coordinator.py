@@ -45,6 +45,9 @@ __all__ = ["Coordinator"]
 
 logger = logging.getLogger("sagas.coordinator")
 
+# Seconds between two looks, while it is left, for sagas of which nothing is under way here any more.
+_TURN = 0.05
+
 
 class Coordinator(Access[Engine]):
     """Runs sagas: ``async with Coordinator("sqlite:///orders.db", sagas=[place_order]) as coordinator: …``.
@@ -196,12 +199,16 @@ class Coordinator(Access[Engine]):
             self._group.cancel_scope.cancel()
 
     async def _finish(self, engine: Engine) -> None:
-        """Lets running steps end; sagas that wait for nothing here are handed over meanwhile."""
-        try:
-            await engine.journal.flushed()
-            await engine.hand_over()
-        except StoreUnavailable as error:
-            logger.warning("sagas are handed over when the lease is over, not at once: %s", error)
+        """Lets running steps end; meanwhile, every saga is handed over as soon as it waits for nothing here."""
+        while engine.pool.running or engine.journal.busy:
+            try:
+                await engine.hand_over()
+            except StoreUnavailable as error:
+                logger.warning("sagas are handed over when the lease is over, not at once: %s", error)
+                break
+            with anyio.move_on_after(_TURN):
+                await engine.pool.settled()
+                await engine.journal.flushed()
         await engine.pool.settled()
         await engine.journal.flushed()
 

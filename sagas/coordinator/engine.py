@@ -30,7 +30,7 @@ from sagas.errors import (
 from sagas.stores.port import NewSaga
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Iterable, Sequence
 
     from sagas.coordinator.access import Wish
     from sagas.coordinator.clock import Clock
@@ -99,6 +99,7 @@ class Engine(Link):
         self._waiting: dict[str, None] = {}  # in the order in which they began to wait
         self._loading: dict[str, anyio.Lock] = {}
         self._dropped: set[str] = set()
+        self._rewound: set[str] = set()
 
     def find(self, saga_id: str) -> Runtime | None:
         """See ``Link``."""
@@ -208,7 +209,7 @@ class Engine(Link):
     def lost(self, runtime: Runtime) -> None:
         """Drops a saga that another coordinator has taken over, or whose id was taken."""
         if runtime.seq > 1:
-            logger.warning("saga %s was taken over by another coordinator; it is dropped here", runtime.id)
+            _tell_that_it_is_lost(runtime.id)
             # Or it was this one, in a commit that it never heard the end of; then it goes on from there.
             self.want(runtime.id)
         self.forget(runtime)
@@ -223,6 +224,7 @@ class Engine(Link):
     def rewind(self, runtime: Runtime) -> None:
         """Reads a saga again, whose last event did not become durable."""
         self.forget(runtime)
+        self._rewound.add(runtime.id)
         self.want(runtime.id)
 
     # --- timers -------------------------------------------------------------------------------------------------
@@ -293,8 +295,17 @@ class Engine(Link):
     async def fetch(self, saga_ids: Sequence[str]) -> None:
         """Reads those of some sagas that this coordinator may drive, and goes on with them."""
         rows = (await self.in_thread(self.store.find, saga_ids)).values()
+        self._tell_which_are_lost(saga_ids, rows)
         mine = [row for row in rows if row.ended_at is None and not self.lacks_code(row)]
         await self.bring_back([row for row in mine if await self.may_drive(row)])
+
+    def _tell_which_are_lost(self, saga_ids: Sequence[str], rows: Iterable[SagaRow]) -> None:
+        """Says of sagas that had to be read again that somebody else drives them by now."""
+        rewound = self._rewound.intersection(saga_ids)
+        self._rewound -= rewound
+        for row in rows:
+            if row.id in rewound and row.owner != self.owner:
+                _tell_that_it_is_lost(row.id)
 
     async def may_drive(self, row: SagaRow) -> bool:
         """Says whether a saga is this coordinator's own, or nobody's."""
@@ -384,7 +395,7 @@ class Engine(Link):
             runtime, row = self.sagas.get(saga_id), rows.get(saga_id)
             taken = is_old if row is None else row.owner != self.owner
             if runtime is not None and taken:
-                logger.warning("saga %s was taken over by another coordinator; it is dropped here", saga_id)
+                _tell_that_it_is_lost(saga_id)
                 self.forget(runtime)
 
     async def hand_over(self) -> None:
@@ -394,3 +405,8 @@ class Engine(Link):
             self.forget(runtime)
         if idle:
             await self.in_thread(self.store.hand_over, self.owner, [x.id for x in idle])
+
+
+def _tell_that_it_is_lost(saga_id: str) -> None:
+    """Says that a saga goes on elsewhere."""
+    logger.warning("saga %s was taken over by another coordinator; it is dropped here", saga_id)

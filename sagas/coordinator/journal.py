@@ -15,7 +15,7 @@ from anyio import CapacityLimiter, from_thread, to_thread
 
 from sagas.coordinator.writes import batch_of, living, undiscarded
 from sagas.errors import StoreUnavailable
-from sagas.stores.port import Committed
+from sagas.stores.port import Committed, Superseded
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -79,9 +79,14 @@ class Journal:
         if self._wake is not None:
             self._wake.set()
 
+    @property
+    def busy(self) -> bool:
+        """Whether anything is queued or being written."""
+        return bool(self._pending or self._transactions or self._beside) or self._wake is None
+
     async def flushed(self) -> None:
         """Waits until nothing is queued or being written."""
-        while self._pending or self._transactions or self._beside or self._wake is None:
+        while self.busy:
             self._idle = anyio.Event()
             await self._idle.wait()
 
@@ -301,7 +306,7 @@ class Journal:
         """Tells why a transaction was rolled back."""
         if isinstance(error, StoreUnavailable):
             self._note_stall(error)
-        elif not isinstance(error, _Overtaken):
+        elif not isinstance(error, (_Overtaken, Superseded)):
             logger.error("a transaction of %d steps failed; their sagas are read again", steps, exc_info=error)
 
     def _note_stall(self, error: StoreUnavailable) -> None:

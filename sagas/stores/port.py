@@ -31,6 +31,7 @@ __all__ = [
     "PayloadContext",
     "SagaRow",
     "Store",
+    "Superseded",
 ]
 
 
@@ -254,6 +255,10 @@ class PayloadContext(NamedTuple):
     kind: str
 
 
+class Superseded(Exception):  # noqa: N818 - no error, but news: another coordinator drives the saga
+    """The place of a record is taken, and nothing of a transaction was written."""
+
+
 @runtime_checkable
 class Codec(Protocol):
     """Turns what is stored into other bytes, and back: encryption, compression."""
@@ -305,6 +310,9 @@ class Store(Keeper, Protocol):
 
         Each function runs in a savepoint of its own; it handles its own exceptions. If anything after ``finish``
         fails, nothing is written and the error is raised. So nothing is ever taken or fenced in what it gives.
+
+        Raises:
+            Superseded: The place of a record is taken.
         """
         ...
 

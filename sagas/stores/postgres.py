@@ -277,7 +277,7 @@ class PostgresStore(SqlStore):
             for function in work:
                 with Session(bind=connection, join_transaction_mode="create_savepoint") as session:
                     function(session)
-            return self._write_all(connection, finish())
+            return self._write_unless_superseded(connection, finish())
 
     # --- whose sagas --------------------------------------------------------------------------------------------
 

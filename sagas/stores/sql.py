@@ -21,7 +21,7 @@ from sagas.stores import schema
 from sagas.stores.limiting import SqlLimits
 from sagas.stores.locking_sql import change_locks, take_turns
 from sagas.stores.outage import root_of
-from sagas.stores.port import Batch, Committed, JournalRow, Lease, Mail, SagaRow
+from sagas.stores.port import Batch, Committed, JournalRow, Lease, Mail, SagaRow, Superseded
 from sagas.stores.sql_keeping import SqlKeeper
 from sagas.stores.surveys import count_orphans, newest_first, summed
 from sagas.stores.tables import metadata
@@ -236,7 +236,14 @@ class SqlStore(SqlLimits, SqlKeeper):
             for function in work:
                 with Session(bind=connection, join_transaction_mode="create_savepoint") as session:
                     function(session)
-            return self._write_all(connection, finish())
+            return self._write_unless_superseded(connection, finish())
+
+    def _write_unless_superseded(self, connection: Connection, batch: Batch) -> Committed:
+        """Writes a batch within a transaction that ends if somebody else has written in its place."""
+        try:
+            return self._write_all(connection, batch)
+        except IntegrityError as error:
+            raise Superseded from error
 
     # --- reading ------------------------------------------------------------------------------------------------
 

@@ -1,18 +1,14 @@
 """Ends a process right before or right after each of its commits in turn, recovers in another one, and audits.
 
 ``python -m tests.chaos.crash_points DIRECTORY SEED orders|locks``
-
-Each process is forked from this one, which starts no threads of its own, so that a life takes milliseconds.
 """
 
 from __future__ import annotations
 
-import os
 import random
 import shutil
 import sqlite3
 import sys
-import traceback
 from collections.abc import Awaitable, Callable
 from functools import partial
 from pathlib import Path
@@ -25,10 +21,10 @@ from sagas import Coordinator, SagaCompensated, saga, step
 from sagas.stores.sql import SqlStore
 from sagas.stores.sqlite import SqliteStore
 from tests.chaos import business, tally
+from tests.chaos.lives import CrashPoints, fork, go_through
 
-_CRASHED = 9
 _ORDERS = 3
-_MOST = 200
+_Scenario = tuple[Callable[[Path, int], None], Callable[[Path], Awaitable[None]], Callable[[Path], None]]
 
 
 @step(transactional=True)
@@ -64,49 +60,23 @@ async def _run(directory: Path) -> None:
                 group.start_soon(run, number)
 
 
-def _fork(work: Callable[[], None]) -> int:
-    """Runs something in a process of its own, and gives how it ended."""
-    pid = os.fork()
-    if pid == 0:
-        try:
-            work()
-        except BaseException:
-            traceback.print_exc()
-            os._exit(1)
-        os._exit(0)
-    return os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
-
-
 def _crash_at(number: int, *, after: bool) -> None:
     """Has this process end at its n-th write, of whichever kind."""
-    writes = 0
+    points = CrashPoints(number)
 
     def wrap(write: Callable[..., object]) -> Callable[..., object]:
         def counted(*args: object) -> object:
-            nonlocal writes
-            writes += 1
-            mine = writes == number
-            if mine and not after:
-                os._exit(_CRASHED)
+            if not after:
+                points.passes()
             result = write(*args)
-            if mine:
-                os._exit(_CRASHED)
+            if after:
+                points.passes()
             return result
 
         return counted
 
     for name in ("commit", "transact", "renew"):
         setattr(SqlStore, name, wrap(getattr(SqlStore, name)))
-
-
-def _recover(run: Callable[[Path], Awaitable[None]], directory: Path) -> None:
-    """Runs what was left to its end."""
-    anyio.run(run, directory)
-
-
-def _live(run: Callable[[Path], Awaitable[None]], directory: Path, crash_at: int, *, after: bool) -> None:
-    _crash_at(crash_at, after=after)
-    anyio.run(run, directory)
 
 
 def _make_template(path: Path) -> None:
@@ -135,35 +105,50 @@ def _prepare(directory: Path, seed: int) -> None:
 
 
 # How to prepare a directory, what to run in it, and how to audit it.
-_SCENARIOS = {
+_SCENARIOS: dict[str, _Scenario] = {
     "orders": (_prepare, _run, _audit),
     "locks": (lambda directory, _: tally.create(directory / "tally.db"), tally.run, tally.audit),
 }
 
 
+class _Writes:
+    """Each write of a scenario is a point: see ``lives.Scene``."""
+
+    def __init__(self, top: Path, seed: int, scenario: str, *, after: bool) -> None:
+        self._top = top
+        self._seed = seed
+        self._set_up, self._run, self._check = _SCENARIOS[scenario]
+        self._after = after
+
+    def _directory(self, point: int) -> Path:
+        return self._top / f"{'after' if self._after else 'before'}-{point}"
+
+    def prepare(self, point: int) -> None:
+        directory = self._directory(point)
+        directory.mkdir()
+        self._set_up(directory, self._seed)
+        shutil.copy(self._top / "template.db", directory / "journal.db")
+        random.seed(f"{self._seed} {point}")
+
+    def live(self, point: int) -> None:
+        _crash_at(point, after=self._after)
+        self.recover(point)
+
+    def recover(self, point: int) -> None:
+        anyio.run(self._run, self._directory(point))
+
+    def audit(self, point: int) -> None:
+        try:
+            self._check(self._directory(point))
+        except AssertionError as error:
+            raise AssertionError(f"{self._directory(point).name}: {error}") from error
+
+
 def main() -> None:
-    """Goes through the writes until there is none left to crash at; prints how many there were."""
-    top, seed = Path(sys.argv[1]), int(sys.argv[2])
-    prepare, run, audit = _SCENARIOS[sys.argv[3]]
-    points = 0
-    assert _fork(partial(_make_template, top / "template.db")) == 0
-    for after in (False, True):
-        for number in range(1, _MOST):
-            directory = top / f"{'after' if after else 'before'}-{number}"
-            directory.mkdir()
-            prepare(directory, seed)
-            shutil.copy(top / "template.db", directory / "journal.db")
-            random.seed(f"{seed} {number}")
-            status = _fork(partial(_live, run, directory, number, after=after))
-            assert status in (0, _CRASHED), f"{directory.name}: the process ended with {status}"
-            assert _fork(partial(_recover, run, directory)) == 0, f"{directory.name}: it did not recover"
-            try:
-                audit(directory)
-            except AssertionError as error:
-                raise AssertionError(f"{directory.name}: {error}") from error
-            if status == 0:
-                break
-            points += 1
+    """Goes through the writes; prints how many there were."""
+    top, seed, scenario = Path(sys.argv[1]), int(sys.argv[2]), sys.argv[3]
+    assert fork(partial(_make_template, top / "template.db")) == 0
+    points = sum(go_through(_Writes(top, seed, scenario, after=after)) for after in (False, True))
     print(points)  # noqa: T201 - a program's output
 
 

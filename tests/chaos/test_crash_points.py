@@ -10,8 +10,11 @@ from pathlib import Path
 
 import pytest
 
+from tests.support.postgres import Databases
 
-@pytest.mark.skipif(not hasattr(os, "fork"), reason="forks")
+pytestmark = pytest.mark.skipif(not hasattr(os, "fork"), reason="forks")
+
+
 @pytest.mark.parametrize("scenario", ["orders", "locks"])
 def test_a_process_that_ends_at_any_write_is_recovered_to_the_right_end(
     scenario: str, tmp_path: Path, rng: random.Random
@@ -25,3 +28,20 @@ def test_a_process_that_ends_at_any_write_is_recovered_to_the_right_end(
     )  # fmt: skip
     assert process.returncode == 0, process.stderr
     assert int(process.stdout) >= 20
+
+
+# `SAGAS_CHAOS_STATEMENTS=many pytest tests/chaos/test_crash_points.py` for a long run, `every` for a longer one.
+_STATEMENTS = os.environ.get("SAGAS_CHAOS_STATEMENTS", "one")
+
+
+@pytest.mark.timeout(600)
+def test_a_transactional_step_writes_once_between_whichever_statements_its_process_is_killed(
+    postgres_server: Databases,
+) -> None:
+    """Its rows are there with the record that it succeeded, or neither is."""
+    process = subprocess.run(
+        [sys.executable, "-m", "tests.chaos.ledger_points", postgres_server.url("postgres"), _STATEMENTS],
+        capture_output=True, text=True, timeout=600, check=False,
+    )  # fmt: skip
+    assert process.returncode == 0, process.stderr
+    assert int(process.stdout) >= 9

@@ -14,7 +14,7 @@ from sqlmodel import Session
 
 from sagas.errors import StoreError
 from sagas.stores.memory import MemoryStore
-from sagas.stores.port import Batch
+from sagas.stores.port import Batch, Superseded
 from sagas.stores.sqlite import SqliteStore
 from tests.stores.batches import row, start
 
@@ -102,7 +102,7 @@ def test_if_the_records_cannot_be_made_nothing_is_written(sqlite: SqliteStore, s
 def test_if_the_records_are_fenced_nothing_is_written(sqlite: SqliteStore, stock: sqlite3.Connection) -> None:
     """A transactional step of a coordinator that was replaced leaves no trace."""
     sqlite.commit(start("s", data=b"theirs"))
-    with pytest.raises(Exception, match="UNIQUE"):
+    with pytest.raises(Superseded):
         sqlite.transact([_take("a")], lambda: start("s", data=b"mine"))
     assert _skus(stock) == []
     assert sqlite.load(["s"]) == {"s": [row("s", 0, b"theirs")]}

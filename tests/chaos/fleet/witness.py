@@ -67,7 +67,7 @@ class Witness:
         self._note("wrote", [row for row in batch.rows if row.saga_id not in done.taken | done.fenced])
         return done
 
-    def transact(self, work: Sequence[Callable[[Session], None]], finish: Callable[[], Batch]) -> None:
+    def transact(self, work: Sequence[Callable[[Session], None]], finish: Callable[[], Batch]) -> Committed:
         """As ``commit``."""
         rows: list[JournalRow] = []
 
@@ -77,8 +77,9 @@ class Witness:
             self._note("tried", rows)
             return batch
 
-        self._store.transact(work, finish_and_note)
+        done = self._store.transact(work, finish_and_note)
         self._note("wrote", rows)
+        return done
 
     def ended(self, saga_id: str, status: str) -> None:
         """Notes what was reported to whoever waited for a saga."""
