@@ -84,7 +84,7 @@ class Sweeper:
             except Exception:
                 logger.exception("a look after leases, orphaned sagas and mail failed; trying again")
             if not self._engine.wanted:
-                with anyio.move_on_after(self._pause):
+                with anyio.move_on_after(min(self._pause, max(0.0, self._renew_at - self._engine.clock.now()))):
                     await self._wake.wait()
             else:
                 await anyio.sleep(self._poll)
@@ -102,17 +102,17 @@ class Sweeper:
             self.wake()
 
     async def renew(self) -> None:
-        """Says that this coordinator is alive."""
+        """Says that this coordinator is alive, if it is time; also in the middle of what takes long."""
         now = self._engine.clock.now()
         if now >= self._renew_at:
             engine = self._engine
             lapsed = now >= engine.attempting.lease_until
             lease = Lease(engine.owner, self._name, now + self._lease, engine.registry.code)
-            await engine.in_thread(engine.store.renew, lease, now)
+            until: float = await engine.in_thread(engine.store.renew, lease, now)
             if lapsed:
                 await engine.drop_what_was_taken()
                 await engine.limits.recount()
-            engine.attempting.lease_held(lease.expires_at)
+            engine.attempting.lease_held(until)
             heartbeat = _HEARTBEAT if engine.store.announces else self._lease
             self._renew_at = now + min(heartbeat, self._lease / 3)
 
@@ -133,6 +133,7 @@ class Sweeper:
         engine = self._engine
         wanted = [*engine.wanted]
         while wanted and not engine.load.crowded:
+            await self.renew()
             at_once = min(_AT_ONCE, engine.load.spare)
             some, wanted = wanted[:at_once], wanted[at_once:]
             await engine.fetch([saga_id for saga_id in some if saga_id not in engine.sagas])
@@ -160,6 +161,7 @@ class Sweeper:
         engine = self._engine
         found = 0
         while not engine.closing:
+            await self.renew()
             now, room = engine.clock.now(), min(_CLAIM, engine.load.room)
             if not room:
                 engine.load.keep()
@@ -196,6 +198,7 @@ class Sweeper:
                 if item.saga_id in left or (engine.load.crowded and item.saga_id not in engine.sagas):
                     left.add(item.saga_id)
                 elif item.saga_id in engine.sagas or self._kept.get(item.id, 0.0) <= now:
+                    await self.renew()
                     await self._deliver_one(item, now)
                     found += 1
             if len(mail) < _AT_ONCE:

@@ -236,9 +236,10 @@ class MemoryStore(MemoryKeeper):
     def announce(self, messages: Sequence[str]) -> None:
         """See ``Store.announce``."""
 
-    def renew(self, lease: Lease, now: float) -> None:  # noqa: ARG002 - the port's
+    def renew(self, lease: Lease, now: float) -> float:  # noqa: ARG002 - the port's
         """See ``Store.renew``."""
         self._leases[lease.id] = lease
+        return lease.expires_at
 
     def leases(self, now: float) -> Sequence[Lease]:
         """See ``Store.leases``."""

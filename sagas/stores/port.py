@@ -364,8 +364,12 @@ class Store(Keeper, Protocol):
         """Lets others take over sagas at once whose owner stops driving them."""
         ...
 
-    def renew(self, lease: Lease, now: float) -> None:
-        """Takes or extends a lease."""
+    def renew(self, lease: Lease, now: float) -> float:
+        """Takes or extends a lease.
+
+        Returns:
+            Until when nobody takes this coordinator for dead, even if it is cut off now; by the clock of ``now``.
+        """
         ...
 
     def release(self, owner: str) -> None:

@@ -26,9 +26,10 @@ from sagas.stores.tables import metadata
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator, Sequence
 
+    import psycopg
     from sqlalchemy import URL, Connection, Engine
 
-    from sagas.stores.port import Batch
+    from sagas.stores.port import Batch, Lease
 
 __all__ = ["PostgresStore"]
 
@@ -41,6 +42,9 @@ _MIGRATING = 0x7361676173
 # How long a transaction may wait for its process, in seconds, before the server ends it: a process that stands still
 # must not keep others from its sagas, which want the very rows that it has written.
 _STANDSTILL = 5.0
+_HURRY = text(f"SET LOCAL idle_in_transaction_session_timeout = '{_STANDSTILL:g}s'")
+# psycopg's own: a statement that comes so often is worth being kept by the server.
+_PREPARE_AFTER = 5
 # How long a process may be silent after its connection was lost, in seconds: it is probably connecting again.
 _GRACE = 3.0
 # So long after the server was started, lost connections say nothing about processes; in seconds.
@@ -158,15 +162,13 @@ class PostgresStore(SqlStore):
 
     def _connect(self) -> Engine:
         """Makes the engine."""
-        arguments: dict[str, Any] = {"connect_timeout": _CONNECT_TIMEOUT}
+        # Prepared statements would be mixed up by a pooler that works by the transaction; see `_streaming`.
+        arguments: dict[str, Any] = {"connect_timeout": _CONNECT_TIMEOUT, "prepare_threshold": None}
         options = [str(self._url.query.get("options", ""))]
         if self._commits is not None:
             options.append(f"-c synchronous_commit={self._commits}")
-        if self._notifies:
-            options.append(f"-c idle_in_transaction_session_timeout={_STANDSTILL:g}s")
-        else:  # a pooler refuses what a connection would have to keep
-            arguments["prepare_threshold"] = None
-        arguments["options"] = " ".join(filter(None, options))
+        if any(options):  # which a pooler may refuse
+            arguments["options"] = " ".join(filter(None, options))
         # Connections that were cut while nobody used them are found out before somebody's order fails by them.
         return create_engine(
             self._url, pool_size=4, max_overflow=self.parallel + 4, pool_pre_ping=True, connect_args=arguments
@@ -204,6 +206,13 @@ class PostgresStore(SqlStore):
     @contextmanager
     def _aside(self) -> Generator[Connection]:
         """See ``SqlStore``: beside the journal's own connection, so that neither holds up the other."""
+        with self._aside_for_long() as connection:
+            connection.execute(_HURRY)
+            yield connection
+
+    @contextmanager
+    def _aside_for_long(self) -> Generator[Connection]:
+        """Begins a transaction that may take as long as the server allows."""
         assert self._engine is not None, "the store is open"
         with self._errors(), self._engine.begin() as connection:
             yield connection
@@ -236,8 +245,7 @@ class PostgresStore(SqlStore):
         if self._stream is None:
             assert self._engine is not None, "the store is open"
             stream = self._engine.connect().execution_options(isolation_level="AUTOCOMMIT")
-            if self._notifies:  # a pooler would hand what is set to the connection's next user
-                stream.exec_driver_sql(_PLAN_BY_KEY)
+            _keep_plans(stream)
             self._stream = stream
         return self._stream
 
@@ -273,10 +281,11 @@ class PostgresStore(SqlStore):
 
     def transact(self, work: Sequence[Callable[[Session], None]], finish: Callable[[], Batch]) -> Committed:
         """See ``Store.transact``: any number of threads may be in here."""
-        with self._aside() as connection:
+        with self._aside_for_long() as connection:
             for function in work:
                 with Session(bind=connection, join_transaction_mode="create_savepoint") as session:
                     function(session)
+            connection.execute(_HURRY)
             return self._write_unless_superseded(connection, finish())
 
     # --- whose sagas --------------------------------------------------------------------------------------------
@@ -303,6 +312,11 @@ class PostgresStore(SqlStore):
         if lifeline is not None:
             lifeline.let_go()
         self.announce(["work"])
+
+    def renew(self, lease: Lease, now: float) -> float:
+        """See ``Store.renew``: others look at the lifeline, which may have been cut since without a sign of it here."""
+        until = super().renew(lease, now)
+        return min(until, now + _GRACE) if self._notifies else until
 
     def _lifeline_of(self, owner: str) -> int | None:
         """See ``SqlStore``: a lock that the server takes back when the process's connection ends."""
@@ -344,6 +358,18 @@ class PostgresStore(SqlStore):
         """See ``Store.announce``."""
         if self._notifies:
             self._announcements.announce(messages)
+
+
+def _keep_plans(connection: Connection) -> None:
+    """Has the server keep statements with their plans, unless a pooler would hand them to the connection's next user.
+
+    A pooler makes up the number of the server's process that a client is told on connecting.
+    """
+    raw: psycopg.Connection | None = connection.connection.driver_connection
+    assert raw is not None, "it was opened just now"
+    if raw.info.backend_pid == connection.exec_driver_sql("SELECT pg_backend_pid()").scalar_one():
+        connection.exec_driver_sql(_PLAN_BY_KEY)
+        raw.prepare_threshold = _PREPARE_AFTER
 
 
 def _place(row: JournalRow) -> tuple[str, int]:

@@ -381,7 +381,7 @@ class SqlStore(SqlLimits, SqlKeeper):
 
     # --- leases -------------------------------------------------------------------------------------------------
 
-    def renew(self, lease: Lease, now: float) -> None:
+    def renew(self, lease: Lease, now: float) -> float:
         """See ``Store.renew``."""
         time = self._time(now)
         values: dict[str, Any] = {
@@ -394,6 +394,7 @@ class SqlStore(SqlLimits, SqlKeeper):
             changed = connection.execute(update(_lease).where(_lease.c.id == lease.id).values(values))
             if not changed.rowcount:
                 connection.execute(insert(_lease).values(id=lease.id, name=lease.name, **values))
+        return lease.expires_at
 
     def release(self, owner: str) -> None:
         """See ``Store.release``."""

@@ -154,15 +154,16 @@ class SqliteStore(SqlStore):
 
     # --- who is alive -------------------------------------------------------------------------------------------
 
-    def renew(self, lease: Lease, now: float) -> None:
+    def renew(self, lease: Lease, now: float) -> float:
         """See ``Store.renew``."""
         if lease.id not in self._lifelines:
             try:
                 self._lifelines[lease.id] = LifeLine(self._lifeline(lease.id))
             except OSError as error:
                 raise StoreError(f"{self.url}: cannot write beside the database: {error}") from error
-        super().renew(lease, now)
+        until = super().renew(lease, now)
         self._bury()
+        return until
 
     def release(self, owner: str) -> None:
         """See ``Store.release``."""

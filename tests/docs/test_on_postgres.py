@@ -44,7 +44,7 @@ def show(session: Session, setting: str) -> str:
 
 @saga
 async def settings() -> list[str]:
-    return [await show(name) for name in ("synchronous_commit", "idle_in_transaction_session_timeout", "search_path")]
+    return [await show(name) for name in ("synchronous_commit", "search_path")]
 
 
 # --- the URL and the tables -----------------------------------------------------------------------------------------
@@ -54,7 +54,7 @@ async def test_options_in_the_url_hold_on_every_connection(postgres_url: str) ->
     ask(postgres_url, "CREATE SCHEMA sagas")
     url = with_query(postgres_url, synchronous_commit="off", options="-csearch_path=sagas")
     async with Coordinator(url, sagas=[settings]) as coordinator:
-        assert await coordinator.run(settings()) == ["off", "5s", "sagas"]
+        assert await coordinator.run(settings()) == ["off", "sagas"]
     found = ask(postgres_url, "SELECT DISTINCT table_schema FROM information_schema.tables WHERE table_name ~ '^saga'")
     assert found == [("sagas",)]
 
@@ -220,5 +220,5 @@ async def test_a_client_has_no_more_connections_than_the_page_says(postgres_url:
 
 async def test_without_notifications_no_connection_is_kept_for_what_lasts(postgres_url: str) -> None:
     async with Coordinator(with_query(postgres_url, notify="off"), sagas=[settings]) as coordinator:
-        assert (await coordinator.run(settings()))[1] == "0"
+        await coordinator.run(settings())
         assert ask(postgres_url, _NAMES, make_url(postgres_url).database) == []

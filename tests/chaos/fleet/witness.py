@@ -55,10 +55,10 @@ class Witness:
     def __getattr__(self, name: str) -> Any:
         return getattr(self._store, name)
 
-    def renew(self, lease: Lease, now: float) -> None:
+    def renew(self, lease: Lease, now: float) -> float:
         """Learns what the coordinator calls itself, which it does before it writes anything else."""
         self.owner = lease.id
-        self._store.renew(lease, now)
+        return self._store.renew(lease, now)
 
     def commit(self, batch: Batch) -> Committed:
         """Notes before what it tries, and afterwards what it wrote."""

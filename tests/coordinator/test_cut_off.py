@@ -1,0 +1,93 @@
+"""A process that cannot reach the database any more, or not for long, and lives."""
+
+from __future__ import annotations
+
+import threading
+import time
+
+import anyio
+import pytest
+from sqlalchemy import text
+from sqlmodel import Session
+
+from sagas import Coordinator, Retry, saga, step
+from sagas.errors import StoreUnavailable
+from sagas.stores import postgres
+from sagas.stores.port import Lease
+from sagas.stores.postgres import PostgresStore
+
+_BELIEVED = 0.5
+
+
+class Mute(PostgresStore):
+    """Cannot say that its coordinator is alive while it is ``cut``."""
+
+    cut = False
+
+    def renew(self, lease: Lease, now: float) -> float:
+        if self.cut:
+            raise StoreUnavailable("the cable is unplugged")
+        return super().renew(lease, now)
+
+
+@pytest.fixture
+def anyio_backend() -> str:
+    return "asyncio"
+
+
+async def test_a_process_begins_no_attempt_that_cannot_say_that_it_is_alive(
+    postgres_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Others take it for dead long before its lease is over, since its connections are gone."""
+    monkeypatch.setattr(postgres, "_GRACE", _BELIEVED)
+    attempts: list[float] = []
+    store = Mute(postgres_url)
+
+    @step(retry=Retry(attempts=1000, initial=0.01, factor=1.0, jitter=0.0))
+    async def ask() -> str:
+        attempts.append(time.monotonic())
+        if len(attempts) < 10 or store.cut or attempts[-1] - attempts[-2] < _BELIEVED:
+            raise ConnectionError("no answer yet")
+        return "answered"
+
+    @saga
+    async def patient() -> str:
+        return await ask()
+
+    async with Coordinator(store, sagas=[patient], lease=600.0, poll=0.01) as coordinator:
+        handle = await coordinator.start(patient())
+        with anyio.fail_after(20):
+            while len(attempts) < 20:  # noqa: ASYNC110 - attempts come by themselves
+                await anyio.sleep(0.01)
+            store.cut = True
+            cut_at = time.monotonic()
+            # Quiet for twice as long as it is believed, which shows that it is not just a long pause.
+            while time.monotonic() < max(cut_at, attempts[-1]) + 2 * _BELIEVED:  # noqa: ASYNC110 - nothing is awaited
+                await anyio.sleep(0.01)
+            assert attempts[-1] < cut_at + _BELIEVED + 0.2
+            store.cut = False
+            assert await handle.result() == "answered"
+
+
+async def test_a_transactional_step_may_be_slow_between_its_statements(
+    postgres_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Only where its transaction could keep a new owner waiting does the server end it soon."""
+    monkeypatch.setattr(postgres, "_HURRY", text("SET LOCAL idle_in_transaction_session_timeout = '100ms'"))
+    threads: list[int] = []
+
+    @step(transactional=True)
+    def think(session: Session) -> int:
+        session.connection().execute(text("CREATE TABLE thoughts (it int)"))
+        threads.append(threading.get_ident())
+        time.sleep(0.5)
+        return int(session.connection().execute(text("SELECT count(*) FROM thoughts")).scalar_one())
+
+    @saga
+    async def slow() -> int:
+        return await think()
+
+    async with Coordinator(postgres_url, sagas=[slow]) as coordinator:
+        with anyio.fail_after(20):
+            assert await coordinator.run(slow()) == 0
+    assert len(threads) == 1
