@@ -21,8 +21,10 @@ __all__ = ["Sweeper"]
 logger = logging.getLogger("sagas.coordinator")
 
 _AT_ONCE = 500
-# Small enough that many processes share what one of them has left behind.
-_CLAIM = 100
+# Many processes share what one of them has left behind, or what comes all at once. So this many sagas are claimed at
+# first, then twice as many each time, with pauses in which others get a word in (in seconds).
+_FIRST_CLAIM, _CLAIM = 8, 128
+_TURN = 0.02
 # Even if nothing seems to have changed, a lease may have run out.
 _LONGEST = 1.0
 # Renewed so often, in seconds, that a lost connection does not look like a dead process.
@@ -159,10 +161,10 @@ class Sweeper:
     async def _claim(self) -> int:
         """Takes over sagas that nobody drives, as far as there is room for them; gives how many."""
         engine = self._engine
-        found = 0
+        found, most = 0, _FIRST_CLAIM
         while not engine.closing:
             await self.renew()
-            now, room = engine.clock.now(), min(_CLAIM, engine.load.room)
+            now, room = engine.clock.now(), min(most, engine.load.room)
             if not room:
                 engine.load.keep()
                 break
@@ -173,6 +175,9 @@ class Sweeper:
             if len(rows) < room:
                 engine.load.keep(0)
                 break
+            most = min(2 * most, _CLAIM)
+            if len(await engine.in_thread(engine.store.leases, now)) > 1:
+                await anyio.sleep(_TURN)
         return found
 
     async def _deliver_urgent(self) -> None:
