@@ -22,9 +22,11 @@ logger = logging.getLogger("sagas.coordinator")
 
 _AT_ONCE = 500
 # Many processes share what one of them has left behind, or what comes all at once. So this many sagas are claimed at
-# first, then twice as many each time, with pauses in which others get a word in (in seconds).
-_FIRST_CLAIM, _CLAIM = 8, 128
+# first, then twice as many each time, with pauses in which others get a word in (in seconds), if there are any.
+_FIRST_CLAIM, _CLAIM, _CLAIM_ALONE = 8, 128, 512
 _TURN = 0.02
+# So long after its start, in seconds, a coordinator looks often: whom it replaces may just not yet be known as dead.
+_START = 5.0
 # Even if nothing seems to have changed, a lease may have run out.
 _LONGEST = 1.0
 # Renewed so often, in seconds, that a lost connection does not look like a dead process.
@@ -51,6 +53,7 @@ class Sweeper:
         self._lease = lease
         self._poll = poll
         self._renew_at = 0.0
+        self._started = engine.clock.now()
         self._look_at = 0.0
         self._wake: anyio.Event | None = None
         self._kept: dict[int, float] = {}
@@ -151,12 +154,14 @@ class Sweeper:
         if not everything:
             return
         next_wake = await engine.in_thread(engine.store.next_wake)
-        self._look_at = now + _LONGEST
+        starting = now < self._started + _START
+        longest = self._poll if starting else _LONGEST
+        self._look_at = now + longest
         if next_wake is not None and now < next_wake < self._look_at:
             self._look_at = next_wake
         # A look into a database on the network costs it something, so one in vain is followed by a longer pause.
         patient = engine.store.announces and not found
-        self._pause = min(2 * self._pause, _LONGEST) if patient else self._poll
+        self._pause = min(2 * self._pause, longest) if patient else self._poll
 
     async def _claim(self) -> int:
         """Takes over sagas that nobody drives, as far as there is room for them; gives how many."""
@@ -175,9 +180,9 @@ class Sweeper:
             if len(rows) < room:
                 engine.load.keep(0)
                 break
-            most = min(2 * most, _CLAIM)
-            if len(await engine.in_thread(engine.store.leases, now)) > 1:
-                await anyio.sleep(_TURN)
+            alone = len(await engine.in_thread(engine.store.leases, now)) <= 1
+            most = min(2 * most, _CLAIM_ALONE if alone else _CLAIM)
+            await anyio.sleep(0.0 if alone else _TURN)
         return found
 
     async def _deliver_urgent(self) -> None:
