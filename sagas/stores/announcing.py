@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 
 from sqlalchemy import text
 
-from sagas.stores.raw import connect, failure
+from sagas.stores.raw import connect, failure, is_pooled
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -27,6 +27,11 @@ __all__ = ["Announcements"]
 logger = logging.getLogger("sagas.stores")
 
 _CHANNEL = "SELECT 'sagas_' || 'saga'::regclass::oid"
+# Nobody has to wait for the disk for this; but a pooler may give the connection to somebody who must, so the setting is
+# for this statement alone.
+_ANNOUNCE = """
+    SELECT pg_notify(%s, m) FROM unnest(%s::text[]) m, set_config('synchronous_commit', 'off', true)
+"""
 # What may have been missed while nobody listened.
 _ANYTHING = ("work", "mail:")
 _ECHO = "echo:"
@@ -41,10 +46,13 @@ class Announcements:
 
     Args:
         url: Of the database.
+        insist: Whether to listen even through a pooler, which may give each client a connection to itself.
     """
 
-    def __init__(self, url: URL) -> None:
+    def __init__(self, url: URL, *, insist: bool = False) -> None:
         self._url = url
+        self._insist = insist
+        self._told = False
         self._channel: str | None = None
         self._ear: psycopg.Connection | None = None
         self._mouth: psycopg.Connection | None = None
@@ -96,6 +104,9 @@ class Announcements:
     def _begin(self) -> Sequence[str] | None:
         """Connects, and makes sure that what is announced is also heard."""
         self._ear = connect(self._url, "sagas listens")
+        if is_pooled(self._ear) and not self._insist:
+            self._give_up()  # to listen would be left to the next user of the pooler's connection
+            return None
         channel = self._channel = _first(self._ear, _CHANNEL)
         self._ear.execute(f'LISTEN "{channel}"'.encode())
         nonce = f"{_ECHO}{secrets.token_hex(8)}"
@@ -105,10 +116,16 @@ class Announcements:
             return _ANYTHING
         if self._closed:
             return None
-        logger.warning("the database %s passes on no notifications, as behind a pooler; it is polled", self._url)
+        self._give_up()
+        return None
+
+    def _give_up(self) -> None:
+        """Stops listening for a while, and says so once."""
+        if not self._told:
+            logger.warning("the database %s passes on no notifications, as behind a pooler; it is polled", self._url)
+        self._told = True
         self._stop()
         self._deaf_until = time.monotonic() + _RETRY
-        return None
 
     def _stop(self) -> None:
         """Lets go of the connection that listens."""
@@ -126,10 +143,8 @@ class Announcements:
             try:
                 if self._mouth is None:
                     self._mouth = connect(self._url, "sagas announces")
-                    # Nobody has to wait for the disk for this.
-                    self._mouth.execute("SET synchronous_commit = off")
                 channel = self._channel = self._channel or _first(self._mouth, _CHANNEL)
-                self._mouth.execute("SELECT pg_notify(%s, m) FROM unnest(%s::text[]) m", (channel, list(messages)))
+                self._mouth.execute(_ANNOUNCE, (channel, list(messages)))
             except failure() as error:
                 logger.info("other processes were not told, and will look by themselves: %s", error)
                 self._shut_up()

@@ -11,7 +11,7 @@ import hashlib
 import logging
 from typing import TYPE_CHECKING
 
-from sagas.stores.raw import connect, failure
+from sagas.stores.raw import connect, failure, is_pooled
 
 if TYPE_CHECKING:
     import psycopg
@@ -35,14 +35,21 @@ class Lifeline:
 
     def __init__(self, url: URL, owner: str) -> None:
         self._url = url
+        self._pooled = False
         self._connection: psycopg.Connection | None = None
         self.key = int.from_bytes(hashlib.blake2b(owner.encode(), digest_size=8).digest()) >> 1
 
     def hold(self) -> bool:
-        """Makes sure that the lock is held, and says so."""
+        """Makes sure that the lock is held, and says so. A pooler's connections do not end with the process."""
+        if self._pooled:
+            return False
         try:
             if self._connection is None:
                 self._connection = connect(self._url, "sagas is alive")
+                self._pooled = is_pooled(self._connection)
+                if self._pooled:
+                    self.let_go()
+                    return False
                 self._connection.execute("SELECT pg_advisory_lock_shared(%s)", (self.key,))
             self._connection.execute("SELECT")
         except failure() as error:

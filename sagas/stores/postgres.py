@@ -19,7 +19,7 @@ from sagas.stores import schema
 from sagas.stores.announcing import Announcements
 from sagas.stores.lifeline import Lifeline
 from sagas.stores.port import Change, Committed, JournalRow, NewSaga
-from sagas.stores.raw import driver
+from sagas.stores.raw import driver, is_pooled
 from sagas.stores.sql import SqlStore
 from sagas.stores.tables import metadata
 
@@ -129,9 +129,9 @@ class PostgresStore(SqlStore):
 
     Args:
         url: ``postgresql+psycopg://user:password@host/database``, with libpq's options as its query. Of our own:
-            ``notify=off`` for a connection pooler that works by the transaction (pgbouncer, say), which carries
-            neither notifications nor prepared statements; ``synchronous_commit=off`` gives up the last moments
-            before a crash of the server for speed.
+            ``notify=off`` to poll instead of listening, as is done anyway where a pooler (pgbouncer, say) is found
+            to be in between; ``notify=on`` to listen all the same, since it gives each client a connection to
+            itself; ``synchronous_commit=off`` gives up the last moments before a crash of the server for speed.
         parallel: How many transactional steps may run side by side, each on a connection of its own.
         own_time: Whether leases and timers go by the database's clock instead of the callers'.
 
@@ -150,11 +150,11 @@ class PostgresStore(SqlStore):
         driver()
         self.parallel = parallel
         self._own_time = own_time
-        self._notifies = parsed.query.get("notify", "on") != "off"
+        self._notifies = parsed.query.get("notify") != "off"
         self._commits = parsed.query.get("synchronous_commit")
         own = parsed.difference_update_query(["notify", "synchronous_commit"])
         self._url: URL = own.set(drivername="postgresql+psycopg")
-        self._announcements = Announcements(self._url)
+        self._announcements = Announcements(self._url, insist=parsed.query.get("notify") == "on")
         self._lifelines: dict[str, Lifeline] = {}
         self._stream: Connection | None = None
 
@@ -361,13 +361,10 @@ class PostgresStore(SqlStore):
 
 
 def _keep_plans(connection: Connection) -> None:
-    """Has the server keep statements with their plans, unless a pooler would hand them to the connection's next user.
-
-    A pooler makes up the number of the server's process that a client is told on connecting.
-    """
+    """Has the server keep statements and plans, unless a pooler would hand them to the connection's next user."""
     raw: psycopg.Connection | None = connection.connection.driver_connection
     assert raw is not None, "it was opened just now"
-    if raw.info.backend_pid == connection.exec_driver_sql("SELECT pg_backend_pid()").scalar_one():
+    if not is_pooled(raw):
         connection.exec_driver_sql(_PLAN_BY_KEY)
         raw.prepare_threshold = _PREPARE_AFTER
 

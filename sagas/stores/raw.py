@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     import psycopg
     from sqlalchemy import URL
 
-__all__ = ["connect", "driver", "failure"]
+__all__ = ["connect", "driver", "failure", "is_pooled"]
 
 _CONNECT_TIMEOUT = 10
 
@@ -38,7 +38,7 @@ def failure() -> type[psycopg.Error]:
 
 
 def connect(url: URL, purpose: str) -> psycopg.Connection:
-    """Connects; every statement is a transaction by itself.
+    """Connects; every statement is a transaction by itself, and none is prepared, for poolers that would lose it.
 
     Args:
         url: SQLAlchemy's.
@@ -52,6 +52,16 @@ def connect(url: URL, purpose: str) -> psycopg.Connection:
     return psycopg.connect(
         url.set(drivername="postgresql").render_as_string(hide_password=False),
         autocommit=True,
+        prepare_threshold=None,
         application_name=purpose,
         connect_timeout=_CONNECT_TIMEOUT,
     )
+
+
+def is_pooled(connection: psycopg.Connection) -> bool:
+    """Says whether a pooler stands before the server, so that the next transaction may be on another connection.
+
+    A pooler makes up the number of the server's process that a client is told on connecting.
+    """
+    row = connection.execute("SELECT pg_backend_pid()").fetchone()
+    return row is None or row[0] != connection.info.backend_pid
