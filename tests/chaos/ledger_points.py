@@ -1,7 +1,10 @@
 """Kills a process between any two statements of a transactional step on PostgreSQL, recovers in another, and audits.
 
-``python -m tests.chaos.ledger_points URL one|many`` goes through every statement that writes the ledger or the
-journal, for a saga with one step or with many; ``every`` through all statements whatsoever of the latter.
+``python -m tests.chaos.ledger_points URL kill|cut one|many|every`` goes through every statement that writes the ledger
+or the journal, for a saga with one step or with many; ``every`` through all statements whatsoever of the latter.
+
+``cut`` ends the connections instead, all of them, also those that listen and that show that the process is alive; and
+what a statement or a commit has done then, nobody hears. The process has to come through.
 """
 
 from __future__ import annotations
@@ -23,7 +26,7 @@ from sagas.core.registry import Registry
 from sagas.core.replay import replay
 from sagas.stores.port import JournalRow
 from sagas.stores.postgres import PostgresStore
-from tests.chaos.lives import CrashPoints, fork, go_through
+from tests.chaos.lives import CrashPoints, die, fork, go_through
 from tests.support.postgres import Databases
 
 __all__: list[str] = []
@@ -69,14 +72,17 @@ _SAGAS = (one, many)
 _ENTRIES = {"one": ("a",), "many": ("a", "b", "c", "f")}
 
 
-def _crash_at(point: int, *, everywhere: bool) -> None:
-    """Has this process end at a statement: before it, or after a commit of which it then never hears."""
-    points = CrashPoints(point)
+def _watch(points: CrashPoints, *, everywhere: bool) -> None:
+    """Makes a point of each statement: before it, and after a commit."""
     writing = threading.local()  # other threads look after other things meanwhile
 
-    def passes(*_: object, **__: object) -> None:
+    def before(*_: object, **__: object) -> None:
         if everywhere or getattr(writing, "here", False):
             points.passes()
+
+    def after() -> None:
+        if (everywhere or getattr(writing, "here", False)) and points.passes():
+            raise psycopg.OperationalError("nobody hears what became of it")
 
     def counted(write: Callable[..., object]) -> Callable[..., object]:
         def wrapped(*args: object) -> object:
@@ -91,14 +97,14 @@ def _crash_at(point: int, *, everywhere: bool) -> None:
     commit = PGDialect_psycopg.do_commit
 
     def commit_between(self: Any, connection: Any) -> None:
-        passes()
+        before()
         commit(self, connection)  # type: ignore[no-untyped-call] # SQLAlchemy's
-        passes()
+        after()
 
     for name in ("commit", "transact"):
         setattr(PostgresStore, name, counted(getattr(PostgresStore, name)))
-    event.listen(Engine, "before_cursor_execute", passes)
-    event.listen(Engine, "after_cursor_execute", lambda x, *_: passes() if _is_autocommit(x) else None)
+    event.listen(Engine, "before_cursor_execute", before)
+    event.listen(Engine, "after_cursor_execute", lambda x, *_: after() if _is_autocommit(x) else None)
     PGDialect_psycopg.do_commit = commit_between  # type: ignore[method-assign] # no event comes after it
 
 
@@ -115,9 +121,10 @@ async def _run(url: str, name: str) -> None:
 class _Statements:
     """Each statement is a point: see ``lives.Scene``."""
 
-    def __init__(self, url: str, mode: str) -> None:
+    def __init__(self, url: str, how: str, mode: str) -> None:
         self._databases = Databases(url)
         self._template = self._databases.create_database()
+        self._cuts = how == "cut"
         self._everywhere = mode == "every"
         self._saga = "one" if mode == "one" else "many"
         self._url = ""
@@ -139,8 +146,19 @@ class _Statements:
         self._url = self._databases.url(f"{template}_{point}")
 
     def live(self, point: int) -> None:
-        _crash_at(point, everywhere=self._everywhere)
+        points = CrashPoints(point, self._cut) if self._cuts else CrashPoints(point)
+        _watch(points, everywhere=self._everywhere)
         anyio.run(_run, self._url, self._saga)
+        if points.struck:
+            die()  # so that there is something to recover; it has reported the saga's end
+
+    def _cut(self) -> None:
+        """Ends every connection to the journal."""
+        with psycopg.connect(self._databases.url("postgres").replace("+psycopg", "")) as connection:
+            connection.execute(
+                "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = %s",
+                (make_url(self._url).database,),
+            )
 
     def recover(self, point: int) -> None:
         anyio.run(_run, self._url, self._saga)
@@ -172,7 +190,7 @@ class _Statements:
 
 def main() -> None:
     """Goes through the statements; prints how many points there were."""
-    scene = _Statements(sys.argv[1], sys.argv[2])
+    scene = _Statements(sys.argv[1], sys.argv[2], sys.argv[3])
     try:
         print(go_through(scene))  # noqa: T201 - a program's output
     finally:

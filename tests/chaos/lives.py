@@ -12,7 +12,7 @@ from collections.abc import Callable
 from functools import partial
 from typing import Protocol
 
-__all__ = ["CrashPoints", "Scene", "fork", "go_through"]
+__all__ = ["CrashPoints", "Scene", "die", "fork", "go_through"]
 
 _MOST = 500
 
@@ -37,22 +37,35 @@ class Scene(Protocol):
         ...
 
 
+def die() -> None:
+    """Ends this process as nobody could keep it from."""
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
 class CrashPoints:
     """Counts the points that a process passes, and ends it at one of them.
 
     Args:
         fatal: The number of that one, from 1.
+        strike: What to do instead of ending it.
     """
 
-    def __init__(self, fatal: int) -> None:
+    def __init__(self, fatal: int, strike: Callable[[], None] = die) -> None:
         self._fatal = fatal
+        self._strike = strike
         self._passed = 0
 
-    def passes(self) -> None:
-        """Called at each point."""
+    @property
+    def struck(self) -> bool:
+        """Whether it was reached."""
+        return self._passed >= self._fatal
+
+    def passes(self) -> bool:
+        """Called at each point; says whether it was the one."""
         self._passed += 1
         if self._passed == self._fatal:
-            os.kill(os.getpid(), signal.SIGKILL)
+            self._strike()
+        return self._passed == self._fatal
 
 
 def fork(work: Callable[[], None]) -> int:

@@ -49,6 +49,12 @@ async def body(number: int) -> list[int]:
     return [*done, told, await enter(number)]
 
 
+@pytest.fixture(scope="module")
+def anyio_backend() -> str:
+    """What is tested is between the store and the server, where no event loop is."""
+    return "asyncio"
+
+
 @pytest.fixture
 def direct(postgres_url: str) -> str:
     """A journal, with the ledger beside its tables; without a pooler."""
