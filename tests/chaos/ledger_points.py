@@ -20,7 +20,7 @@ from sqlalchemy import Connection, Engine, event, make_url, text
 from sqlalchemy.dialects.postgresql.psycopg import PGDialect_psycopg
 from sqlmodel import Session
 
-from sagas import Coordinator, Rejected, gather, saga, step
+from sagas import Coordinator, Rejected, StoreUnavailable, gather, saga, step
 from sagas.coordinator.loading import read_history
 from sagas.core.registry import Registry
 from sagas.core.replay import replay
@@ -113,9 +113,16 @@ def _is_autocommit(connection: Connection) -> bool:
     return connection.get_execution_options().get("isolation_level") == "AUTOCOMMIT"
 
 
-async def _run(url: str, name: str) -> None:
+async def _run(url: str, name: str, points: CrashPoints | None = None) -> None:
     async with Coordinator(url, sagas=_SAGAS, lease=_LEASE, poll=0.02) as coordinator:
-        await (coordinator.run(one(), id=_ID) if name == "one" else coordinator.run(many(), id=_ID))
+        if points is not None:
+            points.armed = True
+        while True:
+            try:
+                await (coordinator.run(one(), id=_ID) if name == "one" else coordinator.run(many(), id=_ID))
+            except StoreUnavailable:  # whoever asks for something meanwhile hears so, and may ask again
+                continue
+            return
 
 
 class _Statements:
@@ -148,7 +155,8 @@ class _Statements:
     def live(self, point: int) -> None:
         points = CrashPoints(point, self._cut) if self._cuts else CrashPoints(point)
         _watch(points, everywhere=self._everywhere)
-        anyio.run(_run, self._url, self._saga)
+        points.armed = not self._cuts  # whoever cannot even open the journal is told so, and ends
+        anyio.run(_run, self._url, self._saga, points)
         if points.struck:
             die()  # so that there is something to recover; it has reported the saga's end
 

@@ -48,12 +48,16 @@ class CrashPoints:
     Args:
         fatal: The number of that one, from 1.
         strike: What to do instead of ending it.
+
+    Attributes:
+        armed: Whether points are counted.
     """
 
     def __init__(self, fatal: int, strike: Callable[[], None] = die) -> None:
         self._fatal = fatal
         self._strike = strike
         self._passed = 0
+        self.armed = True
 
     @property
     def struck(self) -> bool:
@@ -62,6 +66,8 @@ class CrashPoints:
 
     def passes(self) -> bool:
         """Called at each point; says whether it was the one."""
+        if not self.armed:
+            return False
         self._passed += 1
         if self._passed == self._fatal:
             self._strike()
