@@ -9,7 +9,7 @@ from __future__ import annotations
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
-from sqlalchemy import ColumnElement, Float, and_, cast, create_engine, func, insert, text
+from sqlalchemy import ColumnElement, Float, and_, cast, create_engine, event, func, insert, text
 from sqlalchemy.engine import make_url
 from sqlalchemy.exc import ArgumentError, IntegrityError
 from sqlmodel import Session
@@ -284,6 +284,7 @@ class PostgresStore(SqlStore):
         with self._aside_for_long() as connection:
             for function in work:
                 with Session(bind=connection, join_transaction_mode="create_savepoint") as session:
+                    event.listen(session, "before_commit", _check_constraints)
                     function(session)
             connection.execute(_HURRY)
             return self._write_unless_superseded(connection, finish())
@@ -367,6 +368,12 @@ def _keep_plans(connection: Connection) -> None:
     if not is_pooled(raw):
         connection.exec_driver_sql(_PLAN_BY_KEY)
         raw.prepare_threshold = _PREPARE_AFTER
+
+
+def _check_constraints(session: Session) -> None:
+    """Checks deferred constraints while the step can still fail by them; at the end, the whole transaction would."""
+    session.flush()
+    session.connection().exec_driver_sql("SET CONSTRAINTS ALL IMMEDIATE")
 
 
 def _place(row: JournalRow) -> tuple[str, int]:
