@@ -108,7 +108,7 @@ async def _run(
 ) -> int:
     """Runs a call, prints its story, and gives the exit code."""
     failure: SagaNotCompleted | None = None
-    async with Coordinator(url, sagas=sagas) as coordinator:
+    async with Coordinator(url, sagas=sagas, take_over=False) as coordinator:
         handle = await coordinator.start(call, id=saga_id)
         try:
             await handle.result()

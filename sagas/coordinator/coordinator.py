@@ -76,6 +76,7 @@ class Coordinator(Access[Engine]):
         limit_turn: Seconds between two looks whether other processes wait for permits of a limit that holds for all.
         lease: Seconds after which others take over the sagas of a coordinator that fell silent.
         poll: Seconds between two looks for what other processes wrote.
+        take_over: Whether it goes on with sagas that nobody drives. Otherwise it runs only what it is given.
         shutdown_timeout: Seconds that running steps have to end when it is left.
         retention: How long finished sagas are kept; for ever by default.
         schedules: What it starts by the clock.
@@ -106,6 +107,7 @@ class Coordinator(Access[Engine]):
         limit_turn: float = 0.5,
         lease: float = 30.0,
         poll: float = 0.2,
+        take_over: bool = True,
         shutdown_timeout: float = 10.0,
         retention: Retention | None = None,
         schedules: Iterable[Schedule] = (),
@@ -136,6 +138,7 @@ class Coordinator(Access[Engine]):
         self._limit_turn = limit_turn
         self._lease = lease
         self._poll = poll
+        self._take_over = take_over
         self._shutdown_timeout = shutdown_timeout
         self._retention = retention
         self._schedules = check_schedules(schedules)
@@ -156,7 +159,9 @@ class Coordinator(Access[Engine]):
             limit_turn=self._limit_turn,
         )
         orders = Orders(engine)
-        sweeper = Sweeper(engine, orders, name=self._name, lease=self._lease, poll=self._poll)
+        sweeper = Sweeper(
+            engine, orders, name=self._name, lease=self._lease, poll=self._poll, take_over=self._take_over
+        )
         engine.wake_sweeper = sweeper.wake
         engine.pass_on = sweeper.pass_on
         engine.load.on_room = sweeper.look

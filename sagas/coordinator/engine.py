@@ -62,6 +62,7 @@ class Engine(Link):
         owner: What this coordinator is called in leases and takeovers.
         sagas: Those in memory, by id.
         parking: For those that wait for an operator.
+        overdue: Operations that waited long enough for a lock, with their sagas; if it was not granted meanwhile.
     """
 
     runs = True
@@ -93,6 +94,7 @@ class Engine(Link):
         self.parking = Parking(self)
         self.sagas: dict[str, Runtime] = {}
         self.wanted: set[str] = set()
+        self.overdue: list[tuple[str, str]] = []
         self.wake_sweeper: Callable[[], None] = lambda: None
         self.pass_on: Callable[[Mail], None] = lambda _: None
         self._keep_waiting = keep_waiting
@@ -206,10 +208,11 @@ class Engine(Link):
                 if dropped.execution.timers:
                     self._dropped.add(oldest)
 
-    def lost(self, runtime: Runtime) -> None:
+    def lost(self, runtime: Runtime, *, driven: bool = True) -> None:
         """Drops a saga that another coordinator has taken over, or whose id was taken."""
         if runtime.seq > 1:
-            _tell_that_it_is_lost(runtime.id)
+            if driven:
+                _tell_that_it_is_lost(runtime.id)
             # Or it was this one, in a commit that it never heard the end of; then it goes on from there.
             self.want(runtime.id)
         self.forget(runtime)
@@ -240,11 +243,26 @@ class Engine(Link):
             return
         if until > self.clock.now():
             self.timers.add(until, saga_id, path)
-            return
+        elif runtime.execution.waits_for_lock(path):
+            self.overdue.append((saga_id, path))
+            self.wake_sweeper()
+        else:
+            self._fire(runtime, path)
+
+    def fire_overdue(self, count: int) -> None:
+        """Ends the waiting of the first so many, after the answers that may have come were delivered."""
+        for saga_id, path in self.overdue[:count]:
+            runtime = self.sagas.get(saga_id)
+            if runtime is not None and not runtime.discarded and path in runtime.execution.timers:
+                self._fire(runtime, path)
+        del self.overdue[:count]
+
+    def _fire(self, runtime: Runtime, path: str) -> None:
+        """Tells a saga that its time has come."""
         try:
             runtime.feed(e.TimerFired(path))
         except Exception:
-            logger.exception("saga %s could not take its timer %r", saga_id, path)
+            logger.exception("saga %s could not take its timer %r", runtime.id, path)
 
     def _timer_matters(self, saga_id: str, path: str, until: float) -> bool:
         """Says whether a timer is still to be kept."""

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import logging
 from typing import TYPE_CHECKING, Any, Generic, NamedTuple, TypeVar, cast
+
+import anyio
 
 from sagas.coordinator.loading import read_history
 from sagas.core import commands as c
 from sagas.core import events as e
-from sagas.errors import CoordinatorClosed, JournalCorrupted, SagaCompensated, SagaStuck
+from sagas.errors import CoordinatorClosed, JournalCorrupted, SagaCompensated, SagaStuck, StoreUnavailable
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -21,7 +24,11 @@ __all__ = ["Handle", "outcome"]
 
 R = TypeVar("R")
 
+logger = logging.getLogger("sagas.coordinator")
+
 _LOST = e.ErrorInfo("unknown", "")
+# Seconds between two tries to read from a database that is away.
+_RETRY = 0.5
 
 
 class Handle(Generic[R]):
@@ -119,7 +126,12 @@ async def _end_elsewhere(link: Link, saga_id: str) -> _End | None:
     with link.watching.wait_for(saga_id) as waiter:
         while not link.closing:
             waiter.ask()
-            end: _End | None = await link.in_thread(_look, link, saga_id)
+            try:
+                end: _End | None = await link.in_thread(_look, link, saga_id)
+            except StoreUnavailable as error:  # as sagas themselves, whoever waits for one waits for the database too
+                logger.info("the end of saga %s cannot be read now; trying again: %s", saga_id, error)
+                await anyio.sleep(_RETRY)
+                continue
             if end is not None:
                 return end
             await waiter.news()

@@ -50,8 +50,8 @@ class Hub(Protocol):
         """Called when everything of a saga is durable, so that it may have ended or only wait."""
         ...
 
-    def lost(self, runtime: Runtime) -> None:
-        """Called when the saga belongs to somebody else."""
+    def lost(self, runtime: Runtime, *, driven: bool = True) -> None:
+        """Called when the saga belongs to somebody else; ``driven``: though it was driven here."""
         ...
 
     def broken(self, runtime: Runtime, error: Exception) -> None:
@@ -275,7 +275,8 @@ class Runtime:
         if write.done is not None:
             write.done.set()
         if not self.discarded:
-            self._hub.lost(self)
+            # Only for the attempt to take it over, it was never driven here.
+            self._hub.lost(self, driven=not any(row.kind == "SagaTakenOver" for row in write.rows))
 
     def give_up(self, error: Exception) -> None:
         """Has it shown as stuck, after a failure that only a bug of this library can cause."""

@@ -44,18 +44,23 @@ class Sweeper:
         name: What this coordinator is called for people.
         lease: Seconds that its word holds.
         poll: Seconds between two looks.
+        take_over: Whether to take sagas that nobody drives.
     """
 
-    def __init__(self, engine: Engine, orders: Orders, *, name: str, lease: float, poll: float) -> None:
+    def __init__(
+        self, engine: Engine, orders: Orders, *, name: str, lease: float, poll: float, take_over: bool = True
+    ) -> None:
         self._engine = engine
         self._orders = orders
         self._name = name
         self._lease = lease
         self._poll = poll
+        self._takes_over = take_over
         self._renew_at = 0.0
         self._started = engine.clock.now()
         self._look_at = 0.0
-        self._wake: anyio.Event | None = None
+        self._wake = anyio.Event()
+        self._away = 0.0
         self._kept: dict[int, float] = {}
         self._hearing = False
         self._work = self._mail = True
@@ -64,8 +69,7 @@ class Sweeper:
 
     def wake(self) -> None:
         """Looks at once."""
-        if self._wake is not None:
-            self._wake.set()
+        self._wake.set()
 
     def pass_on(self, mail: Mail) -> None:
         """Delivers mail soon that was made here, and is for a saga that is not in memory here."""
@@ -84,15 +88,36 @@ class Sweeper:
             try:
                 await self.sweep()
             except StoreUnavailable as error:
-                logger.warning("%s; trying again", error)
-                self._pause, self._work, self._mail = self._poll, True, True
+                await self._rest_after(error)
             except Exception:
                 logger.exception("a look after leases, orphaned sagas and mail failed; trying again")
-            if not self._engine.wanted:
-                with anyio.move_on_after(min(self._pause, max(0.0, self._renew_at - self._engine.clock.now()))):
-                    await self._wake.wait()
-            else:
                 await anyio.sleep(self._poll)
+            else:
+                self._note_success()
+                await self._rest()
+
+    async def _rest(self) -> None:
+        """Waits until there may be something to look after."""
+        if self._engine.wanted:
+            await anyio.sleep(self._poll)
+            return
+        with anyio.move_on_after(min(self._pause, max(0.0, self._renew_at - self._engine.clock.now()))):
+            await self._wake.wait()
+
+    async def _rest_after(self, error: StoreUnavailable) -> None:
+        """Waits for a database that is away, longer from time to time; says so once."""
+        if not self._away:
+            self._away = self._poll
+            logger.warning("%s; it is tried again until it can be", error)
+        await anyio.sleep(self._away)
+        self._away = min(2 * self._away, _LONGEST)
+        self._pause, self._work, self._mail = self._poll, True, True
+
+    def _note_success(self) -> None:
+        """Says once that a database is back."""
+        if self._away:
+            self._away = 0.0
+            logger.warning("the database can be used again")
 
     def hear(self, messages: Sequence[str] | None) -> None:
         """Notes what there is to look after by what others announce; ``None`` while they cannot be heard."""
@@ -128,7 +153,7 @@ class Sweeper:
         await self._fetch()
         await self._deliver_urgent()
         now = engine.clock.now()
-        if self._work or self._mail or now >= self._look_at:
+        if self._work or self._mail or engine.overdue or now >= self._look_at:
             await self._look(now)
         elif not self._hearing and await engine.in_thread(engine.store.changed):
             await self._look(now, everything=True)
@@ -149,8 +174,10 @@ class Sweeper:
         engine = self._engine
         everything = everything or now >= self._look_at
         work, self._work = self._work or everything, False
-        mail, self._mail = self._mail or everything, False
+        overdue = len(engine.overdue)
+        mail, self._mail = self._mail or everything or overdue > 0, False
         found = (await self._claim() if work else 0) + (await self._deliver() if mail else 0)
+        engine.fire_overdue(overdue)
         if not everything:
             return
         next_wake = await engine.in_thread(engine.store.next_wake)
@@ -167,7 +194,7 @@ class Sweeper:
         """Takes over sagas that nobody drives, as far as there is room for them; gives how many."""
         engine = self._engine
         found, most = 0, _FIRST_CLAIM
-        while not engine.closing:
+        while self._takes_over and not engine.closing:
             await self.renew()
             now, room = engine.clock.now(), min(most, engine.load.room)
             if not room:
@@ -205,7 +232,8 @@ class Sweeper:
             mail = await engine.in_thread(engine.store.mail, engine.owner, now, _AT_ONCE, after)
             for item in mail:
                 # For a saga that is left alone now, what comes later must not be earlier.
-                if item.saga_id in left or (engine.load.crowded and item.saga_id not in engine.sagas):
+                left_alone = engine.load.crowded or not self._takes_over
+                if item.saga_id in left or (left_alone and item.saga_id not in engine.sagas):
                     left.add(item.saga_id)
                 elif item.saga_id in engine.sagas or self._kept.get(item.id, 0.0) <= now:
                     await self.renew()

@@ -36,6 +36,7 @@ class Lifeline:
     def __init__(self, url: URL, owner: str) -> None:
         self._url = url
         self._pooled = False
+        self._told = False
         self._connection: psycopg.Connection | None = None
         self.key = int.from_bytes(hashlib.blake2b(owner.encode(), digest_size=8).digest()) >> 1
 
@@ -53,9 +54,12 @@ class Lifeline:
                 self._connection.execute("SELECT pg_advisory_lock_shared(%s)", (self.key,))
             self._connection.execute("SELECT")
         except failure() as error:
-            logger.info("the connection that shows that this process is alive was lost: %s", error)
+            if not self._told:
+                logger.info("the connection that shows that this process is alive was lost: %s", error)
+            self._told = True
             self.let_go()
             return False
+        self._told = False
         return True
 
     def let_go(self) -> None:

@@ -543,3 +543,34 @@ async def test_a_body_that_failed_after_its_pivot_gets_the_lock_that_was_granted
         (second,) = await room.queue(coordinator, "second")
         await coordinator.signal("second", "out")
         assert await second.result() == "second"
+
+
+async def test_a_lock_that_was_granted_is_held_though_the_time_to_wait_is_over(place: Place) -> None:
+    """The answer came while nobody ran the saga, and only afterwards it was too late."""
+    gate = Gate()
+
+    @step
+    async def work() -> str:
+        await gate.wait()
+        return "done"
+
+    @saga
+    async def first() -> str:
+        async with lock("key"):
+            return await work()
+
+    @saga
+    async def second() -> str:
+        async with lock("key", timeout=30):
+            return await work()
+
+    async with place.coordinator(first, second, shutdown_timeout=0) as coordinator:
+        await coordinator.start(first(), id="first")
+        await gate.arrival()
+        await coordinator.start(second(), id="second")
+        await waits_for_lock(coordinator, "second")
+    gate.open()
+    async with place.coordinator(first) as coordinator:
+        assert await coordinator.run(first(), id="first") == "done"
+    async with place.coordinator(first, second, clock=Clock(3600)) as coordinator:
+        assert await coordinator.run(second(), id="second") == "done"

@@ -292,3 +292,19 @@ async def test_an_order_for_a_stuck_saga_whose_owner_leaves_meanwhile_is_carried
             await coordinator.run(body(), id="s")
         told = [x.what for x in (await coordinator.get("s")).timeline]
     assert told[-4:] == ["saga taken over", "undo retried", "undo succeeded", "saga compensated"]
+
+
+async def test_a_coordinator_that_takes_nothing_over_runs_what_it_is_given_and_leaves_the_rest(place: Place) -> None:
+    """Such as one that an operator starts for a single saga."""
+    work = Work()
+    async with place.coordinator(work.saga, shutdown_timeout=0) as owner:
+        await owner.start(work.saga(), id="left")
+        await work.gate.arrival()
+    work.gate.open()
+    async with place.coordinator(work.saga, take_over=False) as guest:
+        with anyio.fail_after(10):
+            assert await guest.run(work.saga(), id="given") == ["a", "slow", "b"]
+        assert (await guest.get("left")).status == "running"
+        assert "saga taken over" not in [line.what for line in (await guest.get("left")).timeline]
+    async with place.coordinator(work.saga) as owner:
+        assert await owner.run(work.saga(), id="left") == ["a", "slow", "b"]
