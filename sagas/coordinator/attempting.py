@@ -64,9 +64,10 @@ class Attempting:
         self.closing = False
         self.lease_until = float("inf")
         self.lease_renewed = anyio.Event()
+        self.refused: dict[tuple[str, str], Exception] = {}
 
     def lease_held(self, until: float) -> None:
-        """Notes until when this coordinator may act, and lets go on what waited for that."""
+        """Notes until when this coordinator may act, by the steady clock, and lets go on what waited for that."""
         self.lease_until = until
         renewed, self.lease_renewed = self.lease_renewed, anyio.Event()
         renewed.set()
@@ -109,7 +110,7 @@ class Attempting:
     @property
     def lapsed(self) -> bool:
         """Whether nothing may act now, because others may think that this coordinator is dead."""
-        return self.clock.now() >= self.lease_until and not self.closing
+        return self.clock.steady() >= self.lease_until and not self.closing
 
     def span(
         self, runtime: Runtime, name: str, command: RunStep | RunUndo, attempt: int
@@ -259,10 +260,15 @@ class _Run:
         """Attempts a transactional step, in the journal's own transaction."""
         if not self._home.journal.has_sessions:
             return attempts.not_run(StoreError(f"{step.where} is transactional, and memory: has no database for it"))
+        path = self._command.path
+        refusal = self._home.refused.pop((self._runtime.id, path), None)
+        if refusal is not None:
+            return attempts.not_run(refusal)
         context = self._context(None, attempts.attempt)
         attempt = TransactionalAttempt(
-            self._runtime, step, self._arguments, attempts, clock=self._home.clock, context=context, stop=self._stop
-        )
+            self._runtime, step, self._arguments, attempts, clock=self._home.clock, context=context, stop=self._stop,
+            path=path, refused=self._home.refused,
+        )  # fmt: skip
         with self._home.span(self._runtime, f"step {step.name}", self._command, attempts.attempt) as span:
             attempt.span = f"{span.get_span_context().span_id:016x}" if span is not None else ""
             self._home.journal.transact(attempt)

@@ -14,6 +14,7 @@ __all__ = ["Clock", "SystemClock"]
 # A wall clock may be set while we sleep, so no sleep is longer than this, in seconds.
 _LONGEST_SLEEP = 30.0
 _BULK = 1024
+_BOOTTIME = hasattr(time, "CLOCK_BOOTTIME")
 
 
 class Clock(Protocol):
@@ -21,6 +22,10 @@ class Clock(Protocol):
 
     def now(self) -> float:
         """Gives the POSIX time, in seconds."""
+        ...
+
+    def steady(self) -> float:
+        """Gives seconds since some moment, by a clock that nobody sets."""
         ...
 
     def chance(self) -> float:
@@ -47,6 +52,10 @@ class SystemClock:
     def now(self) -> float:
         """See ``Clock.now``."""
         return time.time()
+
+    def steady(self) -> float:
+        """See ``Clock.steady``: on Linux, a machine that is suspended meanwhile counts that too."""
+        return time.clock_gettime(time.CLOCK_BOOTTIME) if _BOOTTIME else time.monotonic()
 
     def chance(self) -> float:
         """See ``Clock.chance``."""

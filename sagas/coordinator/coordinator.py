@@ -175,7 +175,7 @@ class Coordinator(Access[Engine]):
             watch = CodeWatch(engine)
             for task in (
                 engine.journal.run, engine.pool.run, engine.timers.run, engine.limits.run, engine.watching.run,
-                sweeper.run, watch.run,
+                sweeper.beat, sweeper.run, watch.run,
             ):  # fmt: skip
                 group.start_soon(task)
             group.start_soon(listen, self._store, (engine.watching.hear, sweeper.hear, engine.limits.hear))

@@ -100,6 +100,7 @@ class Engine(Link):
         self._keep_waiting = keep_waiting
         self._waiting: dict[str, None] = {}  # in the order in which they began to wait
         self._loading: dict[str, anyio.Lock] = {}
+        self._hands = anyio.Lock()
         self._dropped: set[str] = set()
         self._rewound: set[str] = set()
 
@@ -337,12 +338,17 @@ class Engine(Link):
 
     async def bring_back(self, rows: Sequence[SagaRow]) -> None:
         """Reads sagas and goes on with them; returns when this is durable."""
-        absent = [row for row in rows if row.id not in self.sagas]
-        journals = await self.in_thread(self.store.load, [row.id for row in absent])
         last: Write | None = None
-        for row in absent:
-            if row.id not in self.sagas and not self.closing:
-                last = self._bring_back(row, journals.get(row.id, [])) or last
+        async with self._hands:
+            absent = [row for row in rows if row.id not in self.sagas]
+            journals = await self.in_thread(self.store.load, [row.id for row in absent])
+            # Whoever took a saga over before its journal was read is seen now, and whoever does so later is fenced.
+            still = await self.in_thread(self.store.find, [row.id for row in absent])
+            for row in absent:
+                now = still.get(row.id)
+                is_same = now is not None and (now.owner, now.ended_at) == (row.owner, row.ended_at)
+                if is_same and row.id not in self.sagas and not self.closing:
+                    last = self._bring_back(row, journals.get(row.id, [])) or last
         if last is not None:
             await last.durable()
 
@@ -376,7 +382,8 @@ class Engine(Link):
         if row.owner != self.owner:
             if not execution.submitted:
                 runtime.note("taken over", self.clock.now(), owner=self.owner)
-            return runtime.feed(e.SagaTakenOver(self.owner), dispatch=outstanding(execution))
+            runtime.arrival = runtime.feed(e.SagaTakenOver(self.owner), dispatch=outstanding(execution))
+            return runtime.arrival
         for command in outstanding(execution):
             self.dispatch(runtime, command)
         if not runtime.unwritten and not execution.open:
@@ -407,12 +414,14 @@ class Engine(Link):
 
         Also of those that are not there any more, since they have ended elsewhere so long ago that they were deleted.
         """
-        born = {saga_id: runtime.birth is None for saga_id, runtime in self.sagas.items()}
-        rows = await self.in_thread(self.store.find, list(born))
-        for saga_id, is_old in born.items():
-            runtime, row = self.sagas.get(saga_id), rows.get(saga_id)
-            taken = is_old if row is None else row.owner != self.owner
-            if runtime is not None and taken:
+        async with self._hands:
+            # One that is on its way here is fenced by itself if it is somebody else's.
+            here = {saga_id: runtime for saga_id, runtime in self.sagas.items() if runtime.arrival is None}
+            rows = await self.in_thread(self.store.find, list(here))
+        for saga_id, runtime in here.items():
+            row = rows.get(saga_id)
+            taken = runtime.birth is None if row is None else row.owner != self.owner
+            if taken and self.sagas.get(saga_id) is runtime:
                 _tell_that_it_is_lost(saga_id)
                 self.forget(runtime)
 

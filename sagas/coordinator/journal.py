@@ -197,7 +197,7 @@ class Journal:
         except Exception as error:
             self._note_failure(error, len(live))
             for transaction in live:
-                transaction.failed(error)
+                transaction.failed(error, alone=len(live) == 1 and not isinstance(error, _Overtaken))
             self._pending = self._taken_out + self._pending
             await anyio.sleep(_FIRST_PAUSE)
             return
@@ -232,9 +232,8 @@ class Journal:
                 done = await self._run_beside(transaction, taken) if undiscarded([transaction]) else _NOTHING
             except Exception as error:
                 self._note_failure(error, 1)
-                if isinstance(error, StoreUnavailable):
-                    await anyio.sleep(_FIRST_PAUSE)
-                transaction.failed(error)
+                await anyio.sleep(_FIRST_PAUSE)
+                transaction.failed(error, alone=not isinstance(error, _Overtaken))
                 self._pending = taken + self._pending
             else:
                 for write in taken:

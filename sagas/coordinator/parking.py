@@ -94,7 +94,11 @@ class Parking:
             NotApplicable: It is not parked, or the code at hand does not fit either.
             JournalCorrupted: Its journal cannot be read.
         """
-        journals = await self._engine.in_thread(self._engine.store.load, [row.id])
+        engine = self._engine
+        journals = await engine.in_thread(engine.store.load, [row.id])
+        now = (await engine.in_thread(engine.store.find, [row.id])).get(row.id)
+        if now is None or (now.owner, now.status) != (row.owner, row.status):
+            raise NotApplicable(f"saga {row.id} keeps changing hands; try again")
         history = read_history(row.id, journals.get(row.id, []), self._engine.codec)
         if isinstance(event, e.CancelRequested):
             if parked_by(history.records) is None:

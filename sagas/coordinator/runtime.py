@@ -82,14 +82,16 @@ class Runtime:
         moments: Events for its root span.
         changed: Set at every durable change of status, if somebody waits.
         reported: Its status as far as it is durable.
+        arrival: The record by which it is being taken over here, until that is durable.
         active: Whether it counts as one that has something to do.
         rank: Its place among those that wait for the same, smallest first.
         tickets: By its attempts that wait in line, their paths; ``None`` for undos. ``None`` if there are none.
     """
 
     __slots__ = (
-        "_hub", "_saved", "active", "birth", "busy", "changed", "digest", "discarded", "execution", "fingerprint",
-        "id", "moments", "parent", "rank", "reported", "seq", "started_at", "tickets", "trace", "unwritten", "void",
+        "_hub", "_saved", "active", "arrival", "birth", "busy", "changed", "digest", "discarded", "execution",
+        "fingerprint", "id", "moments", "parent", "rank", "reported", "seq", "started_at", "tickets", "trace",
+        "unwritten", "void",
     )  # fmt: skip
 
     def __init__(self, hub: Hub, saga_id: str, execution: Execution, *, fingerprint: bytes = b"") -> None:
@@ -109,6 +111,7 @@ class Runtime:
         self.fingerprint = fingerprint
         self.changed: anyio.Event | None = None
         self.birth: Write | None = None
+        self.arrival: Write | None = None
         self.reported = "running"
         self.active = False
         self.rank = 0.0
@@ -247,6 +250,8 @@ class Runtime:
         self.unwritten -= 1
         if write is self.birth:
             self.birth = None
+        elif write is self.arrival:
+            self.arrival = None
         if write.done is not None:
             write.done.set()
         if self.discarded:

@@ -101,7 +101,7 @@ class Sweeper:
         if self._engine.wanted:
             await anyio.sleep(self._poll)
             return
-        with anyio.move_on_after(min(self._pause, max(0.0, self._renew_at - self._engine.clock.now()))):
+        with anyio.move_on_after(self._pause):
             await self._wake.wait()
 
     async def _rest_after(self, error: StoreUnavailable) -> None:
@@ -131,25 +131,36 @@ class Sweeper:
         if self._work or self._mail:
             self.wake()
 
+    async def beat(self) -> None:
+        """Says that this coordinator is alive, for ever, however long anything else takes."""
+        while True:
+            try:
+                await self.renew()
+            except StoreUnavailable as error:
+                logger.debug("the lease could not be renewed; trying again: %s", error)
+            except Exception:
+                logger.exception("the lease could not be renewed; trying again")
+            await anyio.sleep(self._poll)
+
     async def renew(self) -> None:
-        """Says that this coordinator is alive, if it is time; also in the middle of what takes long."""
-        now = self._engine.clock.now()
-        if now >= self._renew_at:
+        """Says that this coordinator is alive, if it is time."""
+        clock = self._engine.clock
+        now, steady = clock.now(), clock.steady()
+        if steady >= self._renew_at:
             engine = self._engine
-            lapsed = now >= engine.attempting.lease_until
+            lapsed = steady >= engine.attempting.lease_until
             lease = Lease(engine.owner, self._name, now + self._lease, engine.registry.code)
             until: float = await engine.in_thread(engine.store.renew, lease, now)
             if lapsed:
                 await engine.drop_what_was_taken()
                 await engine.limits.recount()
-            engine.attempting.lease_held(until)
+            engine.attempting.lease_held(steady + until - now)
             heartbeat = _HEARTBEAT if engine.store.announces else self._lease
-            self._renew_at = now + min(heartbeat, self._lease / 3)
+            self._renew_at = steady + min(heartbeat, self._lease / 3)
 
     async def sweep(self) -> None:
         """Looks once."""
         engine = self._engine
-        await self.renew()
         await self._fetch()
         await self._deliver_urgent()
         now = engine.clock.now()
@@ -163,7 +174,6 @@ class Sweeper:
         engine = self._engine
         wanted = [*engine.wanted]
         while wanted and not engine.load.crowded:
-            await self.renew()
             at_once = min(_AT_ONCE, engine.load.spare)
             some, wanted = wanted[:at_once], wanted[at_once:]
             await engine.fetch([saga_id for saga_id in some if saga_id not in engine.sagas])
@@ -195,7 +205,6 @@ class Sweeper:
         engine = self._engine
         found, most = 0, _FIRST_CLAIM
         while self._takes_over and not engine.closing:
-            await self.renew()
             now, room = engine.clock.now(), min(most, engine.load.room)
             if not room:
                 engine.load.keep()
@@ -236,7 +245,6 @@ class Sweeper:
                 if item.saga_id in left or (left_alone and item.saga_id not in engine.sagas):
                     left.add(item.saga_id)
                 elif item.saga_id in engine.sagas or self._kept.get(item.id, 0.0) <= now:
-                    await self.renew()
                     await self._deliver_one(item, now)
                     found += 1
             if len(mail) < _AT_ONCE:

@@ -11,6 +11,7 @@ from sagas.core import events as e
 from sagas.core.attempts import Act, Done
 from sagas.errors import StoreError, StoreUnavailable
 from sagas.stores.outage import is_outage
+from sagas.stores.port import Superseded
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -46,6 +47,8 @@ class TransactionalAttempt:
         clock: Clock,
         context: StepContext,
         stop: Callable[[], bool],
+        path: str,
+        refused: dict[tuple[str, str], Exception],
     ) -> None:
         self.writer = runtime
         self.fed = False
@@ -58,6 +61,9 @@ class TransactionalAttempt:
         self._clock = clock
         self._context = context
         self._stop = stop
+        self._refused = refused
+        self._path = path
+        self._refused = refused
         self._payload = b""
         self._started = 0.0
         self._action: Next | None = None
@@ -101,9 +107,14 @@ class TransactionalAttempt:
         self._action = Act()
         self._ended.set()
 
-    def failed(self, error: Exception) -> None:
-        """Lets go of a saga that ran on from a record which never became durable."""
+    def failed(self, error: Exception, *, alone: bool) -> None:
+        """Lets go of a saga that ran on from a record which never became durable.
+
+        What the database refuses only at the end, it would refuse each time. So then the step has failed.
+        """
         if self.fed:
+            if alone and not isinstance(error, (StoreUnavailable, Superseded)):
+                self._refused[self.writer.id, self._path] = error
             self.writer.rewind()
         elif isinstance(error, StoreError) and not isinstance(error, StoreUnavailable):
             # It will never work, as in a store without transactions.

@@ -151,8 +151,8 @@ class Transaction(Protocol):
         """Tells the saga how it went; called in the event loop, before the commit."""
         ...
 
-    def failed(self, error: Exception) -> None:
-        """Called when the commit failed, so that nothing of it happened."""
+    def failed(self, error: Exception, *, alone: bool) -> None:
+        """Called when the commit failed, so that nothing of it happened; ``alone``: by this step and no other."""
         ...
 
 

@@ -43,6 +43,8 @@ _MIGRATING = 0x7361676173
 # must not keep others from its sagas, which want the very rows that it has written.
 _STANDSTILL = 5.0
 _HURRY = text(f"SET LOCAL idle_in_transaction_session_timeout = '{_STANDSTILL:g}s'")
+# What a transactional step may have set for itself does not hold for the journal.
+_OWN_AGAIN = "SET LOCAL ROLE NONE; SET LOCAL search_path TO DEFAULT"
 # psycopg's own: a statement that comes so often is worth being kept by the server.
 _PREPARE_AFTER = 5
 # How long a process may be silent after its connection was lost, in seconds: it is probably connecting again.
@@ -170,9 +172,11 @@ class PostgresStore(SqlStore):
         if any(options):  # which a pooler may refuse
             arguments["options"] = " ".join(filter(None, options))
         # Connections that were cut while nobody used them are found out before somebody's order fails by them.
+        # A transaction that waited for its turn must see what those before it did, whatever the database's default.
         return create_engine(
-            self._url, pool_size=4, max_overflow=self.parallel + 4, pool_pre_ping=True, connect_args=arguments
-        )
+            self._url, isolation_level="READ COMMITTED", pool_size=4, max_overflow=self.parallel + 4,
+            pool_pre_ping=True, connect_args=arguments,
+        )  # fmt: skip
 
     def open(self, *, migrate: bool) -> None:
         """See ``Store.open``."""
@@ -286,6 +290,7 @@ class PostgresStore(SqlStore):
                 with Session(bind=connection, join_transaction_mode="create_savepoint") as session:
                     event.listen(session, "before_commit", _check_constraints)
                     function(session)
+            connection.exec_driver_sql(_OWN_AGAIN)
             connection.execute(_HURRY)
             return self._write_unless_superseded(connection, finish())
 

@@ -297,12 +297,16 @@ class SqlStore(SqlLimits, SqlKeeper):
             for query in queries:
                 locked = query.limit(limit - len(rows)).with_for_update(skip_locked=True)
                 rows.extend(SagaRow._make(row) for row in connection.execute(locked))
+            # An owner that came after the leases were read is found now: it had its lease before its first saga.
+            alive = self._live(now)
+            rows = [row for row in rows if row.owner not in alive]
             claimed = {_saga.c.claimed_by: owner, _saga.c.claimed_at: self._time(now)}
             connection.execute(update(_saga).where(_saga.c.id.in_([row.id for row in rows])).values(claimed))
         return rows
 
     def _claimable(self, owner: str, now: float, code: Collection[str]) -> list[Select[Any]]:
         """Builds queries for what nobody drives: sagas with something to do, and those whose time has come."""
+        owners = self._active_owners()  # before the leases, which are there before anything is owned
         alive = {owner, *self._live(now)}
         time = self._time(now)
         open_to_us = and_(
@@ -310,7 +314,7 @@ class SqlStore(SqlLimits, SqlKeeper):
             (_saga.c.name + "@" + _saga.c.version).in_(code),
             or_(_saga.c.claimed_by.is_(None), _saga.c.claimed_by.not_in(alive), _saga.c.claimed_at < time - _CLAIM),
         )
-        dead = [other for other in self._active_owners() if other not in alive]
+        dead = [other for other in owners if other not in alive]
         rows = select(*_SAGA_COLUMNS).where(open_to_us)
         queries = [
             rows.where(_saga.c.wake_at <= time, _saga.c.active.is_(False), _saga.c.owner.not_in(alive)).order_by(
@@ -323,7 +327,8 @@ class SqlStore(SqlLimits, SqlKeeper):
 
     def orphans(self, now: float) -> Sequence[tuple[str, str, int]]:
         """See ``Store.orphans``."""
-        alive, active = self._live(now), self._active_owners()
+        active = self._active_owners()
+        alive = self._live(now)
         return summed(self._read(query) for query in count_orphans(alive, active, self._time(now)))
 
     def _active_owners(self) -> list[str]:

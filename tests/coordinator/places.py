@@ -72,6 +72,9 @@ class Clock(SystemClock):
     def now(self) -> float:
         return super().now() + self.ahead
 
+    def steady(self) -> float:
+        return super().steady() + self.ahead
+
     def chance(self) -> float:
         return 0.0
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
+from collections import Counter
 
 import anyio
 import pytest
@@ -11,6 +12,7 @@ from sqlalchemy import text
 from sqlmodel import Session
 
 from sagas import Coordinator, Retry, saga, step
+from sagas.coordinator.clock import SystemClock
 from sagas.errors import StoreUnavailable
 from sagas.stores import postgres
 from sagas.stores.port import Lease
@@ -91,3 +93,39 @@ async def test_a_transactional_step_may_be_slow_between_its_statements(
         with anyio.fail_after(20):
             assert await coordinator.run(slow()) == 0
     assert len(threads) == 1
+
+
+class SetBack(SystemClock):
+    """The machine's clock, which somebody sets."""
+
+    shift = 0.0
+
+    def now(self) -> float:
+        return super().now() + self.shift
+
+
+async def test_a_clock_that_is_set_back_makes_nobody_believe_in_a_lease_that_is_over(postgres_url: str) -> None:
+    """Leases are renewed by a clock that nobody sets."""
+    clock, ran = SetBack(), Counter[int]()
+
+    @step
+    async def work(number: int) -> int:
+        ran[number] += 1
+        await anyio.sleep(0.5)
+        return number
+
+    @saga
+    async def job(number: int) -> int:
+        return await work(number)
+
+    async with (
+        Coordinator(postgres_url, sagas=[job], clock=clock, lease=1.0) as coordinator,
+        Coordinator(postgres_url, sagas=[job], lease=1.0, poll=0.05),
+    ):
+        clock.shift = -3600.0
+        await anyio.sleep(1.5)  # longer than a lease that is not renewed
+        with anyio.fail_after(20):
+            async with anyio.create_task_group() as group:
+                for number in range(5):
+                    group.start_soon(coordinator.run, job(number))
+    assert ran == Counter(range(5))

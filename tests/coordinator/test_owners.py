@@ -4,10 +4,15 @@
 
 from __future__ import annotations
 
+import threading
+from collections.abc import Mapping, Sequence
+
 import anyio
 import pytest
+from anyio import to_thread
 
 from sagas import (
+    Coordinator,
     CoordinatorClosed,
     Rejected,
     Retry,
@@ -19,6 +24,8 @@ from sagas import (
     sleep,
     step,
 )
+from sagas.stores.port import JournalRow
+from sagas.stores.sqlite import SqliteStore
 from tests.coordinator.places import Clock, Gate, Place, until
 
 
@@ -308,3 +315,56 @@ async def test_a_coordinator_that_takes_nothing_over_runs_what_it_is_given_and_l
         assert "saga taken over" not in [line.what for line in (await guest.get("left")).timeline]
     async with place.coordinator(work.saga) as owner:
         assert await owner.run(work.saga(), id="left") == ["a", "slow", "b"]
+
+
+class Slow(SqliteStore):
+    """Stands still between the moment that a saga is claimed and that its journal is read."""
+
+    def __init__(self, url: str) -> None:
+        super().__init__(url)
+        self.stands = threading.Event()
+        self.goes_on = threading.Event()
+
+    def load(self, saga_ids: Sequence[str]) -> Mapping[str, list[JournalRow]]:
+        if saga_ids and not self.stands.is_set():
+            self.stands.set()
+            self.goes_on.wait()
+        return super().load(saga_ids)
+
+
+async def test_a_saga_that_was_taken_over_since_it_was_claimed_is_left_alone(on_disk: Place) -> None:
+    """Though its journal, read afterwards, could well be continued."""
+    gate = Gate()
+
+    @step
+    async def work() -> str:
+        await gate.wait()
+        return "done"
+
+    @saga
+    async def job() -> str:
+        return await work()
+
+    async with on_disk.coordinator(job, shutdown_timeout=0) as owner:
+        await owner.start(job(), id="s")
+        await gate.arrival()
+    slow = Slow(f"sqlite:///{on_disk.path}")
+    try:
+        async with Coordinator(slow, sagas=[job], poll=0.01) as slower:
+            await to_thread.run_sync(slow.stands.wait)
+            on_disk.sql("UPDATE saga SET claimed_by = NULL")
+            async with on_disk.coordinator(job) as faster:
+                await gate.arrival(2)
+                slow.goes_on.set()
+                await until(lambda: _looked(slower))
+                gate.open()
+                assert await faster.run(job(), id="s") == "done"
+                taken = [line for line in (await faster.get("s")).timeline if line.what == "saga taken over"]
+                assert len(taken) == 1
+    finally:
+        slow.goes_on.set()
+
+
+async def _looked(coordinator: Coordinator) -> bool:
+    """Says whether what was claimed has been brought back, or not."""
+    return not coordinator._running()._hands.locked()

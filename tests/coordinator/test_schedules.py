@@ -108,7 +108,8 @@ async def test_each_due_time_starts_one_saga_that_is_named_by_it(place: Place) -
     async with reports.coordinator(place) as coordinator:
         for due, text in zip(dues, shown, strict=True):
             await coordinator.run(reports.saga(text), id=f"tick@{due:%Y-%m-%dT%H:%M:%SZ}")
-    assert sorted(reports.ran) == shown
+    # Another one may have begun as everybody left.
+    assert [text for text in sorted(reports.ran) if text <= shown[-1]] == shown
 
 
 def _successive(ids: Sequence[str]) -> list[datetime]:

@@ -211,12 +211,14 @@ def test_a_store_answers_as_the_smallest_table_does(store: Store, batches: Moves
     known: set[tuple[str, str]] = set()
     for batch in batches:
         asked: list[Batch] = []
+        wanted: set[tuple[str, str]] = set()  # nobody asks again before there is an answer
         # Of one saga in one batch, what is given up comes first here too.
         for what, saga, lock in sorted(batch, key=lambda move: move[0] == "take"):
             last[saga] += 1
             saga_id, name, seq = f"{number}-{saga}", f"{number}-{lock}", last[saga]
             path = table.lines.get(name, {}).get(saga_id)
-            if what == "take" and path is None:
+            if what == "take" and path is None and (saga_id, name) not in wanted:
+                wanted.add((saga_id, name))
                 table.take(saga_id, name, str(seq))
                 asked.append(take(saga_id, name, seq))
             elif what == "free" and path is not None:

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import pytest
+
 from sagas.stores.port import Batch, Lease, Store
+from sagas.stores.sql import SqlStore
 from tests.stores.batches import append, change, row, start
 from tests.stores.conftest import OpenStore
 
@@ -178,3 +181,28 @@ def test_mail_that_only_a_fenced_saga_has_read_is_kept(connect: OpenStore, store
     late = store.commit(Batch(rows=[row("s", 1), row("t", 1)], read=[mine, others]))
     assert late.fenced == {"s"}
     assert [item.id for item in store.mail("b", 2.0, 10)] == [mine]
+
+
+@pytest.mark.parametrize("waits", [False, True])
+def test_whoever_comes_while_another_looks_for_the_dead_is_alive(
+    connect: OpenStore, store: Store, monkeypatch: pytest.MonkeyPatch, *, waits: bool
+) -> None:
+    """Its lease is not among those that were read, its saga is among those that are."""
+    if not isinstance(store, SqlStore):
+        pytest.skip("nothing comes between what is done in one process")
+    other, live = connect(), store._live  # noqa: SLF001 - the moment between two reads is the point
+    came: list[float] = []
+
+    def live_then_one_more(now: float) -> list[str]:
+        found = live(now)
+        if not came:
+            came.append(now)
+            other.renew(Lease("new", "host", 100.0), 0.0)
+            other.commit(start("s", owner="new"))
+            if waits:
+                other.commit(Batch(changes={"s": change("s", owner="new", active=False, wake_at=0.5)}))
+        return found
+
+    monkeypatch.setattr(store, "_live", live_then_one_more)
+    assert store.claim("me", 1.0, 10, ["order@1"]) == []
+    assert came
