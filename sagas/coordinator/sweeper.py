@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import anyio
 
-from sagas.errors import SagaError, StoreUnavailable
+from sagas.errors import JournalCorrupted, SagaError, StoreError, StoreUnavailable
 from sagas.stores.port import Lease, Mail
 
 if TYPE_CHECKING:
@@ -250,9 +250,9 @@ class Sweeper:
         self._kept.pop(item.id, None)
         try:
             done = await self._orders.give(item.saga_id, item.kind, item.body, mail=item.id)
-        except StoreUnavailable:
-            raise
         except (SagaError, ValueError, LookupError, TypeError, AttributeError) as error:
+            if isinstance(error, StoreError) and not isinstance(error, JournalCorrupted):
+                raise  # the database's fault, not the order's
             # Anybody can write to the table, and what makes no sense may fail anywhere.
             logger.warning("a %s for saga %s is dropped: %s", item.kind, item.saga_id, error)
             await engine.in_thread(engine.store.discard, [item.id])
