@@ -150,6 +150,33 @@ def coordinators(*, store: Store = None, json: Json = False) -> None:
 
 
 @app.command()
+def schedules(
+    *,
+    pause: Annotated[
+        str | None, typer.Option("--pause", metavar="NAME", help="Pause this one first: it starts nothing.")
+    ] = None,
+    resume: Annotated[
+        str | None, typer.Option("--resume", metavar="NAME", help="Let this one go on first, from now on.")
+    ] = None,
+    store: Store = None,
+    json: Json = False,
+) -> None:
+    """List the schedules of all coordinators, by name, and what is due when; pause or resume one before."""
+    from sagas.cli import scheduling
+    from sagas.cli.reading import existing_store
+    from sagas.cli.rendering import print_json
+    from sagas.cli.rendering import show as write
+
+    with existing_store(_url(store)) as opened:
+        scheduling.change(opened, pause=pause, resume=resume)
+        found = scheduling.schedules(opened)
+    if json:
+        print_json(found)
+    else:
+        write(*(scheduling.render(found) if found else ["no schedules"]))
+
+
+@app.command()
 def signal(
     saga_id: SagaId,
     name: Annotated[str, typer.Argument(metavar="NAME", help="As in receive(NAME, …).")],

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 __all__ = [
     "Line",
     "align",
+    "columns",
     "console",
     "duration",
     "print_json",
@@ -122,17 +123,17 @@ def render_list(rows: Iterable[SagaSummary]) -> Iterator[Text]:
         took = "" if row.ended_at is None else duration((row.ended_at - row.created_at).total_seconds())
         name = f"{row.name} {row.version}"
         cells.append((row.id, name, _status(row).plain, when(row.created_at), took, _why(row)))
-    yield from _columns(cells, _STATUS_COLUMN)
+    yield from columns(cells, _STATUS_COLUMN)
 
 
 def render_coordinators(rows: Iterable[CoordinatorView]) -> Iterator[Text]:
     """Makes a line a coordinator."""
     cells = [("ID", "NAME", "ALIVE UNTIL", "CODE")]
     cells += [(row.id, printable(row.name), when(row.expires_at), _short(", ".join(row.code))) for row in rows]
-    yield from _columns(cells)
+    yield from columns(cells)
 
 
-def _columns(cells: Sequence[tuple[str, ...]], styled: int | None = None) -> Iterator[Text]:
+def columns(cells: Sequence[tuple[str, ...]], styled: int | None = None) -> Iterator[Text]:
     """Puts cells under each other, below their headings; one column may hold statuses, in their colours."""
     widths = [max(cell_len(line[column]) for line in cells) for column in range(len(cells[0]))]
     for number, line in enumerate(cells):

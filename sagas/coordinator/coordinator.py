@@ -23,7 +23,7 @@ from sagas.coordinator.schedules import Schedule, Scheduler, check_schedules
 from sagas.coordinator.sweeper import Sweeper
 from sagas.core.registry import Registry
 from sagas.core.versions import Versions
-from sagas.errors import RequestError, SagaNotRegistered, StoreUnavailable
+from sagas.errors import RequestError, SagaNotRegistered, StoreError
 from sagas.stores import is_store, store_for
 from sagas.telemetry import find_tracing
 
@@ -208,7 +208,7 @@ class Coordinator(Access[Engine]):
         while engine.pool.running or engine.journal.busy:
             try:
                 await engine.hand_over()
-            except StoreUnavailable as error:
+            except StoreError as error:
                 logger.warning("sagas are handed over when the lease is over, not at once: %s", error)
                 break
             with anyio.move_on_after(_TURN):

@@ -14,7 +14,7 @@ import anyio.lowlevel
 from anyio import CapacityLimiter, from_thread, to_thread
 
 from sagas.coordinator.writes import batch_of, living, undiscarded
-from sagas.errors import StoreUnavailable
+from sagas.errors import StoreError, StoreUnavailable
 from sagas.stores.port import Committed, Superseded
 
 if TYPE_CHECKING:
@@ -60,7 +60,7 @@ class Journal:
         self._writing: list[Write] = []
         self._group: TaskGroup | None = None
         self._stopped = False
-        self.stalled: StoreUnavailable | None = None
+        self.stalled: StoreError | None = None
         self.has_sessions = not store.in_memory
 
     def append(self, write: Write) -> None:
@@ -161,7 +161,7 @@ class Journal:
         while True:
             try:
                 done = await self._call(batch)
-            except StoreUnavailable as error:
+            except StoreError as error:  # also for want of a right, which an admin can grant
                 self._note_stall(error)
                 await anyio.sleep(pause)
                 pause = min(pause * 2, _LONGEST_PAUSE)
@@ -308,7 +308,7 @@ class Journal:
         elif not isinstance(error, (_Overtaken, Superseded)):
             logger.error("a transaction of %d steps failed; their sagas are read again", steps, exc_info=error)
 
-    def _note_stall(self, error: StoreUnavailable) -> None:
+    def _note_stall(self, error: StoreError) -> None:
         """Says once that nothing can be written."""
         if self.stalled is None:
             logger.error("sagas are stalled, and go on by themselves when it can be written again: %s", error)

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import anyio
 
-from sagas.errors import SagaError, StoreUnavailable
+from sagas.errors import JournalCorrupted, SagaError, StoreError
 from sagas.stores.port import Lease, Mail
 
 if TYPE_CHECKING:
@@ -87,7 +87,7 @@ class Sweeper:
             self._wake = anyio.Event()  # what comes while it looks is looked after at once
             try:
                 await self.sweep()
-            except StoreUnavailable as error:
+            except StoreError as error:
                 await self._rest_after(error)
             except Exception:
                 logger.exception("a look after leases, orphaned sagas and mail failed; trying again")
@@ -104,8 +104,8 @@ class Sweeper:
         with anyio.move_on_after(self._pause):
             await self._wake.wait()
 
-    async def _rest_after(self, error: StoreUnavailable) -> None:
-        """Waits for a database that is away, longer from time to time; says so once."""
+    async def _rest_after(self, error: StoreError) -> None:
+        """Waits for a database that is away, or for a right; longer from time to time. Says so once."""
         if not self._away:
             self._away = self._poll
             logger.warning("%s; it is tried again until it can be", error)
@@ -136,7 +136,7 @@ class Sweeper:
         while True:
             try:
                 await self.renew()
-            except StoreUnavailable as error:
+            except StoreError as error:
                 logger.debug("the lease could not be renewed; trying again: %s", error)
             except Exception:
                 logger.exception("the lease could not be renewed; trying again")
@@ -258,9 +258,9 @@ class Sweeper:
         self._kept.pop(item.id, None)
         try:
             done = await self._orders.give(item.saga_id, item.kind, item.body, mail=item.id)
-        except StoreUnavailable:
-            raise
         except (SagaError, ValueError, LookupError, TypeError, AttributeError) as error:
+            if isinstance(error, StoreError) and not isinstance(error, JournalCorrupted):
+                raise  # the database's fault, not the order's
             # Anybody can write to the table, and what makes no sense may fail anywhere.
             logger.warning("a %s for saga %s is dropped: %s", item.kind, item.saga_id, error)
             await engine.in_thread(engine.store.discard, [item.id])

@@ -113,7 +113,7 @@ class TransactionalAttempt:
         What the database refuses only at the end, it would refuse each time. So then the step has failed.
         """
         if self.fed:
-            if alone and not isinstance(error, (StoreUnavailable, Superseded)):
+            if alone and not isinstance(error, (StoreError, Superseded)):
                 self._refused[self.writer.id, self._path] = error
             self.writer.rewind()
         elif isinstance(error, StoreError) and not isinstance(error, StoreUnavailable):

@@ -1,14 +1,25 @@
-"""Tells a database that is away from a statement that is wrong."""
+"""Tells a database that is away from a statement that is wrong, and from one that is not allowed."""
 
 from __future__ import annotations
 
-__all__ = ["is_outage", "root_of"]
+import re
+
+__all__ = ["is_forbidden", "is_outage", "reason_of", "root_of", "what_is_missing"]
 
 # SQLite's primary result codes: busy, locked, no memory, I/O error, full, cannot open (sqlite.org/rescode.html).
 _SQLITE_OUTAGES = frozenset({5, 6, 7, 10, 13, 14})
 # PostgreSQL's, by how they begin: connection, transaction rolled back for another's sake, resources, shut down, I/O
 # (postgresql.org/docs/current/errcodes-appendix.html).
 _POSTGRES_OUTAGES = ("08", "40", "53", "57P", "58")
+_POSTGRES_FORBIDDEN = "42501"
+# What each part of a statement needs to be allowed for what it names. Ours change only rows that they look for.
+_RIGHTS = (
+    (r"(?:FROM|JOIN)\s+{0}\b", ("SELECT",)),
+    (r"(?s)FROM\s+{0}\b.*FOR UPDATE", ("UPDATE",)),
+    (r"INSERT\s+INTO\s+{0}\b", ("INSERT",)),
+    (r"UPDATE\s+{0}\b", ("SELECT", "UPDATE")),
+    (r"DELETE\s+FROM\s+{0}\b", ("SELECT", "DELETE")),
+)
 
 
 def is_outage(error: BaseException) -> bool:
@@ -17,8 +28,35 @@ def is_outage(error: BaseException) -> bool:
         return True
     driver_error = getattr(error, "orig", None)
     code = getattr(driver_error, "sqlite_errorcode", None)
-    state = getattr(driver_error, "sqlstate", None) or ""
-    return (isinstance(code, int) and code & 0xFF in _SQLITE_OUTAGES) or state.startswith(_POSTGRES_OUTAGES)
+    return (isinstance(code, int) and code & 0xFF in _SQLITE_OUTAGES) or _state(error).startswith(_POSTGRES_OUTAGES)
+
+
+def is_forbidden(error: BaseException) -> bool:
+    """Says whether the user lacks a right, which does not pass by itself."""
+    return _state(error) == _POSTGRES_FORBIDDEN
+
+
+def what_is_missing(error: BaseException, url: str) -> str:
+    """Says of a statement that was forbidden which right its user lacks, and where to read on."""
+    right = _missing_right(error)
+    advice = f"GRANT {right} TO it" if right else "Grant it that, or have an admin run `sagas migrate` in its place"
+    return (
+        f"the user of the journal's database {url} lacks a right: {reason_of(error)}. {advice}; what a coordinator "
+        "and a client need is in docs/how-to/run-on-postgres.md, under 'Let an admin create them'"
+    )
+
+
+def _missing_right(error: BaseException) -> str:
+    """Says what to grant, as after ``GRANT``; ``""`` if the statement does not tell."""
+    # By the name alone, since the server may speak any language.
+    found = re.search(r"\bsaga\w*", str(getattr(error, "orig", "")))
+    if found is None:
+        return ""
+    if found[0].endswith("_seq"):
+        return f"USAGE ON SEQUENCE {found[0]}"
+    statement = str(getattr(error, "statement", ""))
+    rights = [x for part, rights in _RIGHTS if re.search(part.format(found[0]), statement) for x in rights]
+    return f"{', '.join(dict.fromkeys(rights))} ON {found[0]}" if rights else ""
 
 
 def root_of(error: BaseException) -> BaseException:
@@ -27,3 +65,13 @@ def root_of(error: BaseException) -> BaseException:
     while found is not None and not is_outage(found):
         found = found.__context__
     return found or error
+
+
+def reason_of(error: BaseException) -> str:
+    """Gives what the driver said, on one line."""
+    return str(getattr(error, "orig", error)).strip().replace("\n", " ")
+
+
+def _state(error: BaseException) -> str:
+    """Gives PostgreSQL's code of an error; ``""`` if it has none."""
+    return getattr(getattr(error, "orig", None), "sqlstate", None) or ""

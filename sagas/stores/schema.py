@@ -7,6 +7,9 @@ release before goes on with tables that are newer than itself.
 
 from __future__ import annotations
 
+import logging
+import threading
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -15,6 +18,8 @@ from sqlalchemy import inspect
 from sagas.errors import SchemaMismatch
 
 if TYPE_CHECKING:
+    from collections.abc import Generator
+
     from sqlalchemy import Connection
 
 __all__ = ["HEAD", "MIGRATION_TABLE", "VERSION_TABLE", "current", "ensure", "upgrade"]
@@ -26,6 +31,8 @@ VERSION_TABLE = "saga_schema"
 HEAD = "0002"
 _KNOWN = ("0001", "0002")
 _OLDEST_THAT_WORKS = "0001"
+# These tell what alembic does, as it is imported and as it migrates.
+_TALKATIVE = ("alembic.runtime.plugins", "alembic.runtime.migration")
 
 
 def current(connection: Connection) -> str | None:
@@ -43,6 +50,15 @@ def _version(connection: Connection, table: str) -> str | None:
 
 def upgrade(connection: Connection) -> None:
     """Runs the migrations that are missing, in the transaction of the connection."""
+    with _quiet():
+        _upgrade(connection)
+    connection.exec_driver_sql(f"CREATE TABLE IF NOT EXISTS {VERSION_TABLE} (version_num VARCHAR(32) NOT NULL)")
+    connection.exec_driver_sql(f"DELETE FROM {VERSION_TABLE}")
+    connection.exec_driver_sql(f"INSERT INTO {VERSION_TABLE} (version_num) VALUES ('{_OLDEST_THAT_WORKS}')")
+
+
+def _upgrade(connection: Connection) -> None:
+    """Has alembic run them."""
     from alembic import command
     from alembic.config import Config
 
@@ -53,9 +69,27 @@ def upgrade(connection: Connection) -> None:
     if found is not None and not inspect(connection).has_table(MIGRATION_TABLE):
         command.stamp(config, found)
     command.upgrade(config, "head")
-    connection.exec_driver_sql(f"CREATE TABLE IF NOT EXISTS {VERSION_TABLE} (version_num VARCHAR(32) NOT NULL)")
-    connection.exec_driver_sql(f"DELETE FROM {VERSION_TABLE}")
-    connection.exec_driver_sql(f"INSERT INTO {VERSION_TABLE} (version_num) VALUES ('{_OLDEST_THAT_WORKS}')")
+
+
+@contextmanager
+def _quiet() -> Generator[None]:
+    """Keeps what alembic tells out of the user's log; what it warns of, and what it tells other threads, stays.
+
+    By filters and not by levels, which are the user's.
+    """
+    here = threading.get_ident()
+
+    def passes(record: logging.LogRecord) -> bool:
+        return record.levelno >= logging.WARNING or record.thread != here
+
+    loggers = [logging.getLogger(name) for name in _TALKATIVE]
+    for logger in loggers:
+        logger.addFilter(passes)
+    try:
+        yield
+    finally:
+        for logger in loggers:
+            logger.removeFilter(passes)
 
 
 def ensure(connection: Connection, *, migrate: bool) -> None:

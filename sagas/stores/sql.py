@@ -16,11 +16,11 @@ from sqlalchemy import ColumnElement, Row, Select, and_, delete, func, insert, l
 from sqlalchemy.exc import IntegrityError, SQLAlchemyError
 from sqlmodel import Session
 
-from sagas.errors import StoreUnavailable
+from sagas.errors import StoreError, StoreUnavailable
 from sagas.stores import schema
 from sagas.stores.limiting import SqlLimits
 from sagas.stores.locking_sql import change_locks, take_turns
-from sagas.stores.outage import root_of
+from sagas.stores.outage import is_forbidden, reason_of, root_of, what_is_missing
 from sagas.stores.port import Batch, Committed, JournalRow, Lease, Mail, SagaRow, Superseded
 from sagas.stores.sql_keeping import SqlKeeper
 from sagas.stores.surveys import count_orphans, newest_first, summed
@@ -137,12 +137,13 @@ class SqlStore(SqlLimits, SqlKeeper):
         except IntegrityError:
             raise
         except SQLAlchemyError as error:
+            if is_forbidden(error):
+                raise StoreError(what_is_missing(error, self.url)) from error
             raise StoreUnavailable(self._explain(root_of(error))) from error
 
     def _explain(self, error: BaseException) -> str:
         """Says what a driver's error means for this database."""
-        reason = str(getattr(error, "orig", error)).strip().replace("\n", " ")
-        return f"the journal's database {self.url} cannot be used now: {reason}"
+        return f"the journal's database {self.url} cannot be used now: {reason_of(error)}"
 
     @contextmanager
     def _write(self) -> Generator[Connection]:

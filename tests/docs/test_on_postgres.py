@@ -17,7 +17,7 @@ import pytest
 from sqlalchemy import make_url, text
 from sqlmodel import Session
 
-from sagas import Client, Coordinator, SchemaMismatch, lock, receive, saga, step
+from sagas import Client, Coordinator, Schedule, SchemaMismatch, lock, receive, saga, step
 from sagas.stores import store_for
 from tests.docs.asking import PATIENCE, ask, plain, until, with_query
 from tests.docs.examples import blocks
@@ -103,7 +103,7 @@ def _migrate(url: str) -> None:
 
 
 async def test_a_user_with_the_rights_of_the_page_runs_sagas_in_tables_that_an_admin_made(postgres_url: str) -> None:
-    """And a client with fewer starts, signals, cancels, waits and reads."""
+    """And a client with fewer starts, signals, cancels, waits, reads, and pauses schedules."""
     with pytest.raises(SchemaMismatch, match="sagas migrate"):
         async with Coordinator(postgres_url, migrate=False):
             pass
@@ -112,7 +112,11 @@ async def test_a_user_with_the_rights_of_the_page_runs_sagas_in_tables_that_an_a
     with _role(postgres_url, for_coordinators, "shop") as shop, _role(postgres_url, for_clients, "web") as web:
         with pytest.raises(psycopg.errors.InsufficientPrivilege):
             ask(shop, "CREATE TABLE saga_other (id integer)")
-        async with Coordinator(shop, sagas=[order], migrate=False) as coordinator, Client(web) as client:
+        daily = Schedule("daily", lambda due: order("lamp"), every=86_400)
+        async with (
+            Coordinator(shop, sagas=[order], schedules=[daily], migrate=False) as coordinator,
+            Client(web) as client,
+        ):
             with anyio.fail_after(PATIENCE):
                 handle = await client.start(order("lamp"), id="order-1")
                 await client.signal("order-1", "go", "gone")
@@ -123,6 +127,11 @@ async def test_a_user_with_the_rights_of_the_page_runs_sagas_in_tables_that_an_a
                 assert [x.id for x in await client.list()] == ["order-2", "order-1"]
                 assert (await client.get("order-1")).status == "completed"
                 assert await coordinator.run(order("lamp"), id="order-1") == "gone"
+                await until(lambda: ask(postgres_url, "SELECT 1 FROM saga_schedule WHERE name = 'daily'"))
+                await client.pause_schedule("daily")
+                assert [x.name for x in await client.schedules() if x.paused] == ["daily"]
+                await client.resume_schedule("daily")
+                assert [x.name for x in await client.schedules() if not x.paused] == ["daily"]
         assert len(await _coordinators(web)) == 0
 
 

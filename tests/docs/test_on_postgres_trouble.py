@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import pwd
+import re
 import shutil
 import signal
 import subprocess
@@ -21,7 +22,8 @@ from sqlalchemy import make_url
 
 from sagas import Client, Coordinator, StoreError, current_step, lock, receive, saga, step
 from tests.docs.asking import PATIENCE, ask, until, with_query
-from tests.docs.pages import ROOT
+from tests.docs.examples import blocks
+from tests.docs.pages import ON_POSTGRES, ROOT
 from tests.support.postgres import PostgresServer
 
 
@@ -173,6 +175,41 @@ async def test_sagas_of_a_killed_process_are_taken_over_within_seconds_whatever_
         process.kill()
         process.wait()
     assert 3.0 - 0.5 < taken - said < 15.0
+
+
+def _worker(url: str, home: Path) -> subprocess.Popen[bytes]:
+    """Starts the page's worker program, whose lease is so long that nobody waits for its end."""
+    (program,) = (block for block in blocks(ON_POSTGRES, "python") if block.startswith("# worker.py"))
+    (home / "shop.py").write_text("from tests.docs.test_on_postgres_trouble import order\n")
+    program, replaced = re.subn(r"sagas=\[order\]", "sagas=[order], lease=600.0", program)
+    assert replaced == 1
+    (home / "worker.py").write_text(program)
+    environment = os.environ | {"PYTHONPATH": str(ROOT), "SAGAS_STORE": url}
+    return subprocess.Popen([sys.executable, "worker.py"], cwd=home, env=environment)
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+async def test_a_worker_that_is_asked_to_stop_hands_over_what_waits_at_once(
+    postgres_url: str, tmp_path: Path, number: signal.Signals
+) -> None:
+    """Without notifications, so that nobody would find out before its lease is over that it is dead."""
+    url = with_query(postgres_url, notify="off")
+    worker = _worker(url, tmp_path)
+    try:
+        async with Client(url, migrate=True) as client:
+            handles = [await client.start(order(item), id=item) for item in ("a", "b", "c", "d", "e")]
+            await until(lambda: ask(postgres_url, "SELECT 1 FROM saga HAVING count(*) FILTER (WHERE NOT active) = 5"))
+            async with Coordinator(url, sagas=[order], name="other"):
+                worker.send_signal(number)
+                with anyio.fail_after(4.0):
+                    for handle in handles:
+                        await client.signal(handle.id, "go", "gone")
+                    assert [await handle.result() for handle in handles] == ["gone"] * 5
+                    assert await to_thread.run_sync(worker.wait) == 0
+                    assert [each.name for each in await client.coordinators()] == ["other"]
+    finally:
+        worker.kill()
+        worker.wait()
 
 
 async def _key(coordinator: Coordinator) -> str:

@@ -192,7 +192,7 @@ def test_files_and_modules_that_pages_name_exist() -> None:
 def test_extras_that_pages_name_exist() -> None:
     extras = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]["optional-dependencies"]
     for page in PAGES:
-        for extra in re.findall(r"sagakit\[([\w,-]+)\]", page.read_text(encoding="utf-8")):
+        for extra in re.findall(r"(?:sagakit|'\.)\[([\w,-]+)\]", page.read_text(encoding="utf-8")):
             assert set(extra.split(",")) <= set(extras), name_of(page)
 
 

@@ -4,7 +4,12 @@
 
 from __future__ import annotations
 
+import logging
+import os
 import sqlite3
+import subprocess
+import sys
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -105,3 +110,39 @@ def test_the_users_own_tables_and_migrations_are_left_alone(connection: Connecti
     schema.ensure(connection, migrate=True)
     assert connection.exec_driver_sql("SELECT version_num FROM alembic_version").scalar() == "theirs"
     assert {"orders", "saga", "saga_journal", "saga_mail", "saga_lease"} <= set(inspect(connection).get_table_names())
+
+
+# --- what is logged -------------------------------------------------------------------------------------------------
+
+_LOGS_EVERYTHING = """
+import logging, sys
+logging.basicConfig(level=logging.DEBUG, format="%(name)s: %(message)s")
+from sagas.stores import store_for
+store = store_for(sys.argv[1])
+store.open(migrate=True)
+store.close()
+"""
+
+
+def test_a_service_that_logs_everything_is_told_nothing_of_our_migrations(tmp_path: Path) -> None:
+    """In a process of its own, since alembic also tells something when it is imported."""
+    done = subprocess.run(
+        [sys.executable, "-c", _LOGS_EVERYTHING, f"sqlite:///{tmp_path / 'j.db'}"], capture_output=True, text=True,
+        check=True, env=os.environ | {"PYTHONPATH": os.pathsep.join(filter(None, sys.path))},
+    )  # fmt: skip
+    assert "alembic" not in done.stderr
+
+
+def test_alembic_warns_during_our_migrations_and_tells_others_what_it_did(caplog: pytest.LogCaptureFixture) -> None:
+    """The user's own migrations are told as they wish, also in another thread meanwhile, and afterwards."""
+    alembic = logging.getLogger("alembic.runtime.migration")
+    caplog.set_level(logging.INFO, alembic.name)
+    with schema._quiet():
+        alembic.info("ours")
+        alembic.warning("a warning")
+        thread = threading.Thread(target=alembic.info, args=("of another thread",))
+        thread.start()
+        thread.join()
+    alembic.info("afterwards")
+    assert caplog.messages == ["a warning", "of another thread", "afterwards"]
+    assert alembic.filters == []
