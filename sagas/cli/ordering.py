@@ -20,13 +20,14 @@ __all__ = ["Taken", "give"]
 
 _LOOK = 0.05
 _AT_ONCE = 100_000
-# What the journal calls an order that was carried out.
+# What the journal calls an order that was carried out; a retry resumes what is parked, a resume retries what halts it.
+_AGAIN = ("step retried", "undo retried", "saga resumed")
 _RECORDS = {
     "signal": ("signal received",),
     "cancel": ("cancel requested",),
-    "retry": ("step retried", "undo retried", "saga resumed"),
+    "retry": _AGAIN,
     "skip": ("step skipped", "undo skipped"),
-    "resume": ("saga resumed",),
+    "resume": _AGAIN,
 }
 _UNDOING = ("compensating", "compensated")
 

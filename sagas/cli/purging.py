@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import math
 import re
 import time
 from collections import Counter
+from dataclasses import replace
 from typing import TYPE_CHECKING, NamedTuple
 
 from sagas.cli.problems import Problem
@@ -14,6 +16,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
     from sagas.stores import Store
+    from sagas.stores.keeping import Purge
 
 __all__ = ["Gone", "age", "lines", "purge"]
 
@@ -23,10 +26,18 @@ _SECONDS = {"s": 1.0, "m": 60.0, "h": 3600.0, "d": 86_400.0, "w": 7 * 86_400.0}
 
 
 class Gone(NamedTuple):
-    """What was archived or deleted, or would have been: how many, by status."""
+    """What was archived or deleted, or would have been.
+
+    Attributes:
+        archived: How many, by status.
+        deleted: How many, by status.
+        kept: How many are old enough, but changed hands within the last hour of their life.
+        dry_run: Whether they were only counted.
+    """
 
     archived: Mapping[str, int]
     deleted: Mapping[str, int]
+    kept: int
     dry_run: bool
 
 
@@ -53,6 +64,20 @@ def purge(store: Store, retention: Retention, *, dry_run: bool) -> Gone:
         dry_run: Whether only to count.
     """
     what = retention.due(store.time(time.time()))
+    archived, deleted = _walk(store, what, dry_run=dry_run)
+    kept = _count(store, what) - (archived.total() + deleted.total() if dry_run else 0)
+    return Gone(dict(archived), dict(deleted), max(0, kept), dry_run)
+
+
+def _count(store: Store, what: Purge) -> int:
+    """Counts what is old enough, whether it changed hands or not; 0 if all that is old enough may go."""
+    if all(before <= what.settled for before in (*what.archive.values(), *what.delete.values())):
+        return 0
+    return sum(found.total() for found in _walk(store, replace(what, settled=math.inf), dry_run=True))
+
+
+def _walk(store: Store, what: Purge, *, dry_run: bool) -> tuple[Counter[str], Counter[str]]:
+    """Goes through all sagas; gives how many were archived, and deleted, by status."""
     archived: Counter[str] = Counter()
     deleted: Counter[str] = Counter()
     after: int | None = 0
@@ -63,7 +88,7 @@ def purge(store: Store, retention: Retention, *, dry_run: bool) -> Gone:
         deleted.update(done.deleted)
         after = done.after
         time.sleep(0.0 if dry_run else time.monotonic() - began)
-    return Gone(dict(archived), dict(deleted), dry_run)
+    return archived, deleted
 
 
 def lines(gone: Gone) -> Iterator[str]:
@@ -72,5 +97,7 @@ def lines(gone: Gone) -> Iterator[str]:
     for verb, counts in (("archived", gone.archived), ("deleted", gone.deleted)):
         if counts:
             yield f"{would}{verb}: {', '.join(f'{counts[status]} {status}' for status in sorted(counts))}"
-    if not gone.archived and not gone.deleted:
+    if gone.kept:
+        yield f"kept, since they changed hands within the last hour of their life: {gone.kept}"
+    if not gone.archived and not gone.deleted and not gone.kept:
         yield "nothing is old enough"

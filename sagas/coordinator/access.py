@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from sagas.coordinator.link import Link
     from sagas.coordinator.runtime import Runtime
     from sagas.core.definitions import Saga
+    from sagas.core.versions import Versions
     from sagas.stores.port import SagaRow
 
 __all__ = ["Access", "Wish"]
@@ -61,6 +62,7 @@ class Wish(NamedTuple):
 class Access(ScheduleDesk, Generic[L]):
     """What a ``Coordinator`` and a ``Client`` can be asked for, between entering and leaving them."""
 
+    _versions: Versions
     _engine: L | None = None
     _stack: AsyncExitStack | None = None
 
@@ -160,13 +162,21 @@ class Access(ScheduleDesk, Generic[L]):
         fingerprint = hashlib.blake2b(saga.name.encode() + b"|" + arguments, digest_size=16).digest()
         return Wish(call, saga, saga_id, wanted is None, arguments, fingerprint, rank_of(clock.now(), priority))
 
-    def _chosen(self, call: SagaCall[Any], saga_id: str) -> tuple[Saga[..., Any], bytes]:  # noqa: ARG002 - see Coordinator
+    def _chosen(self, call: SagaCall[Any], saga_id: str) -> tuple[Saga[..., Any], bytes]:
         """Gives the definition to start, and the arguments as it writes them."""
-        return call.saga, call.saga.arguments_schema.encode(call.arguments)
+        started, arguments = self._versions.start(call, saga_id)
+        return started.saga, arguments
 
     async def _is_same(self, wish: Wish, row: SagaRow) -> bool:
-        """Says whether a saga was started with the input that is wished for."""
-        return bytes(row.fingerprint) == wish.fingerprint
+        """Says whether a saga was started with the input that is wished for; another version may write it otherwise."""
+        if bytes(row.fingerprint) == wish.fingerprint:
+            return True
+        if row.name != wish.saga.name:
+            return False
+        engine = self._running()
+        journals = await engine.in_thread(engine.store.load, [row.id])
+        start = read_history(row.id, journals.get(row.id, []), engine.codec).start
+        return self._versions.is_same(wish.call, row.version, start.input)
 
     async def _existing(self, wish: Wish) -> SagaRow:
         """Reads a saga that was started before.

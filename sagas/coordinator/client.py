@@ -19,12 +19,15 @@ from sagas.coordinator.writes import Unattended, Write
 from sagas.coordinator.writing import write_record
 from sagas.core import events as e
 from sagas.core.execution import Execution
+from sagas.core.registry import Registry
+from sagas.core.versions import Versions
 from sagas.errors import RequestError, StoreError
 from sagas.stores import is_store, store_for
 from sagas.stores.port import NewSaga
 from sagas.telemetry import find_tracing
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping
     from types import TracebackType
     from typing import Self
 
@@ -32,6 +35,7 @@ if TYPE_CHECKING:
 
     from sagas.coordinator.access import Wish
     from sagas.coordinator.watching import Watching
+    from sagas.core.definitions import Saga
     from sagas.core.operations import SagaCall
     from sagas.stores import Codec, Store
 
@@ -54,6 +58,9 @@ class Client(Access[Link]):
 
     Args:
         store: A URL (``postgresql+psycopg://…``, ``sqlite:///orders.db``), or a store. It is opened here.
+        sagas: The versions that have a weight; no others need be named.
+        versions: As for a coordinator, the weights of a saga's versions: new sagas get one by their id, whichever was
+            called. A coordinator's own weights are not for what a client starts.
         name: Who asks, for the journal, where ``by`` says nothing else.
         migrate: Whether to create or update the tables.
         codec: As the coordinators have it.
@@ -63,6 +70,7 @@ class Client(Access[Link]):
             announced; where it is (PostgreSQL), five times as long, in case that an announcement was lost.
 
     Raises:
+        DeclarationError: Something in ``sagas`` is none, or ``versions`` gives a weight to what is not among them.
         RequestError: A number is out of its range.
         StoreError: No store goes by the URL, or nobody else could see it. On entering: the store cannot be opened, or
             its tables do not fit.
@@ -72,6 +80,8 @@ class Client(Access[Link]):
         self,
         store: str | Store,
         *,
+        sagas: Iterable[Saga[..., Any]] = (),
+        versions: Mapping[str, Mapping[str, int]] | None = None,
         name: str | None = None,
         migrate: bool = False,
         codec: Codec | None = None,
@@ -83,6 +93,7 @@ class Client(Access[Link]):
         self._store = store if is_store(store) else store_for(store)
         if self._store.in_memory and self._store is not store:
             raise StoreError(f"no coordinator would see what a client writes to {store!r}; give both the same store")
+        self._versions = Versions(versions or {}, Registry(sagas, find_steps=False))
         self._name = name or ""
         self._migrate = migrate
         self._codec = codec

@@ -16,7 +16,6 @@ from sagas.coordinator.codeless import CodeWatch
 from sagas.coordinator.engine import Engine
 from sagas.coordinator.limits import check_limits
 from sagas.coordinator.listening import listen
-from sagas.coordinator.loading import read_history
 from sagas.coordinator.orders import Orders, check_order
 from sagas.coordinator.retention import Retention, Sweep
 from sagas.coordinator.schedules import Schedule, Scheduler, check_schedules
@@ -39,7 +38,6 @@ if TYPE_CHECKING:
     from sagas.core.definitions import Saga, Step
     from sagas.core.operations import SagaCall
     from sagas.stores import Codec, Store
-    from sagas.stores.port import SagaRow
 
 __all__ = ["Coordinator"]
 
@@ -280,19 +278,7 @@ class Coordinator(Access[Engine]):
                 f"{call.saga.where} version {call.saga.version} is not among this coordinator's sagas; pass it in "
                 "Coordinator(…, sagas=[…])"
             )
-        started, arguments = self._versions.start(call, saga_id)
-        return started.saga, arguments
-
-    async def _is_same(self, wish: Wish, row: SagaRow) -> bool:
-        """See ``Access``: also in another version, which may write the same input otherwise."""
-        if await super()._is_same(wish, row):
-            return True
-        if row.name != wish.saga.name:
-            return False
-        engine = self._running()
-        journals = await engine.in_thread(engine.store.load, [row.id])
-        start = read_history(row.id, journals.get(row.id, []), self._codec).start
-        return self._versions.is_same(wish.call, row.version, start.input)
+        return super()._chosen(call, saga_id)
 
     async def _give(self, saga_id: str, kind: str, body: bytes) -> None:
         """See ``Access``."""

@@ -23,12 +23,16 @@ class Registry:
     Args:
         sagas: To run.
         steps: To know in addition; they win over steps found under the same name.
+        find_steps: Whether to look for steps, which who runs none can do without.
 
     Raises:
         DeclarationError: Two different sagas have the same name and version, or something is no saga or step.
     """
 
-    def __init__(self, sagas: Iterable[Saga[..., Any]], steps: Iterable[Step[..., Any]] = ()) -> None:
+    def __init__(
+        self, sagas: Iterable[Saga[..., Any]], steps: Iterable[Step[..., Any]] = (), *, find_steps: bool = True
+    ) -> None:
+        self._find_steps = find_steps
         self.steps: dict[str, Step[..., Any]] = {}
         self._sagas: dict[tuple[str, str], Saga[..., Any]] = {}
         self._heirs: dict[tuple[str, str], Saga[..., Any]] = {}
@@ -56,7 +60,7 @@ class Registry:
             )
         for version in saga.continues:
             self._inherit(saga, version)
-        for step in _steps_around(saga):
+        for step in _steps_around(saga) if self._find_steps else ():
             step.resolve()
             known = self.steps.setdefault(step.name, step)
             if known is not step and step.name not in self._given:

@@ -10,7 +10,18 @@ from sagas.errors import StoreError
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-__all__ = ["ENDED", "HANDOVERS", "OWN_ROWS", "Keeper", "Purge", "Purged", "ScheduleRow", "refuse_open"]
+__all__ = [
+    "ENDED",
+    "HANDOVERS",
+    "OWN_ROWS",
+    "SUBMITTED",
+    "TAKEN",
+    "Keeper",
+    "Purge",
+    "Purged",
+    "ScheduleRow",
+    "refuse_open",
+]
 
 # Only these are ever archived or deleted, whatever a caller asks for.
 ENDED = ("completed", "compensated")
@@ -18,8 +29,10 @@ ENDED = ("completed", "compensated")
 # Rows beside the schedules whose names begin so are no schedules, but this library's own.
 OWN_ROWS = "sagas:"
 
-# Records by which somebody else goes on with a saga than whoever wrote the record before.
+# Records by which somebody else goes on with a saga than whoever wrote the record before; but not the takeover that is
+# the second record of a saga which begins with SUBMITTED, since whoever submits one never drives it.
 HANDOVERS = ("SagaTakenOver", "SagaParked", "SagaResumed", "CancelRequested")
+SUBMITTED, TAKEN = "SagaSubmitted", "SagaTakenOver"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

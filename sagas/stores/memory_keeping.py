@@ -6,7 +6,7 @@ import threading
 from collections import Counter
 from typing import TYPE_CHECKING
 
-from sagas.stores.keeping import ENDED, HANDOVERS, Purge, Purged, ScheduleRow, refuse_open
+from sagas.stores.keeping import ENDED, HANDOVERS, SUBMITTED, TAKEN, Purge, Purged, ScheduleRow, refuse_open
 from sagas.stores.packing import pack, unpack
 
 if TYPE_CHECKING:
@@ -60,7 +60,8 @@ class MemoryKeeper:
             return False
         if row.ended_at < what.settled or row.id in self._archive:
             return True
-        return not any(record.kind in HANDOVERS for record in self._journals[row.id])
+        kinds = [record.kind for record in self._journals[row.id]]
+        return not any(kind in HANDOVERS for kind in kinds[2 if kinds[:2] == [SUBMITTED, TAKEN] else 0 :])
 
     def _purge(self, archived: Sequence[SagaRow], deleted: Sequence[SagaRow]) -> None:
         """Archives and deletes."""

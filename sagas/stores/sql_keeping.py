@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from sqlalchemy import ColumnElement, Row, and_, case, delete, exists, false, func, insert, or_, select, true, update
 from sqlalchemy.exc import IntegrityError
 
-from sagas.stores.keeping import ENDED, HANDOVERS, Purge, Purged, ScheduleRow, refuse_open
+from sagas.stores.keeping import ENDED, HANDOVERS, SUBMITTED, TAKEN, Purge, Purged, ScheduleRow, refuse_open
 from sagas.stores.packing import pack, unpack
 from sagas.stores.port import JournalRow
 from sagas.stores.tables import metadata
@@ -166,7 +166,15 @@ class SqlKeeper(ABC):
 
 
 _ENDED = and_(_saga.c.ended_at.is_not(None), _saga.c.status.in_(ENDED))
-_CHANGED_HANDS = exists().where(_journal.c.saga_id == _saga.c.id, _journal.c.kind.in_(HANDOVERS))
+_first = _journal.alias("first")
+_BEGUN = and_(  # a record by which a saga that was submitted is begun
+    _journal.c.seq == 1,
+    _journal.c.kind == TAKEN,
+    exists()
+    .where(_first.c.saga_id == _journal.c.saga_id, _first.c.seq == 0, _first.c.kind == SUBMITTED)
+    .correlate(_journal),
+)
+_CHANGED_HANDS = exists().where(_journal.c.saga_id == _saga.c.id, _journal.c.kind.in_(HANDOVERS), ~_BEGUN)
 
 
 def _may_go(limits: Mapping[str, float], what: Purge) -> ColumnElement[bool]:

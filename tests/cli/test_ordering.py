@@ -58,6 +58,19 @@ def test_retry_and_skip_mend_what_is_stuck(
     assert "fetched by hand" in sagas("show", "order-2").out
 
 
+@pytest.mark.parametrize("order", ["retry", "resume"])
+def test_what_a_step_halts_is_resumed_as_it_is_retried(
+    sagas: CommandLine, journal: Journal, coordinator: Start, home: Path, order: str
+) -> None:
+    (home / orders.BROKEN).touch()
+    journal(order_1=orders.bad("pen"))
+    (home / orders.BROKEN).unlink()
+    with coordinator():
+        done = sagas(order, "order-1", *WAIT)
+    assert (done.code, done.err) == (0, "")
+    assert f"{order} done for ship (1); saga order-1 is now compensated" in done.out
+
+
 def test_an_order_that_its_coordinator_refuses_is_an_error(
     sagas: CommandLine, journal: Journal, coordinator: Start, home: Path
 ) -> None:

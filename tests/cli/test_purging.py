@@ -44,7 +44,7 @@ def test_finished_sagas_are_archived_and_look_as_before(sagas: CommandLine) -> N
 
 def test_with_delete_nothing_of_them_stays(sagas: CommandLine) -> None:
     assert sagas("purge", *AGES, "--delete", "--json").json == {
-        "archived": {}, "deleted": {"completed": 2, "compensated": 1}, "dry_run": False,
+        "archived": {}, "deleted": {"completed": 2, "compensated": 1}, "kept": 0, "dry_run": False,
     }  # fmt: skip
     assert _ids(sagas) == {"open-1"}
 
@@ -71,6 +71,23 @@ def test_a_dry_run_only_counts(sagas: CommandLine) -> None:
     assert sagas("purge", *AGES, "--dry-run").out == "would be archived: 1 compensated, 2 completed\n"
     assert sagas("purge", "--completed", "0s", "--delete", "--dry-run").out == "would be deleted: 2 completed\n"
     assert _journals(sagas) == {"good-1", "good-2", "bad-1", "open-1"}
+
+
+def test_those_that_changed_hands_a_while_ago_are_counted_and_kept(sagas: CommandLine) -> None:
+    """As a dry run foretells. Where all ages are longer, they go like any other."""
+    engine = create_engine(sagas.url)
+    with engine.begin() as connection:
+        connection.execute(text("UPDATE saga_journal SET kind = 'SagaResumed' WHERE saga_id = 'good-1' AND seq = 1"))
+    engine.dispose()
+    kept = "kept, since they changed hands within the last hour of their life: 1\n"
+    assert sagas("purge", *AGES, "--dry-run").out == f"would be archived: 1 compensated, 1 completed\n{kept}"
+    assert sagas("purge", *AGES).out == f"archived: 1 compensated, 1 completed\n{kept}"
+    assert sagas("purge", *AGES, "--dry-run", "--json").json == {
+        "archived": {}, "deleted": {}, "kept": 1, "dry_run": True,
+    }  # fmt: skip
+    assert sagas("purge", *AGES).out == kept
+    assert _journals(sagas) == {"good-1", "open-1"}
+    assert sagas("purge", "--completed", "2h").out == "nothing is old enough\n"
 
 
 def test_more_than_a_batch_goes_at_once(sagas: CommandLine, journal: Callable[..., None]) -> None:

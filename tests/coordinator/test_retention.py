@@ -14,6 +14,7 @@ from typing import Any
 import pytest
 
 from sagas import (
+    Client,
     Coordinator,
     IdempotencyConflict,
     JournalCorrupted,
@@ -147,6 +148,22 @@ async def test_what_is_deleted_is_forgotten_and_nothing_else(place: Place) -> No
         handle = await coordinator.start(shop.good("another"), id="completed")
         assert await handle.result() == "r-another"
         assert (await coordinator.get("stuck")).status == "stuck"
+
+
+async def test_what_a_client_started_goes_at_once_too(place: Place) -> None:
+    """That a coordinator began it was no change of hands."""
+    shop = Shop()
+    async with (
+        place.coordinator(*shop.sagas, retention=AT_ONCE),
+        Client(place.store(), migrate=True, poll=0.01) as client,
+    ):
+        assert await client.run(shop.good("book"), id="s") == "r-book"
+
+        async def archived() -> bool:
+            return _archived(place) == {"s"}
+
+        await until(archived)
+        assert (await client.get("s")).result == "r-book"
 
 
 async def test_outcomes_have_ages_of_their_own_and_young_sagas_stay(place: Place) -> None:

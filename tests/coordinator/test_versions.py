@@ -2,9 +2,22 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 
-from sagas import DeclarationError, IdempotencyConflict, PayloadError, SagaNotRegistered, receive, saga, step, version
+from sagas import (
+    Client,
+    DeclarationError,
+    IdempotencyConflict,
+    PayloadError,
+    Saga,
+    SagaNotRegistered,
+    receive,
+    saga,
+    step,
+    version,
+)
 from sagas.core.versions import chosen
 from tests.coordinator.places import Place, until
 
@@ -183,7 +196,73 @@ async def test_a_definition_that_was_not_passed_can_be_called_where_weights_deci
             await coordinator.start(second("x"), id="t")
 
 
+# --- of a client ----------------------------------------------------------------------------------------------------
+
+
+def _client(place: Place, *sagas: Saga[..., Any], **versions: dict[str, int]) -> Client:
+    return Client(place.store(), sagas=sagas, versions=versions, migrate=True, poll=0.01)
+
+
+async def test_a_client_chooses_by_its_weights_as_a_coordinator_does(place: Place) -> None:
+    """And whoever runs the saga keeps to that."""
+    async with _client(place, first, second, order=WEIGHTS) as client:
+        for saga_id in IDS:
+            await client.start(first(saga_id) if saga_id < "s15" else second(saga_id), id=saga_id)
+        rows = {row.id: row.version for row in await client.list()}
+        assert rows == {saga_id: chosen(WEIGHTS, "order", saga_id) for saga_id in IDS}
+        assert set(rows.values()) == {"1", "2"}
+        async with place.coordinator(first, second, versions={"order": {"1": 1}}):
+            for saga_id in IDS:
+                await client.signal(saga_id, "go")
+                assert await client.run(first(saga_id), id=saga_id) == f"{saga_id} ends in {rows[saga_id]}"
+
+
+@pytest.mark.parametrize(("before", "after"), [({"1": 1}, {"2": 1}), ({"2": 1}, {"1": 1}), ({"1": 1}, None)])
+async def test_the_same_id_and_input_are_the_same_saga_for_clients_whose_weights_differ(
+    place: Place, before: dict[str, int], after: dict[str, int] | None
+) -> None:
+    """Those without any have only what is called to go by."""
+    async with _client(place, first, second, order=before) as client:
+        await client.start(second("x"), id="s")
+        assert (await client.start(first("x"), id="s")).id == "s"
+    async with _client(place, first, second, order=after) if after else _client(place) as client:
+        for call in (first("x"), second("x")):
+            assert (await client.start(call, id="s")).id == "s"
+        for other in (first("y"), second("y")):
+            with pytest.raises(IdempotencyConflict):
+                await client.start(other, id="s")
+        (row,) = await client.list()
+        assert row.version == next(iter(before))
+
+
+async def test_a_client_starts_nothing_that_the_chosen_version_cannot_take(place: Place) -> None:
+    async with _client(place, first, order={"1": 1}) as client:
+        with pytest.raises(PayloadError, match=r"chose version 1 of saga order for the id 's'.*express"):
+            await client.start(second("x", express=True), id="s")
+        assert await client.list() == []
+
+
+def test_a_client_needs_no_way_to_tell_steps_apart(place: Place) -> None:
+    """It runs none, so versions whose steps share a name may be named without more ado."""
+
+    def other() -> Saga[[str], None]:
+        @step(name="act")
+        async def act_otherwise(what: str) -> None: ...
+
+        @saga(name="order", version="9")
+        async def ninth(item: str) -> None:
+            await act_otherwise(item)
+
+        return ninth
+
+    with pytest.raises(DeclarationError, match="two steps are named 'act'"):
+        place.coordinator(first, other())
+    _client(place, first, other(), order={"1": 1, "9": 1})
+
+
 def test_weights_are_checked_before_anything_is_started(place: Place) -> None:
     """With a sentence that teaches."""
+    with pytest.raises(DeclarationError, match=r"'2' has a weight, but no definition.*sagas=\[…\]"):
+        _client(place, first, order=WEIGHTS)
     with pytest.raises(DeclarationError, match=r"'2' has a weight, but no definition.*sagas=\[…\]"):
         place.coordinator(first, versions={"order": WEIGHTS})

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from sagas.core import events
 from sagas.errors import StoreError
-from sagas.stores.keeping import ENDED, HANDOVERS, Purge, Purged
+from sagas.stores.keeping import ENDED, HANDOVERS, SUBMITTED, TAKEN, Purge, Purged
 from sagas.stores.port import Batch, JournalRow, Store
 from tests.stores.batches import append, change, row, start
 from tests.stores.conftest import OpenStore
@@ -144,7 +144,7 @@ def test_only_what_has_ended_may_be_named(store: Store, status: str) -> None:
 
 
 def test_records_of_a_change_of_hands_are_events_that_there_are() -> None:
-    assert set(HANDOVERS) <= set(events.__all__)
+    assert {*HANDOVERS, SUBMITTED, TAKEN} <= set(events.__all__)
 
 
 @pytest.mark.parametrize("kind", HANDOVERS)
@@ -165,6 +165,31 @@ def test_a_saga_that_changed_hands_stays_until_its_old_owners_must_know(
     assert store.load(["moved"])["moved"][1] == theirs
     late = Purge(archive=what.archive, delete=what.delete, settled=10.5)
     assert sum(map(sum, ((x.values()) for x in purge_all(store, late)))) == 1
+
+
+def _handed(store: Store, saga_id: str, *kinds: str) -> None:
+    """Writes records of these kinds, and ends the saga at 10.0."""
+    records = [row(saga_id, seq)._replace(kind=kind) for seq, kind in enumerate(kinds)]
+    store.commit(Batch(new=start(saga_id).new, rows=records))
+    last = row(saga_id, len(kinds))
+    store.commit(append(last, changes=(change(saga_id, "completed", active=False, ended_at=10.0),)))
+
+
+@pytest.mark.parametrize("how", [archive, delete])
+def test_a_saga_that_was_submitted_has_not_changed_hands_when_it_is_begun(
+    store: Store, how: Callable[..., Purge]
+) -> None:
+    """Nobody drove it before; but whoever takes it over later does so from somebody."""
+    _handed(store, "begun", "SagaSubmitted", "SagaTakenOver")
+    _handed(store, "twice", "SagaSubmitted", "SagaTakenOver", "SagaTakenOver")
+    _handed(store, "late", "SagaSubmitted", "SignalReceived", "SagaTakenOver")
+    _handed(store, "cancelled", "SagaSubmitted", "CancelRequested")
+    _handed(store, "started", "SagaStarted", "SagaTakenOver")
+    what = how(completed=_LATER)
+    purge_all(store, Purge(archive=what.archive, delete=what.delete, settled=10.0))
+    late = Purge(delete={"completed": _LATER}, settled=10.0)
+    assert purge_all(store, late)[1] == ({"completed": 1} if what.archive else {})
+    assert ids(store) == {"twice", "late", "cancelled", "started"}
 
 
 def test_what_is_appended_to_an_archived_saga_does_not_change_what_is_read(store: Store) -> None:
