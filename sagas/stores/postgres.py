@@ -19,7 +19,7 @@ from sagas.stores import schema
 from sagas.stores.announcing import Announcements
 from sagas.stores.lifeline import Lifeline
 from sagas.stores.port import Change, Committed, JournalRow, NewSaga
-from sagas.stores.raw import driver, is_pooled
+from sagas.stores.raw import check_encoding, driver, is_pooled, own_url
 from sagas.stores.sql import SqlStore
 from sagas.stores.tables import metadata
 
@@ -152,8 +152,7 @@ class PostgresStore(SqlStore):
         self._own_time = own_time
         self._notifies = parsed.query.get("notify") != "off"
         self._commits = parsed.query.get("synchronous_commit")
-        own = parsed.difference_update_query(["notify", "synchronous_commit"])
-        self._url: URL = own.set(drivername="postgresql+psycopg")
+        self._url: URL = own_url(parsed)
         self._announcements = Announcements(self._url, insist=parsed.query.get("notify") == "on")
         self._lifelines: dict[str, Lifeline] = {}
         self._stream: Connection | None = None
@@ -189,6 +188,7 @@ class PostgresStore(SqlStore):
     def _prepare_tables(self, *, migrate: bool) -> None:
         """Makes sure that the tables are there; several processes do it one after the other."""
         with self._aside() as connection:
+            check_encoding(connection, self.url)
             if migrate and schema.current(connection) != schema.HEAD:
                 connection.execute(text(f"SELECT pg_advisory_xact_lock({_MIGRATING})"))
             schema.ensure(connection, migrate=migrate)

@@ -6,8 +6,9 @@ import psycopg
 import pytest
 from sqlalchemy import make_url
 
-from sagas import Client, Coordinator, SchemaMismatch
+from sagas import Client, Coordinator, SchemaMismatch, StoreError
 from sagas.stores.postgres import PostgresStore
+from tests.support.postgres import Databases
 
 _OTHERS = """
     SELECT count(*) FROM pg_stat_activity
@@ -39,4 +40,31 @@ def test_a_store_that_is_open_stays_so_when_it_is_opened_in_vain(postgres_url: s
     with pytest.raises(SchemaMismatch, match="9999"):
         store.open(migrate=False)
     assert store.get("nobody") is None
+    store.close()
+
+
+@pytest.mark.parametrize("encoding", ["LATIN1", "SQL_ASCII"])
+async def test_a_database_that_cannot_keep_every_text_is_refused(postgres_url: str, encoding: str) -> None:
+    """Before anything is written into it, and with what to do."""
+    databases, name = Databases(postgres_url), f"odd_{encoding}".lower()
+    databases.execute("CREATE DATABASE {} TEMPLATE template0 LC_COLLATE 'C' LC_CTYPE 'C' ENCODING {}", name, encoding)
+    try:
+        for kind in (Coordinator, Client):
+            with pytest.raises(StoreError, match=f"keeps texts in {encoding}, .* ENCODING 'UTF8'"):
+                async with kind(databases.url(name)):
+                    pass
+        assert _connections(databases.url(name)) == 0
+    finally:
+        databases.drop_database(name)
+
+
+def test_texts_are_exchanged_in_utf_8_whatever_the_environment_says(
+    postgres_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Or the database's own setting."""
+    monkeypatch.setenv("PGCLIENTENCODING", "SQL_ASCII")
+    store = PostgresStore(postgres_url)
+    store.open(migrate=True)
+    store.post("naïve €", 1.0, "signal", b"{}")
+    assert [mail.saga_id for mail in store.mail("a", 2.0, 10)] == ["naïve €"]
     store.close()
