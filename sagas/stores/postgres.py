@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Generator, Sequence
 
     import psycopg
-    from sqlalchemy import URL, Connection, Engine
+    from sqlalchemy import URL, Connection, Engine, ExceptionContext
 
     from sagas.stores.port import Batch, Lease
 
@@ -49,6 +49,9 @@ _PREPARE_AFTER = 5
 _GRACE = 3.0
 # So long after the server was started, lost connections say nothing about processes; in seconds.
 _SETTLING = 10.0
+
+# The SQLSTATE of a statement that would have written where that is not allowed.
+_READ_ONLY = "25006"
 
 _KINDS = {
     "fingerprint": "bytea", "created_at": "float8", "rank": "float8", "active": "bool", "wake_at": "float8",
@@ -169,9 +172,11 @@ class PostgresStore(SqlStore):
         if any(options):  # which a pooler may refuse
             arguments["options"] = " ".join(filter(None, options))
         # Connections that were cut while nobody used them are found out before somebody's order fails by them.
-        return create_engine(
+        engine = create_engine(
             self._url, pool_size=4, max_overflow=self.parallel + 4, pool_pre_ping=True, connect_args=arguments
         )
+        event.listen(engine, "handle_error", _connect_anew)
+        return engine
 
     def open(self, *, migrate: bool) -> None:
         """See ``Store.open``."""
@@ -368,6 +373,12 @@ def _keep_plans(connection: Connection) -> None:
     if not is_pooled(raw):
         connection.exec_driver_sql(_PLAN_BY_KEY)
         raw.prepare_threshold = _PREPARE_AFTER
+
+
+def _connect_anew(context: ExceptionContext) -> None:
+    """Gives up all connections when one may only read: sessions keep what the database was set to as they began."""
+    if getattr(context.original_exception, "sqlstate", None) == _READ_ONLY:
+        context.is_disconnect = True
 
 
 def _check_constraints(session: Session) -> None:

@@ -6,8 +6,9 @@ import psycopg
 import pytest
 from sqlalchemy import make_url
 
-from sagas import Client, Coordinator, SchemaMismatch, StoreError
+from sagas import Client, Coordinator, SchemaMismatch, StoreError, StoreUnavailable
 from sagas.stores.postgres import PostgresStore
+from tests.stores.batches import start
 from tests.support.postgres import Databases
 
 _OTHERS = """
@@ -67,4 +68,24 @@ def test_texts_are_exchanged_in_utf_8_whatever_the_environment_says(
     store.open(migrate=True)
     store.post("naïve €", 1.0, "signal", b"{}")
     assert [mail.saga_id for mail in store.mail("a", 2.0, 10)] == ["naïve €"]
+    store.close()
+
+
+def test_a_store_writes_again_when_its_database_is_no_longer_read_only(
+    postgres_server: Databases, postgres_url: str
+) -> None:
+    """Also on the connections that began while it was; nobody has to cut them."""
+    name = str(make_url(postgres_url).database)
+    store = PostgresStore(postgres_url)
+    store.open(migrate=True)
+    store.close()
+    postgres_server.execute("ALTER DATABASE {} SET default_transaction_read_only = on", name)
+    store.open(migrate=False)
+    for attempt in (lambda: store.commit(start("s")), lambda: store.post("s", 1.0, "signal", b"{}")):
+        with pytest.raises(StoreUnavailable, match="read-only"):
+            attempt()
+    postgres_server.execute("ALTER DATABASE {} SET default_transaction_read_only = off", name)
+    store.post("s", 1.0, "signal", b"{}")
+    store.commit(start("s"))
+    assert store.get("s") is not None
     store.close()
