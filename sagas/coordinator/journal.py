@@ -31,6 +31,8 @@ __all__ = ["Journal"]
 logger = logging.getLogger("sagas.journal")
 
 _FIRST_PAUSE, _LONGEST_PAUSE = 0.05, 5.0
+# What a database takes at once is limited, to a gigabyte for PostgreSQL, and a smaller batch costs next to nothing.
+_MOST_BYTES = 64 << 20
 _NOTHING = Committed(frozenset(), frozenset())
 
 
@@ -102,7 +104,7 @@ class Journal:
 
     async def _write_once(self) -> None:
         """Writes what there is, or waits for something to write."""
-        writes = self._take()
+        writes = self._take_some()
         if writes:
             await self._commit(writes)
         if self._transactions:  # in turn with the others: there may always be something pending
@@ -138,6 +140,13 @@ class Journal:
             self._pending = [write for write in writes if write.writer.id in self._held]
             writes = [write for write in writes if write.writer.id not in self._held]
         return living(writes)
+
+    def _take_some(self) -> list[Write]:
+        """Takes as much of it as fits into a batch; the rest comes next."""
+        writes = self._take()
+        fit = _how_many_fit(writes)
+        self._pending += writes[fit:]  # behind the records of other sagas only
+        return writes[:fit]
 
     async def _commit(self, writes: list[Write]) -> None:
         """Commits a batch, however long it takes, and hands out what it leads to."""
@@ -319,6 +328,17 @@ class Journal:
         if self.stalled is not None:
             logger.warning("the journal can be written again; sagas go on")
         self.stalled = None
+
+
+def _how_many_fit(writes: Sequence[Write]) -> int:
+    """Counts the first records that are not too large together; one, if that is too large by itself."""
+    size = 0
+    for number, write in enumerate(writes):
+        for row in write.rows:
+            size += len(row.data)
+        if size > _MOST_BYTES and number:
+            return number
+    return len(writes)
 
 
 class _Overtaken(Exception):  # noqa: N818 - no error, but an order to roll back

@@ -19,7 +19,7 @@ from sagas.stores import schema
 from sagas.stores.announcing import Announcements
 from sagas.stores.lifeline import Lifeline
 from sagas.stores.port import Change, Committed, JournalRow, NewSaga
-from sagas.stores.raw import driver, is_pooled
+from sagas.stores.raw import check_encoding, driver, is_pooled, own_url
 from sagas.stores.sql import SqlStore
 from sagas.stores.tables import metadata
 
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Generator, Sequence
 
     import psycopg
-    from sqlalchemy import URL, Connection, Engine
+    from sqlalchemy import URL, Connection, Engine, ExceptionContext
 
     from sagas.stores.port import Batch, Lease
 
@@ -51,6 +51,9 @@ _PREPARE_AFTER = 5
 _GRACE = 3.0
 # So long after the server was started, lost connections say nothing about processes; in seconds.
 _SETTLING = 10.0
+
+# The SQLSTATE of a statement that would have written where that is not allowed.
+_READ_ONLY = "25006"
 
 _KINDS = {
     "fingerprint": "bytea", "created_at": "float8", "rank": "float8", "active": "bool", "wake_at": "float8",
@@ -154,8 +157,7 @@ class PostgresStore(SqlStore):
         self._own_time = own_time
         self._notifies = parsed.query.get("notify") != "off"
         self._commits = parsed.query.get("synchronous_commit")
-        own = parsed.difference_update_query(["notify", "synchronous_commit"])
-        self._url: URL = own.set(drivername="postgresql+psycopg")
+        self._url: URL = own_url(parsed)
         self._announcements = Announcements(self._url, insist=parsed.query.get("notify") == "on")
         self._lifelines: dict[str, Lifeline] = {}
         self._stream: Connection | None = None
@@ -173,10 +175,12 @@ class PostgresStore(SqlStore):
             arguments["options"] = " ".join(filter(None, options))
         # Connections that were cut while nobody used them are found out before somebody's order fails by them.
         # A transaction that waited for its turn must see what those before it did, whatever the database's default.
-        return create_engine(
+        engine = create_engine(
             self._url, isolation_level="READ COMMITTED", pool_size=4, max_overflow=self.parallel + 4,
             pool_pre_ping=True, connect_args=arguments,
         )  # fmt: skip
+        event.listen(engine, "handle_error", _connect_anew)
+        return engine
 
     def open(self, *, migrate: bool) -> None:
         """See ``Store.open``."""
@@ -193,6 +197,7 @@ class PostgresStore(SqlStore):
     def _prepare_tables(self, *, migrate: bool) -> None:
         """Makes sure that the tables are there; several processes do it one after the other."""
         with self._aside() as connection:
+            check_encoding(connection, self.url)
             if migrate and schema.current(connection) != schema.HEAD:
                 connection.execute(text(f"SELECT pg_advisory_xact_lock({_MIGRATING})"))
             schema.ensure(connection, migrate=migrate)
@@ -373,6 +378,12 @@ def _keep_plans(connection: Connection) -> None:
     if not is_pooled(raw):
         connection.exec_driver_sql(_PLAN_BY_KEY)
         raw.prepare_threshold = _PREPARE_AFTER
+
+
+def _connect_anew(context: ExceptionContext) -> None:
+    """Gives up all connections when one may only read: sessions keep what the database was set to as they began."""
+    if getattr(context.original_exception, "sqlstate", None) == _READ_ONLY:
+        context.is_disconnect = True
 
 
 def _check_constraints(session: Session) -> None:

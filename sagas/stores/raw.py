@@ -10,9 +10,9 @@ if TYPE_CHECKING:
     from types import ModuleType
 
     import psycopg
-    from sqlalchemy import URL
+    from sqlalchemy import URL, Connection
 
-__all__ = ["connect", "driver", "failure", "is_pooled"]
+__all__ = ["check_encoding", "connect", "driver", "failure", "is_pooled", "own_url"]
 
 _CONNECT_TIMEOUT = 10
 
@@ -35,6 +35,26 @@ def failure() -> type[psycopg.Error]:
     import psycopg
 
     return psycopg.Error
+
+
+def own_url(url: URL) -> URL:
+    """Leaves to libpq what is libpq's; texts are exchanged in UTF-8, whatever the environment or the database say."""
+    own = url.difference_update_query(["notify", "synchronous_commit"]).set(drivername="postgresql+psycopg")
+    return own.update_query_dict({"client_encoding": "utf8"})
+
+
+def check_encoding(connection: Connection, url: str) -> None:
+    """Makes sure that a database can keep any text.
+
+    Raises:
+        StoreError: It cannot.
+    """
+    encoding = connection.exec_driver_sql("SHOW server_encoding").scalar_one()
+    if encoding != "UTF8":
+        raise StoreError(
+            f"the database {url} keeps texts in {encoding}, which not every text can be written in; create one with "
+            "CREATE DATABASE … ENCODING 'UTF8' TEMPLATE template0, and use that"
+        )
 
 
 def connect(url: URL, purpose: str) -> psycopg.Connection:

@@ -43,9 +43,9 @@ class Place:
         return self._memory if self.path is None else SqliteStore(f"sqlite:///{self.path}")
 
     def coordinator(self, *sagas: Saga[..., Any], **options: Any) -> Coordinator:
-        """Another coordinator; one that looks often, since tests are impatient."""
+        """Another coordinator, by default with a store of its own; one that looks often, since tests are impatient."""
         options.setdefault("poll", 0.01)
-        return Coordinator(self.store(), sagas=sagas, **options)
+        return Coordinator(options.pop("store", None) or self.store(), sagas=sagas, **options)
 
     def sql(self, statement: str, *values: object) -> list[Any]:
         """Reads or changes the database behind everybody's back; ``?`` stands for a value."""

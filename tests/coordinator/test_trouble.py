@@ -13,7 +13,17 @@ import pytest
 from sqlalchemy import text
 from sqlmodel import Session
 
-from sagas import Coordinator, JournalCorrupted, NotApplicable, SagaStuck, StoreUnavailable, receive, saga, step
+from sagas import (
+    Coordinator,
+    JournalCorrupted,
+    NotApplicable,
+    SagaStuck,
+    StoreError,
+    StoreUnavailable,
+    receive,
+    saga,
+    step,
+)
 from sagas.stores.sqlite import SqliteStore
 from tests.coordinator.places import Gate, Place, until
 
@@ -55,7 +65,7 @@ def blocker(on_disk: Place) -> Iterator[sqlite3.Connection]:
     connection.close()
 
 
-def _stalled(coordinator: Coordinator) -> StoreUnavailable | None:
+def _stalled(coordinator: Coordinator) -> StoreError | None:
     assert coordinator._engine is not None
     return coordinator._engine.journal.stalled
 

@@ -6,8 +6,10 @@ import psycopg
 import pytest
 from sqlalchemy import make_url
 
-from sagas import Client, Coordinator, SchemaMismatch
+from sagas import Client, Coordinator, SchemaMismatch, StoreError, StoreUnavailable
 from sagas.stores.postgres import PostgresStore
+from tests.stores.batches import start
+from tests.support.postgres import Databases
 
 _OTHERS = """
     SELECT count(*) FROM pg_stat_activity
@@ -39,4 +41,51 @@ def test_a_store_that_is_open_stays_so_when_it_is_opened_in_vain(postgres_url: s
     with pytest.raises(SchemaMismatch, match="9999"):
         store.open(migrate=False)
     assert store.get("nobody") is None
+    store.close()
+
+
+@pytest.mark.parametrize("encoding", ["LATIN1", "SQL_ASCII"])
+async def test_a_database_that_cannot_keep_every_text_is_refused(postgres_url: str, encoding: str) -> None:
+    """Before anything is written into it, and with what to do."""
+    databases, name = Databases(postgres_url), f"odd_{encoding}".lower()
+    databases.execute("CREATE DATABASE {} TEMPLATE template0 LC_COLLATE 'C' LC_CTYPE 'C' ENCODING {}", name, encoding)
+    try:
+        for kind in (Coordinator, Client):
+            with pytest.raises(StoreError, match=f"keeps texts in {encoding}, .* ENCODING 'UTF8'"):
+                async with kind(databases.url(name)):
+                    pass
+        assert _connections(databases.url(name)) == 0
+    finally:
+        databases.drop_database(name)
+
+
+def test_texts_are_exchanged_in_utf_8_whatever_the_environment_says(
+    postgres_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Or the database's own setting."""
+    monkeypatch.setenv("PGCLIENTENCODING", "SQL_ASCII")
+    store = PostgresStore(postgres_url)
+    store.open(migrate=True)
+    store.post("naïve €", 1.0, "signal", b"{}")
+    assert [mail.saga_id for mail in store.mail("a", 2.0, 10)] == ["naïve €"]
+    store.close()
+
+
+def test_a_store_writes_again_when_its_database_is_no_longer_read_only(
+    postgres_server: Databases, postgres_url: str
+) -> None:
+    """Also on the connections that began while it was; nobody has to cut them."""
+    name = str(make_url(postgres_url).database)
+    store = PostgresStore(postgres_url)
+    store.open(migrate=True)
+    store.close()
+    postgres_server.execute("ALTER DATABASE {} SET default_transaction_read_only = on", name)
+    store.open(migrate=False)
+    for attempt in (lambda: store.commit(start("s")), lambda: store.post("s", 1.0, "signal", b"{}")):
+        with pytest.raises(StoreUnavailable, match="read-only"):
+            attempt()
+    postgres_server.execute("ALTER DATABASE {} SET default_transaction_read_only = off", name)
+    store.post("s", 1.0, "signal", b"{}")
+    store.commit(start("s"))
+    assert store.get("s") is not None
     store.close()
