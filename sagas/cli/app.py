@@ -280,7 +280,13 @@ def purge(
     *,
     completed: Annotated[str | None, typer.Option("--completed", metavar="AGE", help="Completed ones: 30d")] = None,
     compensated: Annotated[str | None, typer.Option("--compensated", metavar="AGE", help="Compensated ones.")] = None,
-    delete: Annotated[bool, typer.Option("--delete", help="Delete them, instead of archiving them.")] = False,
+    delete: Annotated[
+        bool,
+        typer.Option(
+            "--delete",
+            help="Delete them, instead of archiving them; with --archived, only those that are not archived.",
+        ),
+    ] = False,
     archived: Annotated[
         str | None, typer.Option("--archived", metavar="AGE", help="Delete archived ones that are so old.")
     ] = None,
@@ -292,15 +298,10 @@ def purge(
     from sagas.cli import purging
     from sagas.cli.reading import existing_store
     from sagas.cli.rendering import print_json
-    from sagas.coordinator import Retention
 
-    ages = {"--completed": completed, "--compensated": compensated, "--archived": archived}
-    old, undone, packed = (purging.age(option, text) for option, text in ages.items())
-    if old is None and undone is None:
-        raise Problem("which sagas? Pass --completed 30d, --compensated 30d or both; --dry-run only counts them")
-    retention = Retention(completed=old, compensated=undone, archive=not delete, archived=packed)
+    ages = purging.ages(completed, compensated, archived, delete=delete)
     with existing_store(_url(store)) as opened:
-        gone = purging.purge(opened, retention, dry_run=dry_run)
+        gone = purging.purge(opened, ages, dry_run=dry_run)
     if json:
         print_json(gone._asdict())
     else:

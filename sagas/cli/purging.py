@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from sagas.stores import Store
     from sagas.stores.keeping import Purge
 
-__all__ = ["Gone", "age", "lines", "purge"]
+__all__ = ["Ages", "Gone", "age", "ages", "lines", "purge"]
 
 # On SQLite nobody else writes while a batch goes, which takes about 10 ms; then it is their turn for as long.
 _AT_ONCE = 100
@@ -55,15 +55,57 @@ def age(option: str, text: str | None) -> float | None:
     return float(match[1]) * _SECONDS[match[2]]
 
 
-def purge(store: Store, retention: Retention, *, dry_run: bool) -> Gone:
+class Ages(NamedTuple):
+    """How old, in seconds, what is to go has to be; ``None`` leaves it.
+
+    Attributes:
+        completed: Completed sagas.
+        compensated: Compensated ones.
+        archived: Those of these outcomes that are archived.
+        delete: Whether those that are not archived are deleted at once, instead of being archived.
+    """
+
+    completed: float | None
+    compensated: float | None
+    archived: float | None
+    delete: bool
+
+    def due(self, now: float) -> Purge:
+        """Says what may go at a time."""
+        archives = self.archived is not None or not self.delete
+        retention = Retention(
+            completed=self.completed, compensated=self.compensated, archive=archives, archived=self.archived
+        )
+        what = retention.due(now)
+        # Retention has no word for archived ones that outlast others, since it would never archive any.
+        return replace(what, archive={}, unarchived=what.archive) if archives and self.delete else what
+
+
+def ages(completed: str | None, compensated: str | None, archived: str | None, *, delete: bool) -> Ages:
+    """Reads the options of a purge.
+
+    Raises:
+        Problem: One is no age, no outcome has one, or archived ones would go before others.
+    """
+    old, undone = age("--completed", completed), age("--compensated", compensated)
+    packed = age("--archived", archived)
+    given = [seconds for seconds in (old, undone) if seconds is not None]
+    if not given:
+        raise Problem("which sagas? Pass --completed 30d, --compensated 30d or both; --dry-run only counts them")
+    if packed is not None and packed < max(given):
+        raise Problem(f"--archived {archived} is younger than the age at which sagas are archived or deleted at all")
+    return Ages(old, undone, packed, delete)
+
+
+def purge(store: Store, old: Ages, *, dry_run: bool) -> Gone:
     """Archives or deletes all that is old enough, in small transactions; one that is killed has done some of them.
 
     Args:
         store: Which journal; open.
-        retention: What may go.
+        old: What is old enough.
         dry_run: Whether only to count.
     """
-    what = retention.due(store.time(time.time()))
+    what = old.due(store.time(time.time()))
     archived, deleted = _walk(store, what, dry_run=dry_run)
     kept = _count(store, what) - (archived.total() + deleted.total() if dry_run else 0)
     return Gone(dict(archived), dict(deleted), max(0, kept), dry_run)
@@ -71,7 +113,8 @@ def purge(store: Store, retention: Retention, *, dry_run: bool) -> Gone:
 
 def _count(store: Store, what: Purge) -> int:
     """Counts what is old enough, whether it changed hands or not; 0 if all that is old enough may go."""
-    if all(before <= what.settled for before in (*what.archive.values(), *what.delete.values())):
+    limits = (what.archive, what.delete, what.unarchived)
+    if all(before <= what.settled for by_status in limits for before in by_status.values()):
         return 0
     return sum(found.total() for found in _walk(store, replace(what, settled=math.inf), dry_run=True))
 

@@ -37,17 +37,19 @@ SUBMITTED, TAKEN = "SagaSubmitted", "SagaTakenOver"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Purge:
-    """Which finished sagas are to go. Both are POSIX times by status: those that ended before go.
+    """Which finished sagas are to go. All are POSIX times by status: those that ended before go.
 
     Attributes:
         archive: Their journals are packed; their rows stay, so that their ids stay taken.
         delete: Nothing stays, archived or not.
+        unarchived: Nothing stays, but those that are archived do.
         settled: POSIX time. A saga that changed hands stays as it is if it ended later, since a coordinator that was
             paused meanwhile may still believe that it is its own, and finds out by the journal's records.
     """
 
     archive: Mapping[str, float] = field(default_factory=dict[str, float])
     delete: Mapping[str, float] = field(default_factory=dict[str, float])
+    unarchived: Mapping[str, float] = field(default_factory=dict[str, float])
     settled: float
 
 
@@ -57,7 +59,7 @@ def refuse_open(what: Purge) -> None:
     Raises:
         StoreError: A status is none of an end.
     """
-    if wrong := (what.archive.keys() | what.delete.keys()) - set(ENDED):
+    if wrong := (what.archive.keys() | what.delete.keys() | what.unarchived.keys()) - set(ENDED):
         raise StoreError(f"only sagas that have ended are archived or deleted, not {', '.join(sorted(wrong))} ones")
 
 

@@ -43,7 +43,7 @@ class MemoryKeeper:
         """See ``Store.purge``."""
         refuse_open(what)
         with self._lock:
-            deleted = [row for row in self._sagas.values() if self._may_go(row, what.delete, what)][:limit]
+            deleted = [row for row in self._sagas.values() if self._is_to_go(row, what)][:limit]
             archived = [
                 row
                 for row in self._sagas.values()
@@ -53,6 +53,11 @@ class MemoryKeeper:
                 self._purge(archived, deleted)
         more = len(archived) + len(deleted) == limit and not dry_run
         return Purged(Counter(x.status for x in archived), Counter(x.status for x in deleted), 1 if more else None)
+
+    def _is_to_go(self, row: SagaRow, what: Purge) -> bool:
+        """Says of a saga that nothing of it is to stay."""
+        unarchived = row.id not in self._archive and self._may_go(row, what.unarchived, what)
+        return unarchived or self._may_go(row, what.delete, what)
 
     def _may_go(self, row: SagaRow, limits: Mapping[str, float], what: Purge) -> bool:
         """Says of a saga that it ended, long enough ago."""

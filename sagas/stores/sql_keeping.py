@@ -72,7 +72,9 @@ class SqlKeeper(ABC):
         """See ``Store.purge``."""
         refuse_open(what)
         last, complete = self._window(after)
-        gone, packed = _may_go(what.delete, what), and_(_may_go(what.archive, what), _unpacked(after, last))
+        unpacked = _unpacked(after, last)
+        gone = or_(_may_go(what.delete, what), and_(_may_go(what.unarchived, what), unpacked))
+        packed = and_(_may_go(what.archive, what), unpacked)
         query = (
             select(_saga.c.key, _saga.c.id, _saga.c.status, case((gone, true()), else_=false()).label("gone"))
             .where(_saga.c.key > after, _saga.c.key <= last, or_(gone, packed))
@@ -188,8 +190,8 @@ def _may_go(limits: Mapping[str, float], what: Purge) -> ColumnElement[bool]:
 
 def _unpacked(after: int, last: int) -> ColumnElement[bool]:
     """Says of a saga between two keys that it is not archived; so that no planner reads all that are."""
-    between = and_(_archive.c.key > after, _archive.c.key <= last)
-    return ~exists().where(_archive.c.key == _saga.c.key, between)
+    there = _archive.alias("there")  # since a condition may stand in a statement that deletes from the archive
+    return ~exists().where(there.c.key == _saga.c.key, there.c.key > after, there.c.key <= last).correlate(_saga)
 
 
 def _these(rows: Sequence[_Found], condition: ColumnElement[bool]) -> ColumnElement[bool]:

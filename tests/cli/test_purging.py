@@ -67,6 +67,16 @@ def test_archived_sagas_are_deleted_at_an_age_of_their_own(sagas: CommandLine) -
     assert _ids(sagas) == {"open-1"}
 
 
+def test_with_delete_those_that_are_archived_may_stay_for_longer(sagas: CommandLine) -> None:
+    sagas("purge", "--completed", "0s")
+    options = (*AGES, "--delete", "--archived")
+    assert sagas("purge", *options, "1h", "--dry-run").out == "would be deleted: 1 compensated\n"
+    assert sagas("purge", *options, "1h").out == "deleted: 1 compensated\n"
+    assert _ids(sagas) == {"good-1", "good-2", "open-1"}
+    assert sagas("purge", *options, "0s").out == "deleted: 2 completed\n"
+    assert _ids(sagas) == {"open-1"}
+
+
 def test_a_dry_run_only_counts(sagas: CommandLine) -> None:
     assert sagas("purge", *AGES, "--dry-run").out == "would be archived: 1 compensated, 2 completed\n"
     assert sagas("purge", "--completed", "0s", "--delete", "--dry-run").out == "would be deleted: 2 completed\n"
@@ -112,8 +122,8 @@ def test_an_open_saga_goes_on_when_those_around_it_are_gone(sagas: CommandLine, 
         (("--completed", "thirty"), "--completed 'thirty' is no age"),
         (("--completed", "-1d"), "is no age"),
         (("--completed", "30"), "such as 30d"),
-        (("--completed", "1d", "--delete", "--archived", "2d"), "what is deleted at once is never archived"),
-        (("--completed", "2d", "--archived", "1d"), "younger than the age"),
+        (("--completed", "2d", "--archived", "1d"), "--archived 1d is younger than the age"),
+        (("--completed", "2d", "--archived", "1d", "--delete"), "--archived 1d is younger than the age"),
     ],
 )
 def test_what_makes_no_sense_is_told_in_a_line_and_nothing_goes(

@@ -105,6 +105,19 @@ def test_what_was_archived_can_be_deleted_later(store: Store) -> None:
     assert ids(store) == {"new"}
 
 
+def test_those_that_are_archived_can_outlast_those_that_are_not(store: Store) -> None:
+    """Each by its own age."""
+    end(store, "archived", at=10.0)
+    end(store, "ancient", at=5.0)
+    purge_all(store, archive(completed=_LATER))
+    end(store, "plain", at=10.0)
+    end(store, "young", at=20.0)
+    what = Purge(unarchived={"completed": 15.0}, delete={"completed": 6.0}, settled=_SETTLED)
+    assert purge_all(store, what, limit=2) == ({}, {"completed": 2})
+    assert ids(store) == {"archived", "young"}
+    assert store.load(["archived"])["archived"] == [row("archived", 0), row("archived", 1)]
+
+
 def test_outcomes_have_ages_of_their_own(store: Store) -> None:
     """To the moment; an outcome that is not named stays."""
     for number, status in itertools.product(range(3), ENDED):
@@ -141,6 +154,8 @@ def test_only_what_has_ended_may_be_named(store: Store, status: str) -> None:
         store.purge(archive(**{status: _LATER}), limit=1)
     with pytest.raises(StoreError, match="only sagas that have ended"):
         store.purge(delete(**{status: _LATER}), limit=1)
+    with pytest.raises(StoreError, match="only sagas that have ended"):
+        store.purge(Purge(unarchived={status: _LATER}, settled=_SETTLED), limit=1)
 
 
 def test_records_of_a_change_of_hands_are_events_that_there_are() -> None:
@@ -230,6 +245,8 @@ class Model(NamedTuple):
             return self
         if self.ended_at < what.delete.get(self.status, -1.0):
             return None
+        if not self.packed and self.ended_at < what.unarchived.get(self.status, -1.0):
+            return None
         if self.packed or self.ended_at >= what.archive.get(self.status, -1.0):
             return self
         return self._replace(packed=True, mail=0)
@@ -244,7 +261,7 @@ _populations = st.lists(
     max_size=12,
 )
 _limits = st.dictionaries(st.sampled_from(ENDED), _times, max_size=2)
-_purges = st.builds(Purge, archive=_limits, delete=_limits, settled=_times)
+_purges = st.builds(Purge, archive=_limits, delete=_limits, unarchived=_limits, settled=_times)
 
 
 def test_no_open_or_stuck_saga_is_ever_touched(connect: OpenStore) -> None:
