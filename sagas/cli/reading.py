@@ -53,19 +53,21 @@ def _refuse_absent(url: str, option: str) -> None:
     """Refuses SQLite files that are not there or hold no journal, which opening them would create or change."""
     from sqlalchemy.engine import make_url
 
+    from sagas.stores.schema import migrating
+
     parsed = make_url(url)
     if parsed.get_backend_name() != "sqlite":
         return
     path = Path(parsed.database or "").resolve()
     if not path.exists():
-        raise Problem(f"there is no database {path}; check {option}, or create it with `sagas migrate --store {url}`")
+        raise Problem(f"there is no database {path}; check {option}, or create it with {migrating(url)}")
     try:
         with closing(sqlite3.connect(f"{path.as_uri()}?mode=ro", uri=True)) as database:
             found = database.execute("SELECT 1 FROM sqlite_master WHERE name = 'saga_schema'").fetchone()
     except sqlite3.Error as error:
         raise Problem(f"the database {path} cannot be read: {error}; check {option} and the file's rights") from error
     if found is None:
-        raise Problem(f"the database {path} holds no journal; check {option}, or run `sagas migrate --store {url}`")
+        raise Problem(f"the database {path} holds no journal; check {option}, or run {migrating(url)}")
 
 
 def find_row(store: Store, saga_id: str) -> SagaRow:

@@ -8,21 +8,22 @@ release before goes on with tables that are newer than itself.
 from __future__ import annotations
 
 import logging
+import shlex
 import threading
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from sqlalchemy import inspect
+from sqlalchemy import inspect, make_url
 
 from sagas.errors import SchemaMismatch
 
 if TYPE_CHECKING:
     from collections.abc import Generator
 
-    from sqlalchemy import Connection
+    from sqlalchemy import URL, Connection
 
-__all__ = ["HEAD", "MIGRATION_TABLE", "VERSION_TABLE", "current", "ensure", "upgrade"]
+__all__ = ["HEAD", "MIGRATION_TABLE", "VERSION_TABLE", "current", "ensure", "migrating", "upgrade"]
 
 # Apart from alembic's default, since the user's own migrations may live in the same database.
 MIGRATION_TABLE = "saga_migration"
@@ -46,6 +47,14 @@ def _version(connection: Connection, table: str) -> str | None:
         return None
     row = connection.exec_driver_sql(f"SELECT version_num FROM {table}").first()
     return None if row is None else str(row[0])
+
+
+def migrating(url: str | URL) -> str:
+    """Writes the command that brings tables up to date, for a shell; without a password, which would be in a log."""
+    parsed = make_url(url)
+    if parsed.password is not None or "password" in parsed.query:
+        return "`sagas migrate --store URL` with the same URL and its password, or with it in SAGAS_STORE"
+    return f"`sagas migrate --store {shlex.quote(str(url))}`"
 
 
 def upgrade(connection: Connection) -> None:
@@ -112,6 +121,6 @@ def ensure(connection: Connection, *, migrate: bool) -> None:
     if not migrate:
         raise SchemaMismatch(
             f"the tables in {connection.engine.url} are of version {found or 'none'}, this library needs {HEAD}. "
-            f"Run `sagas migrate --store {connection.engine.url}`"
+            f"Run {migrating(connection.engine.url)}"
         )
     upgrade(connection)

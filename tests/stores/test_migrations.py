@@ -18,7 +18,7 @@ from alembic.autogenerate import compare_metadata
 from alembic.config import Config
 from alembic.migration import MigrationContext
 from alembic.script import ScriptDirectory
-from sqlalchemy import Connection, create_engine, inspect
+from sqlalchemy import Connection, create_engine, inspect, make_url
 
 import sagas.stores.migrations
 from sagas.stores import schema
@@ -110,6 +110,16 @@ def test_the_users_own_tables_and_migrations_are_left_alone(connection: Connecti
     schema.ensure(connection, migrate=True)
     assert connection.exec_driver_sql("SELECT version_num FROM alembic_version").scalar() == "theirs"
     assert {"orders", "saga", "saga_journal", "saga_mail", "saga_lease"} <= set(inspect(connection).get_table_names())
+
+
+@pytest.mark.parametrize("secret", ["shop:hunter2@db.internal/shop", "db.internal/shop?password=hunter2"])
+def test_the_command_that_migrates_leaves_a_password_to_whoever_knows_it(secret: str) -> None:
+    """Also one that is hidden already would be nothing to paste."""
+    told = schema.migrating(make_url(f"postgresql+psycopg://{secret}"))
+    assert told.startswith("`sagas migrate --store URL`")
+    assert "SAGAS_STORE" in told
+    assert "hunter2" not in told
+    assert "***" not in told
 
 
 # --- what is logged -------------------------------------------------------------------------------------------------

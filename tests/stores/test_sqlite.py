@@ -5,6 +5,7 @@
 from __future__ import annotations
 
 import os
+import shlex
 import sqlite3
 from collections.abc import Iterator
 from pathlib import Path
@@ -194,6 +195,21 @@ def test_without_leave_to_migrate_nothing_is_created(sqlite_url: str, tmp_path: 
     with sqlite3.connect(tmp_path / "journal.db") as connection:
         assert connection.execute("SELECT name FROM sqlite_master").fetchall() == []
     connection.close()
+
+
+def test_the_command_that_migrates_can_be_pasted_into_a_shell(tmp_path: Path) -> None:
+    """Whatever is in the URL."""
+    url = f"sqlite:///{tmp_path}/my $HOME;'shop'.db?synchronous=NORMAL"
+    store = SqliteStore(url)
+    with pytest.raises(SchemaMismatch) as caught:
+        store.open(migrate=False)
+    *command, pasted = shlex.split(str(caught.value).partition("Run `")[2].removesuffix("`"))
+    assert command == ["sagas", "migrate", "--store"]
+    migrated = SqliteStore(pasted)
+    migrated.open(migrate=True)
+    migrated.close()
+    store.open(migrate=False)
+    store.close()
 
 
 def test_a_current_database_needs_no_leave_to_migrate(sqlite: SqliteStore) -> None:
