@@ -16,6 +16,7 @@ from sagas.coordinator.load import Load
 from sagas.coordinator.loading import lock_answer, read_history
 from sagas.coordinator.parking import Parking, outstanding
 from sagas.coordinator.pool import Pool
+from sagas.coordinator.restarts import look_what_is_left
 from sagas.coordinator.runtime import Runtime
 from sagas.coordinator.timers import Timers
 from sagas.coordinator.writes import Write
@@ -85,7 +86,7 @@ class Engine(Link):
         super().__init__(store, clock, codec=codec, tracing=tracing)
         self.owner = secrets.token_hex(6)
         self.registry = registry
-        self.journal = Journal(store, clock, self._answered)
+        self.journal = Journal(store, clock, self._answered, lambda: look_what_is_left(self))
         self.timers = Timers(clock, self._timer_due, self._timer_matters)
         self.load = Load(max_running)
         self.limits = Limits(clock, self, limit_turn)

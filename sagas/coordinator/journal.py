@@ -7,6 +7,7 @@ commit; while the database cannot be written, the same batch is tried again and 
 from __future__ import annotations
 
 import logging
+import math
 from typing import TYPE_CHECKING
 
 import anyio
@@ -15,10 +16,10 @@ from anyio import CapacityLimiter, from_thread, to_thread
 
 from sagas.coordinator.writes import batch_of, living, undiscarded
 from sagas.errors import StoreError, StoreUnavailable
-from sagas.stores.port import Committed, Superseded
+from sagas.stores.port import Committed, StoreRestarted, Superseded
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Awaitable, Callable, Sequence
 
     from anyio.abc import TaskGroup
 
@@ -33,6 +34,8 @@ logger = logging.getLogger("sagas.journal")
 _FIRST_PAUSE, _LONGEST_PAUSE = 0.05, 5.0
 # What a database takes at once is limited, to a gigabyte for PostgreSQL, and a smaller batch costs next to nothing.
 _MOST_BYTES = 64 << 20
+# How long a store that others share may go unwritten, in seconds, before it is looked after: it may have lost commits.
+_PULSE = 2.0
 _NOTHING = Committed(frozenset(), frozenset())
 
 
@@ -43,11 +46,20 @@ class Journal:
         store: Where to.
         clock: For pauses while the store cannot be written.
         answered: Called with the mail that a commit has made.
+        restarted: Called when the store may have lost commits; forgets the sagas whose last records are gone.
     """
 
-    def __init__(self, store: Store, clock: Clock, answered: Callable[[Sequence[Mail]], None] = lambda _: None) -> None:
+    def __init__(
+        self,
+        store: Store,
+        clock: Clock,
+        answered: Callable[[Sequence[Mail]], None] = lambda _: None,
+        restarted: Callable[[], Awaitable[None]] | None = None,
+    ) -> None:
         self._store = store
         self._answered = answered
+        self._restarted = restarted
+        self._doubtful = False
         self._clock = clock
         self._pending: list[Write] = []
         self._transactions: list[Transaction] = []
@@ -122,8 +134,11 @@ class Journal:
         self._wake = anyio.Event()
         if self._idle is not None:
             self._idle.set()
-        await self._wake.wait()
-        self._wake = None
+        with anyio.move_on_after(_PULSE if self._restarted is not None and self._store.announces else math.inf):
+            await self._wake.wait()
+        resting, self._wake = not self._wake.is_set(), None
+        if resting:
+            await self._commit([])
 
     def abandon(self) -> None:
         """Gives up what is queued, once nobody writes any more; whoever waits for it hears so."""
@@ -151,7 +166,7 @@ class Journal:
     async def _commit(self, writes: list[Write]) -> None:
         """Commits a batch, however long it takes, and hands out what it leads to."""
         self._writing = writes
-        done = await self._persist(batch_of(writes))
+        done = await self._persist(writes)
         self._writing = []
         if self._held:
             self._tell_written()
@@ -164,12 +179,18 @@ class Journal:
         if done.mailed:
             self._answered(done.mailed)
 
-    async def _persist(self, batch: Batch) -> Committed:
-        """Commits a batch, however long it takes."""
+    async def _persist(self, writes: list[Write]) -> Committed:
+        """Commits writes, however long it takes; takes those out that turn out to be void meanwhile."""
         pause = _FIRST_PAUSE
         while True:
             try:
-                done = await self._call(batch)
+                if self._doubtful and self._restarted is not None:
+                    await self._restarted()
+                    writes[:] = living(writes)
+                self._doubtful = False
+                done = await self._call(batch_of(writes))
+            except StoreRestarted:
+                self._doubtful = True
             except StoreError as error:  # also for want of a right, which an admin can grant
                 self._note_stall(error)
                 await anyio.sleep(pause)

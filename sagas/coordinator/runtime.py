@@ -75,6 +75,8 @@ class Runtime:
         discarded: Whether it is no longer driven here; whatever still refers to it must leave it alone.
         birth: Its first record, until that is durable.
         busy: How many of its steps and undos are being attempted.
+        kept: Number of its last durable record; -1 if there is none.
+        kept_digest: Of that record.
         unwritten: How many of its records are not durable yet.
         trace: ``traceparent`` of its root span; empty when it is not traced.
         parent: ``traceparent`` of its caller.
@@ -90,7 +92,8 @@ class Runtime:
 
     __slots__ = (
         "_hub", "_saved", "active", "arrival", "birth", "busy", "changed", "digest", "discarded", "execution",
-        "fingerprint", "id", "moments", "parent", "rank", "reported", "seq", "started_at", "tickets", "trace",
+        "fingerprint", "id", "kept", "kept_digest", "moments", "parent", "rank", "reported", "seq", "started_at",
+        "tickets", "trace",
         "unwritten", "void",
     )  # fmt: skip
 
@@ -99,7 +102,8 @@ class Runtime:
         self.id = saga_id
         self.execution = execution
         self.seq = 0
-        self.digest = saga_id.encode()
+        self.digest = self.kept_digest = saga_id.encode()
+        self.kept = -1
         self.discarded = False
         self.void = False
         self.unwritten = 0
@@ -237,7 +241,8 @@ class Runtime:
     def restored(self, seq: int, digest: bytes, *, taken_over: bool) -> None:
         """Notes where a journal stands that was read from the store."""
         self.seq = seq
-        self.digest = digest
+        self.kept = seq - 1
+        self.digest = self.kept_digest = digest
         execution = self.execution
         active = not execution.state.ended and bool(execution.open)
         wake_at = min(execution.timers.values()) if execution.timers and not active else None
@@ -248,10 +253,10 @@ class Runtime:
     def durable(self, write: Write) -> None:
         """See ``writes.Writer``."""
         self.unwritten -= 1
-        if write is self.birth:
-            self.birth = None
-        elif write is self.arrival:
-            self.arrival = None
+        if write.rows:
+            self.kept, self.kept_digest = write.rows[-1].seq, write.rows[-1].digest
+        if write is self.birth or write is self.arrival:
+            self.birth = self.arrival = None
         if write.done is not None:
             write.done.set()
         if self.discarded:

@@ -108,6 +108,20 @@ class MemoryStore(MemoryKeeper):
                 )
                 self._journals[new.id] = []
 
+    def lost(self, last: Sequence[tuple[str, int, bytes]]) -> Collection[str]:
+        """See ``Store.lost``."""
+        with self._lock:
+            return {
+                saga_id
+                for saga_id, seq, digest in last
+                if [row.digest for row in self._journal(saga_id)[seq : seq + 1]] != [digest]
+            }
+
+    def unfinished(self, owner: str, now: float) -> Collection[str]:
+        """See ``Store.unfinished``."""
+        rows = [row for row in list(self._sagas.values()) if row.owner == owner and row.ended_at is None]
+        return {row.id for row in rows if row.active or (row.wake_at is not None and row.wake_at <= now)}
+
     def transact(self, work: Sequence[Callable[[Session], None]], finish: Callable[[], Batch]) -> Committed:  # noqa: ARG002 - the port's
         """Cannot give a session.
 

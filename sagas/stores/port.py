@@ -9,6 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, NamedTuple, Protocol, runtime_checkable
 
+from sagas.errors import StoreUnavailable
 from sagas.stores.keeping import Keeper
 
 if TYPE_CHECKING:
@@ -31,6 +32,7 @@ __all__ = [
     "PayloadContext",
     "SagaRow",
     "Store",
+    "StoreRestarted",
     "Superseded",
 ]
 
@@ -256,7 +258,11 @@ class PayloadContext(NamedTuple):
 
 
 class Superseded(Exception):  # noqa: N818 - no error, but news: another coordinator drives the saga
-    """The place of a record is taken, and nothing of a transaction was written."""
+    """The place of a record is taken, or the record before it is gone, and nothing of a transaction was written."""
+
+
+class StoreRestarted(StoreUnavailable):
+    """Nothing was written, since the database may have lost commits; ``Store.lost`` tells which."""
 
 
 @runtime_checkable
@@ -302,7 +308,28 @@ class Store(Keeper, Protocol):
     # --- journals -----------------------------------------------------------------------------------------------
 
     def commit(self, batch: Batch) -> Committed:
-        """Makes a batch durable. Appending the very same row twice is the same as once."""
+        """Makes a batch durable. Appending the very same row twice is the same as once.
+
+        An empty one only makes sure that the store can be written, where that can change unnoticed.
+
+        Raises:
+            StoreRestarted: Once for each time that the server may have been restarted, or be another one.
+        """
+        ...
+
+    def lost(self, last: Sequence[tuple[str, int, bytes]]) -> Collection[str]:
+        """Says which of these records, which were durable once, are not there any more, or are others.
+
+        Args:
+            last: Sagas with number and digest of a record, each saga once.
+
+        Returns:
+            Ids of sagas.
+        """
+        ...
+
+    def unfinished(self, owner: str, now: float) -> Collection[str]:
+        """Lists an owner's sagas that have something to do, or whose time has come."""
         ...
 
     def transact(self, work: Sequence[Callable[[Session], None]], finish: Callable[[], Batch]) -> Committed:

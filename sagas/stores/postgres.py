@@ -6,6 +6,7 @@ sagas. The connection that writes journals does nothing else; transactional step
 
 from __future__ import annotations
 
+import time
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
@@ -14,21 +15,23 @@ from sqlalchemy.engine import make_url
 from sqlalchemy.exc import ArgumentError, IntegrityError
 from sqlmodel import Session
 
-from sagas.errors import StoreError
+from sagas.errors import StoreError, StoreUnavailable
 from sagas.stores import schema
 from sagas.stores.announcing import Announcements
+from sagas.stores.ground import digests_by_key, first_rows, groundless
 from sagas.stores.lifeline import Lifeline
-from sagas.stores.port import Change, Committed, JournalRow, NewSaga
+from sagas.stores.port import Change, Committed, JournalRow, NewSaga, StoreRestarted, Superseded
 from sagas.stores.raw import check_encoding, driver, is_pooled, own_url
 from sagas.stores.sql import SqlStore
 from sagas.stores.tables import metadata
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Generator, Sequence
+    from collections.abc import Callable, Collection, Generator, Mapping, Sequence
 
     import psycopg
     from sqlalchemy import URL, Connection, Engine, ExceptionContext
 
+    from sagas.stores.ground import Place
     from sagas.stores.port import Batch, Lease
 
 __all__ = ["PostgresStore"]
@@ -51,6 +54,9 @@ _PREPARE_AFTER = 5
 _GRACE = 3.0
 # So long after the server was started, lost connections say nothing about processes; in seconds.
 _SETTLING = 10.0
+# So long after the stream was opened anew, in seconds, every record is checked to continue what is there: what was read
+# from a server before, or is still under way, may be written much later.
+_WARY = 60.0
 
 # The SQLSTATE of a statement that would have written where that is not allowed.
 _READ_ONLY = "25006"
@@ -161,6 +167,8 @@ class PostgresStore(SqlStore):
         self._announcements = Announcements(self._url, insist=parsed.query.get("notify") == "on")
         self._lifelines: dict[str, Lifeline] = {}
         self._stream: Connection | None = None
+        self._opened = self._pooled = self._doubtful = False
+        self._wary_until = 0.0
 
     # --- connections --------------------------------------------------------------------------------------------
 
@@ -240,22 +248,79 @@ class PostgresStore(SqlStore):
             return super().commit(batch)
         try:
             with self._writing, self._errors():
-                self._write_batch(self._streaming(), batch)
-        except IntegrityError:
+                stream = self._streaming()
+                self._note_doubt()
+                if self._pooled or time.monotonic() < self._wary_until:
+                    self._check_ground(stream, batch)
+                self._write_batch(stream, batch)
+        except (IntegrityError, Superseded):
             return self._commit_what_fits(batch)
+        except StoreRestarted:
+            raise
         except StoreError:
             with self._writing:
                 self._drop_stream()
             raise
         return Committed(frozenset(), frozenset())
 
+    def _note_doubt(self) -> None:
+        """Tells once, on a connection that was opened anew, that commits may have been lost.
+
+        Any lost connection counts. The server's start tells less: it stays the same when the server recovers from the
+        crash of one of its processes, which loses commits as well if they did not wait for the disk.
+
+        Raises:
+            StoreRestarted: It may be so.
+        """
+        doubtful, self._doubtful = self._doubtful, False
+        if doubtful:
+            raise StoreRestarted(f"the connection to {self.url} was lost; what the server still has is to be checked")
+
+    def _digests(self, places: Collection[Place]) -> Mapping[Place, bytes]:
+        """See ``SqlStore``: on the very connection that will write."""
+        try:
+            with self._writing, self._errors():
+                return digests_by_key(self._streaming(), places)
+        except StoreUnavailable:
+            with self._writing:
+                self._drop_stream()
+            raise
+
+    def _check_ground(self, connection: Connection, batch: Batch) -> None:
+        """Makes sure that records continue what is there.
+
+        Raises:
+            Superseded: Not all of them do.
+        """
+        if self._groundless(connection, batch):
+            raise Superseded
+
+    def _groundless(self, connection: Connection, batch: Batch) -> set[str]:
+        """Names the sagas whose last records are not there any more."""
+        rows = first_rows(batch.rows)
+        there = digests_by_key(connection, [(row.saga_id, row.seq - 1) for row in rows]) if rows else {}
+        return groundless(rows, there)
+
+    def _write_all(self, connection: Connection, batch: Batch) -> Committed:
+        """See ``SqlStore``: not on the stream, so that nobody has told that this connection is a new one."""
+        self._check_ground(connection, batch)
+        return super()._write_all(connection, batch)
+
+    def _conflicts(self, connection: Connection, batch: Batch) -> tuple[set[str], set[str], set[tuple[str, int]]]:
+        """See ``SqlStore``: sagas whose last records are not there any more are fenced as well."""
+        taken, fenced, present = super()._conflicts(connection, batch)
+        return taken, fenced | (self._groundless(connection, batch) - taken), present
+
     def _streaming(self) -> Connection:
         """Gives the connection on which every statement is a transaction, opened anew after an error."""
         if self._stream is None:
             assert self._engine is not None, "the store is open"
             stream = self._engine.connect().execution_options(isolation_level="AUTOCOMMIT")
-            _keep_plans(stream)
+            self._pooled = not _keep_plans(stream)
             self._stream = stream
+            if self._opened:
+                self._doubtful, self._wary_until = True, time.monotonic() + _WARY
+            self._opened = True
         return self._stream
 
     def _drop_stream(self) -> None:
@@ -283,10 +348,9 @@ class PostgresStore(SqlStore):
         if batch.read:
             parts.append(_DELETE_READ)
             values.append(batch.read)
-        if parts:
-            *before, last = parts
-            names = ", ".join(f"part{number} AS ({part})" for number, part in enumerate(before))
-            connection.exec_driver_sql(f"WITH {names} {last}" if before else last, tuple(map(list, values)))
+        *before, last = parts or ["SELECT"]  # the latter only shows that the server is there
+        names = ", ".join(f"part{number} AS ({part})" for number, part in enumerate(before))
+        connection.exec_driver_sql(f"WITH {names} {last}" if before else last, tuple(map(list, values)))
 
     def transact(self, work: Sequence[Callable[[Session], None]], finish: Callable[[], Batch]) -> Committed:
         """See ``Store.transact``: any number of threads may be in here."""
@@ -371,13 +435,19 @@ class PostgresStore(SqlStore):
             self._announcements.announce(messages)
 
 
-def _keep_plans(connection: Connection) -> None:
-    """Has the server keep statements and plans, unless a pooler would hand them to the connection's next user."""
+def _keep_plans(connection: Connection) -> bool:
+    """Has the server keep statements and plans, unless a pooler would hand them to the connection's next user.
+
+    Returns:
+        Whether there is none, so that this connection ends when the server's does.
+    """
     raw: psycopg.Connection | None = connection.connection.driver_connection
     assert raw is not None, "it was opened just now"
-    if not is_pooled(raw):
-        connection.exec_driver_sql(_PLAN_BY_KEY)
-        raw.prepare_threshold = _PREPARE_AFTER
+    if is_pooled(raw):
+        return False
+    connection.exec_driver_sql(_PLAN_BY_KEY)
+    raw.prepare_threshold = _PREPARE_AFTER
+    return True
 
 
 def _connect_anew(context: ExceptionContext) -> None:

@@ -18,6 +18,7 @@ from sqlmodel import Session
 
 from sagas.errors import StoreError, StoreUnavailable
 from sagas.stores import schema
+from sagas.stores.ground import digests_at
 from sagas.stores.limiting import SqlLimits
 from sagas.stores.locking_sql import change_locks, take_turns
 from sagas.stores.outage import is_forbidden, reason_of, root_of, what_is_missing
@@ -31,6 +32,8 @@ if TYPE_CHECKING:
     from contextlib import AbstractContextManager
 
     from sqlalchemy import Connection, Engine
+
+    from sagas.stores.ground import Place
 
 __all__ = ["SqlStore"]
 
@@ -171,7 +174,7 @@ class SqlStore(SqlLimits, SqlKeeper):
         try:
             with self._write() as connection:
                 return self._write_all(connection, batch)
-        except IntegrityError:
+        except (IntegrityError, Superseded):
             return self._commit_what_fits(batch)
 
     def _write_all(self, connection: Connection, batch: Batch) -> Committed:
@@ -180,6 +183,27 @@ class SqlStore(SqlLimits, SqlKeeper):
             take_turns(connection)
         self._write_batch(connection, batch)
         return Committed(frozenset(), frozenset(), change_locks(connection, batch.locks) if batch.locks else ())
+
+    def lost(self, last: Sequence[tuple[str, int, bytes]]) -> Collection[str]:
+        """See ``Store.lost``."""
+        gone: set[str] = set()
+        for start in range(0, len(last), _READ_MANY):
+            some = last[start : start + _READ_MANY]
+            there = self._digests([(saga_id, seq) for saga_id, seq, _ in some])
+            gone.update(saga_id for saga_id, seq, digest in some if there.get((saga_id, seq)) != digest)
+        return gone
+
+    def _digests(self, places: Collection[Place]) -> Mapping[Place, bytes]:
+        """Reads the digests of some records."""
+        assert self._engine is not None, "the store is open"
+        with self._errors(), self._engine.connect() as connection:
+            return digests_at(connection, places)
+
+    def unfinished(self, owner: str, now: float) -> Collection[str]:
+        """See ``Store.unfinished``."""
+        mine = and_(_saga.c.owner == owner, _saga.c.ended_at.is_(None))
+        due = or_(_saga.c.active, _saga.c.wake_at <= self._time(now))
+        return {row[0] for row in self._read(select(_saga.c.id).where(mine, due))}
 
     def _commit_what_fits(self, batch: Batch) -> Committed:
         """Commits a batch some of whose rows are there already; again if others append meanwhile."""
@@ -190,7 +214,7 @@ class SqlStore(SqlLimits, SqlKeeper):
                     rest = batch.without(taken | fenced, present)
                     rest.read = self._mail_of_others(connection, batch.read, taken | fenced)
                     done = self._write_all(connection, rest)
-            except IntegrityError:
+            except (IntegrityError, Superseded):
                 continue
             return Committed(frozenset(taken), frozenset(fenced), done.mailed)
 

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import hashlib
-
+from sagas.core.records import chain
 from sagas.stores.port import Batch, Change, JournalRow, LockChange, NewSaga
 
 __all__ = ["append", "change", "end", "free", "joined", "new_saga", "row", "start", "take"]
@@ -15,9 +14,10 @@ def new_saga(saga_id: str, *, owner: str = "a", name: str = "order") -> NewSaga:
 
 
 def row(saga_id: str, seq: int, data: bytes = b"{}") -> JournalRow:
-    """A record whose digest depends on all of it."""
-    digest = hashlib.blake2b(f"{saga_id}|{seq}|".encode() + data, digest_size=16).digest()
-    return JournalRow(saga_id, seq, float(seq), "StepSucceeded", "0", data, digest)
+    """A record whose digest depends on all of it, and on records before it as this function gives them."""
+    before = row(saga_id, seq - 1).digest if seq else saga_id.encode()
+    rest = (seq, float(seq), "StepSucceeded", "0", data)
+    return JournalRow(saga_id, *rest, chain(before, *rest))
 
 
 def change(
