@@ -14,7 +14,7 @@ from sqlalchemy.engine import make_url
 from sqlalchemy.exc import ArgumentError, IntegrityError
 from sqlmodel import Session
 
-from sagas.errors import StoreError, StoreUnavailable
+from sagas.errors import StoreError
 from sagas.stores import schema
 from sagas.stores.announcing import Announcements
 from sagas.stores.lifeline import Lifeline
@@ -239,7 +239,7 @@ class PostgresStore(SqlStore):
                 self._write_batch(self._streaming(), batch)
         except IntegrityError:
             return self._commit_what_fits(batch)
-        except StoreUnavailable:
+        except Exception:
             with self._writing:
                 self._drop_stream()
             raise

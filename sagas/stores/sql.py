@@ -13,10 +13,10 @@ from typing import TYPE_CHECKING, Any
 
 import orjson
 from sqlalchemy import ColumnElement, Row, Select, and_, delete, func, insert, literal, or_, select, update
-from sqlalchemy.exc import IntegrityError, SQLAlchemyError
+from sqlalchemy.exc import DataError, IntegrityError, SQLAlchemyError
 from sqlmodel import Session
 
-from sagas.errors import StoreUnavailable
+from sagas.errors import StoreError, StoreUnavailable
 from sagas.stores import schema
 from sagas.stores.limiting import SqlLimits
 from sagas.stores.locking_sql import change_locks, take_turns
@@ -136,6 +136,8 @@ class SqlStore(SqlLimits, SqlKeeper):
             yield
         except IntegrityError:
             raise
+        except DataError as error:
+            raise StoreError(f"the journal's database {self.url} cannot keep a value: {error.orig}") from error
         except SQLAlchemyError as error:
             raise StoreUnavailable(self._explain(root_of(error))) from error
 
