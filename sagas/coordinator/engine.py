@@ -25,9 +25,7 @@ from sagas.core import events as e
 from sagas.core.execution import Execution
 from sagas.core.failures import describe, one_line
 from sagas.core.replay import parked_by, replay
-from sagas.errors import (
-    JournalCorrupted,
-)
+from sagas.errors import JournalCorrupted
 from sagas.stores.port import NewSaga
 
 if TYPE_CHECKING:
@@ -37,6 +35,7 @@ if TYPE_CHECKING:
     from sagas.coordinator.clock import Clock
     from sagas.coordinator.loading import History
     from sagas.core.registry import Registry
+    from sagas.errors import StoreError
     from sagas.stores.port import Codec, JournalRow, Mail, SagaRow, Store
     from sagas.telemetry import Tracing
 
@@ -104,6 +103,7 @@ class Engine(Link):
         self._hands = anyio.Lock()
         self._dropped: set[str] = set()
         self._rewound: set[str] = set()
+        self._refused: dict[str, StoreError] = {}
 
     def find(self, saga_id: str) -> Runtime | None:
         """See ``Link``."""
@@ -232,6 +232,14 @@ class Engine(Link):
         self._rewound.add(runtime.id)
         self.want(runtime.id)
 
+    def refused(self, runtime: Runtime, error: StoreError) -> None:
+        """Lets go of a saga with a record that cannot be written; it is parked where its journal ends."""
+        logger.error("%s", error, exc_info=error)
+        self.forget(runtime)
+        if runtime.birth is None:
+            self._refused[runtime.id] = error
+            self.want(runtime.id)
+
     # --- timers -------------------------------------------------------------------------------------------------
 
     def _timer_due(self, saga_id: str, path: str) -> None:
@@ -359,6 +367,9 @@ class Engine(Link):
             history = read_history(row.id, journal, self.codec)
         except JournalCorrupted as error:
             return self.parking.mark_stuck(row.id, error)
+        refused = self._refused.pop(row.id, None)
+        if refused is not None:
+            return self.parking.park(row, history, refused)
         if parked_by(history.records) is not None:
             return None
         saga = self.registry.find(history.start.name, history.start.version)

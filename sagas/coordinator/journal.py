@@ -166,20 +166,41 @@ class Journal:
     async def _commit(self, writes: list[Write]) -> None:
         """Commits a batch, however long it takes, and hands out what it leads to."""
         self._writing = writes
-        done = await self._persist(writes)
+        refused: dict[str, StoreError] = {}
+        done = await self._persist(writes, refused)
         self._writing = []
         if self._held:
             self._tell_written()
         for write in writes:
             saga_id = write.writer.id
-            if saga_id in done.taken or saga_id in done.fenced:
+            if saga_id in refused:
+                write.writer.refused(write, refused[saga_id])
+            elif saga_id in done.taken or saga_id in done.fenced:
                 write.writer.lost(write, taken=saga_id in done.taken)
             else:
                 write.writer.durable(write)
         if done.mailed:
             self._answered(done.mailed)
 
-    async def _persist(self, writes: list[Write]) -> Committed:
+    async def _persist(self, writes: list[Write], refused: dict[str, StoreError]) -> Committed:
+        """Commits records; those of a saga with one that cannot be written are left out, and the saga is noted."""
+        try:
+            return await self._insist(writes)
+        except Exception as error:
+            sagas = list(dict.fromkeys(write.writer.id for write in writes))
+            if not sagas:
+                raise
+            if len(sagas) == 1:
+                refused[sagas[0]] = _refusal(sagas[0], error)
+                return _NOTHING
+        first = set(sagas[: len(sagas) // 2])
+        some = [write for write in writes if write.writer.id in first]
+        rest = [write for write in writes if write.writer.id not in first]
+        one, other = await self._persist(some, refused), await self._persist(rest, refused)
+        writes[:] = [*some, *rest]
+        return Committed(one.taken | other.taken, one.fenced | other.fenced, (*one.mailed, *other.mailed))
+
+    async def _insist(self, writes: list[Write]) -> Committed:
         """Commits writes, however long it takes; takes those out that turn out to be void meanwhile."""
         pause = _FIRST_PAUSE
         while True:
@@ -349,6 +370,13 @@ class Journal:
         if self.stalled is not None:
             logger.warning("the journal can be written again; sagas go on")
         self.stalled = None
+
+
+def _refusal(saga_id: str, error: Exception) -> StoreError:
+    """Says that a record cannot be written, whenever."""
+    refusal = StoreError(f"a record of saga {saga_id} cannot be written: {error}")
+    refusal.__cause__ = error
+    return refusal
 
 
 def _how_many_fit(writes: Sequence[Write]) -> int:

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from sagas.coordinator.line import Ticket
     from sagas.coordinator.load import Load
     from sagas.core.execution import Execution
+    from sagas.errors import StoreError
     from sagas.stores.port import Codec, JournalRow, NewSaga
     from sagas.telemetry import Moment
 
@@ -52,6 +53,10 @@ class Hub(Protocol):
 
     def lost(self, runtime: Runtime, *, driven: bool = True) -> None:
         """Called when the saga belongs to somebody else; ``driven``: though it was driven here."""
+        ...
+
+    def refused(self, runtime: Runtime, error: StoreError) -> None:
+        """Called when one of its records can never be written."""
         ...
 
     def broken(self, runtime: Runtime, error: Exception) -> None:
@@ -287,6 +292,15 @@ class Runtime:
         if not self.discarded:
             # Only for the attempt to take it over, it was never driven here.
             self._hub.lost(self, driven=not any(row.kind == "SagaTakenOver" for row in write.rows))
+
+    def refused(self, write: Write, error: StoreError) -> None:
+        """See ``writes.Writer``."""
+        self.unwritten -= 1
+        write.error = error
+        if write.done is not None:
+            write.done.set()
+        if not self.discarded:
+            self._hub.refused(self, error)
 
     def give_up(self, error: Exception) -> None:
         """Has it shown as stuck, after a failure that only a bug of this library can cause."""

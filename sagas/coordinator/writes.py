@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import logging
 from typing import TYPE_CHECKING, Protocol
 
 import anyio
 
+from sagas.errors import StoreError
 from sagas.stores.port import Batch
 
 if TYPE_CHECKING:
@@ -17,6 +19,8 @@ if TYPE_CHECKING:
     from sagas.stores.port import Change, JournalRow, LockChange, NewSaga
 
 __all__ = ["Transaction", "Unattended", "Write", "Writer", "batch_of", "living", "undiscarded"]
+
+logger = logging.getLogger("sagas.journal")
 
 
 class Writer(Protocol):
@@ -45,6 +49,10 @@ class Writer(Protocol):
         """Called instead, when the saga belongs to somebody else, or (``taken``) its id does."""
         ...
 
+    def refused(self, write: Write, error: StoreError) -> None:
+        """Called instead, when this record, or another one of the same saga, can never be written."""
+        ...
+
 
 class Write:
     """One record on its way to the disk.
@@ -56,9 +64,10 @@ class Write:
         locks: Locks that it asks for or gives up.
         taken: Afterwards, whether its saga's id was somebody else's.
         fenced: Afterwards, whether its saga was somebody else's by then.
+        error: Afterwards, why it could not be written.
     """
 
-    __slots__ = ("change", "dispatch", "done", "fenced", "locks", "new", "read", "rows", "taken", "writer")
+    __slots__ = ("change", "dispatch", "done", "error", "fenced", "locks", "new", "read", "rows", "taken", "writer")
 
     def __init__(
         self,
@@ -81,11 +90,18 @@ class Write:
         self.done: anyio.Event | None = None
         self.taken = False
         self.fenced = False
+        self.error: StoreError | None = None
 
     async def durable(self) -> bool:
-        """Waits until it is on disk, and says so; or until it is lost. To be called before it can be either."""
+        """Waits until it is on disk, and says so; or until it is lost. To be called before it can be either.
+
+        Raises:
+            StoreError: It can never be written.
+        """
         self.done = self.done or anyio.Event()
         await self.done.wait()
+        if self.error is not None:
+            raise StoreError(str(self.error)) from self.error  # several may wait for it
         return not (self.taken or self.fenced)
 
 
@@ -116,6 +132,12 @@ class Unattended:
     def lost(self, write: Write, *, taken: bool) -> None:
         """See ``Writer``: leaves it to whoever was faster."""
         write.taken, write.fenced = taken, not taken
+        self._end(write)
+
+    def refused(self, write: Write, error: StoreError) -> None:
+        """See ``Writer``."""
+        logger.error("%s", error, exc_info=error)
+        write.error = error
         self._end(write)
 
     def _end(self, write: Write) -> None:

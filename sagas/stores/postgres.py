@@ -257,7 +257,7 @@ class PostgresStore(SqlStore):
             return self._commit_what_fits(batch)
         except StoreRestarted:
             raise
-        except StoreError:
+        except Exception:
             with self._writing:
                 self._drop_stream()
             raise

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import orjson
 from sqlalchemy import ColumnElement, Row, Select, and_, delete, func, insert, literal, or_, select, update
-from sqlalchemy.exc import IntegrityError, SQLAlchemyError
+from sqlalchemy.exc import DataError, IntegrityError, SQLAlchemyError
 from sqlmodel import Session
 
 from sagas.errors import StoreError, StoreUnavailable
@@ -139,6 +139,8 @@ class SqlStore(SqlLimits, SqlKeeper):
             yield
         except IntegrityError:
             raise
+        except DataError as error:
+            raise StoreError(f"the journal's database {self.url} cannot keep a value: {error.orig}") from error
         except SQLAlchemyError as error:
             if is_forbidden(error):
                 raise StoreError(what_is_missing(error, self.url)) from error

@@ -5,11 +5,11 @@ from __future__ import annotations
 import anyio
 import pytest
 
-from sagas import gather, saga, step
+from sagas import SagaStuck, StoreError, gather, receive, saga, step
 from sagas.coordinator import journal
 from sagas.stores.port import Batch, Committed
 from sagas.stores.sqlite import SqliteStore
-from tests.coordinator.places import Gate, Place
+from tests.coordinator.places import Gate, Place, until
 
 _MOST = 10_000
 _SAGAS = 12
@@ -25,6 +25,75 @@ class Watched(SqliteStore):
     def commit(self, batch: Batch) -> Committed:
         self.batches.append(batch)
         return super().commit(batch)
+
+
+class Picky(SqliteStore):
+    """Cannot write what some steps gave, as a driver that finds no bytes for a text."""
+
+    picky = True
+
+    def commit(self, batch: Batch) -> Committed:
+        if self.picky and any(b"unwritable" in row.data for row in batch.rows):
+            raise UnicodeEncodeError("latin-1", "\u20ac", 0, 1, "ordinal not in range")
+        return super().commit(batch)
+
+
+async def test_a_record_that_cannot_be_written_stops_its_own_saga_and_no_other(on_disk: Place) -> None:
+    """It is parked where its journal ends, and goes on from there when an operator says so."""
+    gate = Gate()
+
+    @step
+    async def say(number: int) -> str:
+        await gate.wait()
+        return "unwritable" if number in {1, 4} else "fine"
+
+    @saga
+    async def talk(number: int) -> str:
+        return await say(number)
+
+    store = Picky(f"sqlite:///{on_disk.path}")
+    async with on_disk.coordinator(talk, store=store) as coordinator:
+        handles = [await coordinator.start(talk(number), id=f"s{number}") for number in range(6)]
+        await gate.arrival(6)
+        gate.open()
+        with anyio.fail_after(20):
+            for number in (0, 2, 3, 5):
+                assert await handles[number].result() == "fine"
+            for number in (1, 4):
+                with pytest.raises(SagaStuck, match="ordinal not in range"):
+                    await handles[number].result()
+        assert gate.arrived == 6
+        store.picky = False
+        for number in (1, 4):
+            await coordinator.resume(f"s{number}")
+
+            async def ended(saga_id: str = f"s{number}") -> bool:
+                return (await coordinator.get(saga_id)).status == "completed"
+
+            await until(ended)
+    assert gate.arrived == 8
+
+
+async def test_whoever_asks_for_what_cannot_be_written_is_told(on_disk: Place) -> None:
+    """Start or signal; the saga's id is free again, and others go on."""
+
+    @saga
+    async def listen(what: str) -> str:
+        return what + await receive("more", str)
+
+    store = Picky(f"sqlite:///{on_disk.path}")
+    async with on_disk.coordinator(listen, store=store) as coordinator:
+        with pytest.raises(StoreError, match="a record of saga s cannot be written"):
+            await coordinator.start(listen("unwritable"), id="s")
+        handle = await coordinator.start(listen("fine "), id="s")
+        other = await coordinator.start(listen("fine "), id="t")
+        with anyio.fail_after(20):
+            with pytest.raises(StoreError, match="a record of saga s cannot be written"):
+                await coordinator.signal("s", "more", "unwritable")
+            await coordinator.signal("t", "more", "too")
+            assert await other.result() == "fine too"
+            with pytest.raises(SagaStuck):
+                await handle.result()
 
 
 async def test_a_batch_is_no_larger_than_a_database_takes(on_disk: Place, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -71,6 +71,19 @@ def test_texts_are_exchanged_in_utf_8_whatever_the_environment_says(
     store.close()
 
 
+def test_a_value_that_no_database_keeps_is_no_outage(postgres_url: str) -> None:
+    """Whoever waits for it to pass would wait for ever."""
+    store = PostgresStore(postgres_url)
+    store.open(migrate=True)
+    for attempt in (lambda: store.commit(start("\x00")), lambda: store.post("\x00", 1.0, "signal", b"{}")):
+        with pytest.raises(StoreError, match="cannot keep a value") as caught:
+            attempt()
+        assert not isinstance(caught.value, StoreUnavailable)
+    store.commit(start("s"))
+    assert store.get("s") is not None
+    store.close()
+
+
 def test_a_store_writes_again_when_its_database_is_no_longer_read_only(
     postgres_server: Databases, postgres_url: str
 ) -> None:
