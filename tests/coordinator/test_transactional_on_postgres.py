@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import anyio
 import pytest
-from sqlalchemy import Connection, create_engine, make_url, text
+from sqlalchemy import Connection, NullPool, create_engine, make_url, text
 from sqlmodel import Session
 
 from sagas import Coordinator, SagaCompensated, saga, step
@@ -62,7 +62,7 @@ async def wander(setting: str) -> str:
 
 async def test_what_a_step_sets_for_itself_does_not_hold_for_the_journal(postgres_url: str) -> None:
     """A schema or a role of a tenant, say; and what the database sets for everybody does not hold for either."""
-    with create_engine(postgres_url).begin() as connection:
+    with create_engine(postgres_url, poolclass=NullPool).begin() as connection:
         connection.execute(text("CREATE SCHEMA tenant"))
         connection.execute(
             text(f"ALTER DATABASE {make_url(postgres_url).database} SET default_transaction_isolation = 'serializable'")
