@@ -298,8 +298,9 @@ class PostgresStore(SqlStore):
     def _groundless(self, connection: Connection, batch: Batch) -> set[str]:
         """Names the sagas whose last records are not there any more."""
         rows = first_rows(batch.rows)
-        there = digests_by_key(connection, [(row.saga_id, row.seq - 1) for row in rows]) if rows else {}
-        return groundless(rows, there)
+        if not rows:
+            return set()
+        return groundless(rows, digests_by_key(connection, [(row.saga_id, row.seq - 1) for row in rows]))
 
     def _write_all(self, connection: Connection, batch: Batch) -> Committed:
         """See ``SqlStore``: not on the stream, so that nobody has told that this connection is a new one."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncGenerator, Iterator
 from contextlib import asynccontextmanager
 from pathlib import Path
 
@@ -121,7 +121,7 @@ async def _until(url: str, question: str, answer: int) -> None:
 
 
 @asynccontextmanager
-async def _loss(server: PostgresServer) -> AsyncIterator[None]:
+async def _loss(server: PostgresServer) -> AsyncGenerator[None]:
     """What is committed in the block is lost after it; the server is there again."""
     yield
     await to_thread.run_sync(server.kill)
