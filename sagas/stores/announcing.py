@@ -110,6 +110,8 @@ class Announcements:
         channel = self._channel = _first(self._ear, _CHANNEL)
         self._ear.execute(f'LISTEN "{channel}"'.encode())
         nonce = f"{_ECHO}{secrets.token_hex(8)}"
+        with self._speaking:
+            self._shut_up()  # whatever ended the connection before has ended this one too, which does not tell
         self.announce([nonce])
         heard = {notify.payload for notify in self._ear.notifies(timeout=_ECHO_PATIENCE, stop_after=1)}
         if nonce in heard or any(heard):
