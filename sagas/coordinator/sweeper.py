@@ -31,8 +31,10 @@ _START = 5.0
 _LONGEST = 1.0
 # Renewed so often, in seconds, that a lost connection does not look like a dead process.
 _HEARTBEAT = 1.0
-# How long mail that cannot be delivered yet is left alone, in seconds.
-_KEEP = 2.0
+# Between so much mail a coordinator looks for work.
+_PAGE = 128
+# How long mail that cannot be delivered yet is left alone, in seconds: at first, and at most.
+_KEEP, _LONGEST_KEEP = 2.0, 60.0
 
 
 class Sweeper:
@@ -61,7 +63,7 @@ class Sweeper:
         self._look_at = 0.0
         self._wake = anyio.Event()
         self._away = 0.0
-        self._kept: dict[int, float] = {}
+        self._kept: dict[int, tuple[float, float]] = {}  # until when, and for how long
         self._hearing = False
         self._work = self._mail = True
         self._pause = poll
@@ -226,7 +228,7 @@ class Sweeper:
         engine = self._engine
         urgent, self._urgent = self._urgent, []
         for item in urgent:
-            await self._deliver_one(item, engine.clock.now())
+            await self._deliver_one(item)
             if item.id in self._kept:
                 row = await engine.in_thread(engine.store.get, item.saga_id)
                 await engine.in_thread(engine.store.announce, [f"mail:{row.owner if row is not None else ''}"])
@@ -235,27 +237,32 @@ class Sweeper:
         """Carries out orders from other processes, a page at a time, so that what has to wait holds up nothing."""
         engine = self._engine
         after = found = 0
-        left = set[str]()
+        left, seen = set[str](), set[int]()
         while not engine.closing:
             now = engine.clock.now()
-            mail = await engine.in_thread(engine.store.mail, engine.owner, now, _AT_ONCE, after)
+            mail = await engine.in_thread(engine.store.mail, engine.owner, now, _PAGE, after, engine.registry.code)
+            seen.update(item.id for item in mail)
             for item in mail:
                 # For a saga that is left alone now, what comes later must not be earlier.
                 left_alone = engine.load.crowded or not self._takes_over
                 if item.saga_id in left or (left_alone and item.saga_id not in engine.sagas):
                     left.add(item.saga_id)
-                elif item.saga_id in engine.sagas or self._kept.get(item.id, 0.0) <= now:
-                    await self._deliver_one(item, now)
+                elif item.saga_id in engine.sagas or self._kept.get(item.id, (0.0, 0.0))[0] <= now:
+                    await self._deliver_one(item)
                     found += 1
-            if len(mail) < _AT_ONCE:
+            if len(mail) < _PAGE:
+                self._kept = {mail_id: kept for mail_id, kept in self._kept.items() if mail_id in seen}
                 break
             after = mail[-1].id
+            if self._work or not self._hearing:
+                self._work = False
+                found += await self._claim()
         return found
 
-    async def _deliver_one(self, item: Mail, now: float) -> None:
+    async def _deliver_one(self, item: Mail) -> None:
         """Carries out one order; one for a saga that no code at hand can drive is kept, and tried again later."""
         engine = self._engine
-        self._kept.pop(item.id, None)
+        _, before = self._kept.pop(item.id, (0.0, 0.0))
         try:
             done = await self._orders.give(item.saga_id, item.kind, item.body, mail=item.id)
         except (SagaError, ValueError, LookupError, TypeError, AttributeError) as error:
@@ -266,4 +273,5 @@ class Sweeper:
             await engine.in_thread(engine.store.discard, [item.id])
         else:
             if not done:
-                self._kept[item.id] = now + _KEEP
+                keep = min(2 * before, _LONGEST_KEEP) if before else _KEEP
+                self._kept[item.id] = engine.clock.now() + keep, keep

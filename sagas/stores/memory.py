@@ -199,13 +199,15 @@ class MemoryStore(MemoryKeeper):
         self._mail[mail_id] = Mail(mail_id, saga_id, at, kind, body)
         return mail_id
 
-    def mail(self, owner: str, now: float, limit: int, after: int = 0) -> Sequence[Mail]:
+    def mail(
+        self, owner: str, now: float, limit: int, after: int = 0, code: Collection[str] | None = None
+    ) -> Sequence[Mail]:
         """See ``Store.mail``."""
         found: list[Mail] = []
         for mail in list(self._mail.values()):
             saga = self._sagas.get(mail.saga_id)
             reachable = saga is None or saga.owner == owner or not self.alive(saga.owner, now)
-            if mail.id > after and reachable:
+            if mail.id > after and reachable and (saga is None or code is None or _concerns(saga, code)):
                 found.append(mail)
         return found[:limit]
 
@@ -267,3 +269,8 @@ class MemoryStore(MemoryKeeper):
         """See ``Store.alive``."""
         lease = self._leases.get(owner)
         return lease is not None and lease.expires_at > now
+
+
+def _concerns(saga: SagaRow, code: Collection[str]) -> bool:
+    """Says whether mail for a saga may be for those who have some code; stuck ones are not only for them."""
+    return f"{saga.name}@{saga.version}" in code or saga.ended_at is not None or saga.status == "stuck"

@@ -457,8 +457,19 @@ class Store(Keeper, Protocol):
         """Writes mail, durably."""
         ...
 
-    def mail(self, owner: str, now: float, limit: int, after: int = 0) -> Sequence[Mail]:
-        """Reads mail for sagas of this coordinator, or of none that is alive, oldest first, after an id."""
+    def mail(
+        self, owner: str, now: float, limit: int, after: int = 0, code: Collection[str] | None = None
+    ) -> Sequence[Mail]:
+        """Reads mail for sagas of this coordinator, or of none that is alive, oldest first, after an id.
+
+        Args:
+            owner: The coordinator.
+            now: POSIX time.
+            limit: At most so many.
+            after: An id.
+            code: Only for such sagas, as ``name@version``, except for those that are stuck or not there. ``None``:
+                for all.
+        """
         ...
 
     def discard(self, mail_ids: Sequence[int]) -> None:

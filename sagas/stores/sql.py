@@ -387,7 +387,9 @@ class SqlStore(SqlLimits, SqlKeeper):
             assert key is not None, "an insert of one row gives its key"
             return int(key[0])
 
-    def mail(self, owner: str, now: float, limit: int, after: int = 0) -> Sequence[Mail]:
+    def mail(
+        self, owner: str, now: float, limit: int, after: int = 0, code: Collection[str] | None = None
+    ) -> Sequence[Mail]:
         """See ``Store.mail``."""
         others = [other for other in self._live(now) if other != owner]
         query = (
@@ -397,6 +399,11 @@ class SqlStore(SqlLimits, SqlKeeper):
             .order_by(_mail.c.id)
             .limit(limit)
         )
+        if code is not None:
+            known = (_saga.c.name + "@" + _saga.c.version).in_(code)
+            # Nobody's, ended and stuck ones are not only for those who have the code.
+            anybodys = or_(_saga.c.id.is_(None), _saga.c.ended_at.is_not(None), _saga.c.status == "stuck")
+            query = query.where(or_(known, anybodys))
         return [Mail._make(row) for row in self._read(query)]
 
     def discard(self, mail_ids: Sequence[int]) -> None:

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import logging
+from collections import defaultdict
 from datetime import UTC, datetime, timedelta
+from itertools import pairwise
 
 import pytest
 
 from sagas import Coordinator, SagaCompensated, receive, saga, step
+from sagas.coordinator.orders import Orders
 from tests.coordinator.places import Clock, Gate, Place, until
 
 LOG: list[str] = []
@@ -212,3 +215,30 @@ async def test_a_cancel_of_a_parked_saga_goes_to_a_coordinator_that_has_its_code
         taken = [line.detail for line in (await asked.get("s")).timeline if line.what == "cancel requested"]
     assert taken == ["no more"]
     assert LOG == ["x", "undo x"]
+
+
+async def test_mail_that_cannot_be_delivered_is_tried_less_and_less_often(
+    place: Place, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """So that a coordinator has time for what it can do."""
+    await _park(place)
+    clock, given = Clock(), defaultdict[int, list[float]](list)
+    give = Orders.give
+
+    async def watched(self: Orders, saga_id: str, kind: str, body: bytes, *, mail: int | None = None) -> bool:
+        if mail is not None:
+            given[mail].append(clock.now())
+        return await give(self, saga_id, kind, body, mail=mail)
+
+    monkeypatch.setattr(Orders, "give", watched)
+    async with place.coordinator(misfit, clock=clock) as coordinator:
+        await coordinator.signal("s", "go")
+
+        async def given_again() -> bool:
+            clock.ahead += 0.5
+            return any(len(times) > 4 for times in given.values())
+
+        await until(given_again)
+    for times in given.values():
+        gaps = [later - earlier for earlier, later in pairwise(times)]
+        assert all(gap >= 2.0 ** (number + 1) for number, gap in enumerate(gaps)), gaps

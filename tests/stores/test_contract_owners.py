@@ -153,6 +153,24 @@ def test_mail_is_for_the_owner_while_it_lives_and_for_anybody_afterwards(store: 
     assert [mail.id for mail in store.mail("a", 5.0, 10)] == [mine]
 
 
+def test_mail_is_read_by_whoever_has_the_code_of_its_saga(store: Store) -> None:
+    """What is stuck, has ended or is not there needs no code."""
+    store.commit(start("mine", "stuck", "ended", owner="dead"))
+    store.commit(start("theirs", owner="dead", name="refund"))
+    ended = change("ended", "completed", active=False, ended_at=1.0, owner="dead")
+    stuck = change("stuck", "stuck", active=False, owner="dead")
+    store.commit(append(row("ended", 1), row("stuck", 1), changes=(ended, stuck)))
+    posted = {
+        saga_id: store.post(saga_id, 1.0, "signal", b"{}") for saga_id in ("theirs", "mine", "stuck", "ended", "nobody")
+    }
+    for code, left_out in ((["order@1"], {"theirs"}), (["refund@1"], {"mine"}), ([], {"theirs", "mine"})):
+        assert [mail.id for mail in store.mail("a", 2.0, 10, code=code)] == [
+            mail_id for saga_id, mail_id in posted.items() if saga_id not in left_out
+        ]
+    assert len(store.mail("a", 2.0, 10)) == 5
+    assert [mail.saga_id for mail in store.mail("a", 2.0, 1, posted["theirs"], ["refund@1"])] == ["stuck"]
+
+
 def test_a_store_notices_what_another_one_committed(connect: OpenStore) -> None:
     """It may also say so in vain, but it never misses a commit."""
     store, other = connect(), connect()
