@@ -167,7 +167,7 @@ class PostgresStore(SqlStore):
         self._announcements = Announcements(self._url, insist=parsed.query.get("notify") == "on")
         self._lifelines: dict[str, Lifeline] = {}
         self._stream: Connection | None = None
-        self._opened = self._pooled = self._doubtful = False
+        self._lost = self._pooled = self._doubtful = False
         self._wary_until = 0.0
 
     # --- connections --------------------------------------------------------------------------------------------
@@ -257,9 +257,9 @@ class PostgresStore(SqlStore):
             return self._commit_what_fits(batch)
         except StoreRestarted:
             raise
-        except Exception:
+        except Exception as error:
             with self._writing:
-                self._drop_stream()
+                self._drop_stream(lost=isinstance(error, StoreUnavailable))
             raise
         return Committed(frozenset(), frozenset())
 
@@ -283,7 +283,7 @@ class PostgresStore(SqlStore):
                 return digests_by_key(self._streaming(), places)
         except StoreUnavailable:
             with self._writing:
-                self._drop_stream()
+                self._drop_stream(lost=True)
             raise
 
     def _check_ground(self, connection: Connection, batch: Batch) -> None:
@@ -319,13 +319,13 @@ class PostgresStore(SqlStore):
             stream = self._engine.connect().execution_options(isolation_level="AUTOCOMMIT")
             self._pooled = not _keep_plans(stream)
             self._stream = stream
-            if self._opened:
-                self._doubtful, self._wary_until = True, time.monotonic() + _WARY
-            self._opened = True
+            if self._lost:
+                self._lost, self._doubtful, self._wary_until = False, True, time.monotonic() + _WARY
         return self._stream
 
-    def _drop_stream(self) -> None:
+    def _drop_stream(self, *, lost: bool = False) -> None:
         """Lets go of that connection, which may be broken."""
+        self._lost = self._lost or lost
         stream, self._stream = self._stream, None
         if stream is not None:
             stream.invalidate()
