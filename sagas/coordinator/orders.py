@@ -9,6 +9,7 @@ from pydantic_core import from_json, to_json
 
 from sagas.coordinator.fleet import fleet_for
 from sagas.coordinator.loading import lock_answer
+from sagas.coordinator.parking import KeepsMoving
 from sagas.core import events as e
 from sagas.core.transitions import SagaState, StepState
 from sagas.errors import CoordinatorClosed, NotApplicable, PayloadError, RequestError, SagaNotFound
@@ -103,7 +104,7 @@ class Orders:
                 return True
             if engine.closing:
                 raise CoordinatorClosed(f"the coordinator was closed before the {kind} for saga {saga_id} was written")
-        raise NotApplicable(f"saga {saga_id} keeps changing hands; try again")
+        raise KeepsMoving(f"saga {saga_id} keeps changing hands; try again")
 
     async def _discard(self, read: tuple[int, ...]) -> bool:
         """Deletes mail that changes nothing."""

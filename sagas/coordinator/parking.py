@@ -25,9 +25,13 @@ if TYPE_CHECKING:
     from sagas.core.execution import Execution
     from sagas.stores.port import JournalRow, SagaRow
 
-__all__ = ["Parking", "outstanding"]
+__all__ = ["KeepsMoving", "Parking", "outstanding"]
 
 logger = logging.getLogger("sagas.coordinator")
+
+
+class KeepsMoving(NotApplicable):
+    """A saga changed hands each time that something was asked of it; it can be asked again."""
 
 
 class Parking:
@@ -98,7 +102,7 @@ class Parking:
         journals = await engine.in_thread(engine.store.load, [row.id])
         now = (await engine.in_thread(engine.store.find, [row.id])).get(row.id)
         if now is None or (now.owner, now.status) != (row.owner, row.status):
-            raise NotApplicable(f"saga {row.id} keeps changing hands; try again")
+            raise KeepsMoving(f"saga {row.id} keeps changing hands; try again")
         history = read_history(row.id, journals.get(row.id, []), self._engine.codec)
         if isinstance(event, e.CancelRequested):
             if parked_by(history.records) is None:

@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING
 
 import anyio
 
-from sagas.errors import JournalCorrupted, SagaError, StoreError
+from sagas.coordinator.parking import KeepsMoving
+from sagas.errors import CoordinatorClosed, JournalCorrupted, SagaError, StoreError
 from sagas.stores.port import Lease, Mail
 
 if TYPE_CHECKING:
@@ -34,7 +35,7 @@ _HEARTBEAT = 1.0
 # Between so much mail a coordinator looks for work.
 _PAGE = 128
 # How long mail that cannot be delivered yet is left alone, in seconds: at first, and at most.
-_KEEP, _LONGEST_KEEP = 2.0, 60.0
+_KEEP, _LONGEST_KEEP = 2.0, 15.0
 
 
 class Sweeper:
@@ -265,13 +266,16 @@ class Sweeper:
         _, before = self._kept.pop(item.id, (0.0, 0.0))
         try:
             done = await self._orders.give(item.saga_id, item.kind, item.body, mail=item.id)
+        except (KeepsMoving, CoordinatorClosed) as error:
+            logger.debug("a %s for saga %s is left for later: %s", item.kind, item.saga_id, error)
+            done = False
         except (SagaError, ValueError, LookupError, TypeError, AttributeError) as error:
             if isinstance(error, StoreError) and not isinstance(error, JournalCorrupted):
                 raise  # the database's fault, not the order's
             # Anybody can write to the table, and what makes no sense may fail anywhere.
             logger.warning("a %s for saga %s is dropped: %s", item.kind, item.saga_id, error)
             await engine.in_thread(engine.store.discard, [item.id])
-        else:
-            if not done:
-                keep = min(2 * before, _LONGEST_KEEP) if before else _KEEP
-                self._kept[item.id] = engine.clock.now() + keep, keep
+            done = True
+        if not done:
+            keep = min(2 * before, _LONGEST_KEEP) if before else _KEEP
+            self._kept[item.id] = engine.clock.now() + keep, keep

@@ -9,6 +9,7 @@ import pytest
 from pydantic import BaseModel
 
 from sagas import (
+    CoordinatorClosed,
     NotApplicable,
     PayloadError,
     ReceiveTimeout,
@@ -21,6 +22,8 @@ from sagas import (
     sleep,
     step,
 )
+from sagas.coordinator.orders import Orders
+from sagas.coordinator.parking import KeepsMoving
 from tests.coordinator.places import Clock, Gate, Place, until
 
 
@@ -276,3 +279,26 @@ async def test_a_coordinator_without_the_code_leaves_mail_to_whoever_has_it(plac
     async with place.coordinator(approved) as owner:
         with anyio.fail_after(10):
             assert (await owner.run(approved(), id="s")).by == "dave"
+
+
+@pytest.mark.parametrize("error", [KeepsMoving("elsewhere by now"), CoordinatorClosed("on its way out")])
+async def test_mail_that_could_not_be_delivered_in_time_is_kept(
+    place: Place, monkeypatch: pytest.MonkeyPatch, error: Exception
+) -> None:
+    """A signal is lost neither by a saga that changes hands nor by a coordinator that is being left."""
+    failed: list[int | None] = []
+    give = Orders.give
+
+    async def fail_once(self: Orders, saga_id: str, kind: str, body: bytes, *, mail: int | None = None) -> bool:
+        if mail is not None and not failed:
+            failed.append(mail)
+            raise error
+        return await give(self, saga_id, kind, body, mail=mail)
+
+    monkeypatch.setattr(Orders, "give", fail_once)
+    async with place.coordinator(approved) as owner, place.coordinator() as other:
+        handle = await owner.start(approved(), id="s")
+        await other.signal("s", "approval", {"by": "erin", "amount": 5})
+        with anyio.fail_after(20):
+            assert (await handle.result()).by == "erin"
+    assert failed
