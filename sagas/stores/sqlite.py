@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import glob
 import sqlite3
+import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -30,6 +31,7 @@ _MAIL = metadata.tables["saga_mail"]
 _SYNCHRONOUS = ("OFF", "NORMAL", "FULL", "EXTRA")
 # Seconds that SQLite itself waits for another writer, before the coordinator stalls and retries.
 _BUSY_TIMEOUT = 2.0
+_WAL_PAUSE = 0.005
 _SIZES = sorted({1 << n for n in range(12)} | {3 << n for n in range(10)}, reverse=True)
 
 
@@ -41,6 +43,24 @@ def _chunks(count: int) -> list[int]:
             sizes.append(size)
             count -= size
     return sizes
+
+
+def _to_wal(cursor: sqlite3.Cursor) -> None:
+    """Turns the file to write-ahead logging, and waits for whoever is just doing the same.
+
+    SQLite does not wait by itself here: to change the mode it takes a read lock upwards, and answers at once that the
+    file is locked where another holds RESERVED, since two that both waited would wait for each other.
+    """
+    until = time.monotonic() + _BUSY_TIMEOUT
+    while True:
+        try:
+            cursor.execute("PRAGMA journal_mode=WAL")
+        except sqlite3.OperationalError as error:
+            if error.sqlite_errorcode & 0xFF != sqlite3.SQLITE_BUSY or time.monotonic() > until:
+                raise
+            time.sleep(_WAL_PAUSE)
+        else:
+            return
 
 
 class SqliteStore(SqlStore):
@@ -90,7 +110,7 @@ class SqliteStore(SqlStore):
         """Sets up a new connection of the driver."""
         connection.isolation_level = None
         cursor = connection.cursor()
-        cursor.execute("PRAGMA journal_mode=WAL")
+        _to_wal(cursor)
         cursor.execute(f"PRAGMA synchronous={self._synchronous}")
         cursor.close()
 

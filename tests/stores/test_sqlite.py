@@ -7,6 +7,7 @@ from __future__ import annotations
 import os
 import shlex
 import sqlite3
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -72,6 +73,21 @@ def test_a_url_that_means_no_store_is_refused(url: str, says: str) -> None:
 def test_memory_is_chosen_by_its_url() -> None:
     """``memory:`` needs no database."""
     assert store_for("memory:").in_memory
+
+
+def test_a_database_that_another_is_just_creating_is_waited_for(sqlite_url: str, tmp_path: Path) -> None:
+    """SQLite itself does not wait where it changes the file's mode and another is writing: it fails at once."""
+    first = sqlite3.connect(tmp_path / "journal.db", isolation_level=None, check_same_thread=False)
+    first.execute("BEGIN IMMEDIATE")
+    first.execute("CREATE TABLE business (id INTEGER)")
+    commit = threading.Timer(0.2, first.execute, ["COMMIT"])
+    commit.start()
+    store = SqliteStore(sqlite_url)
+    store.open(migrate=True)
+    assert _pragma(store, "journal_mode") == "wal"
+    store.close()
+    commit.join()
+    first.close()
 
 
 @pytest.mark.usefixtures("other")
