@@ -60,7 +60,7 @@ class Sweeper:
         self._poll = poll
         self._takes_over = take_over
         self._renew_at = 0.0
-        self._started = engine.clock.now()
+        self._started = engine.clock.steady()
         self._look_at = 0.0
         self._wake = anyio.Event()
         self._away = 0.0
@@ -166,11 +166,10 @@ class Sweeper:
         engine = self._engine
         await self._fetch()
         await self._deliver_urgent()
-        now = engine.clock.now()
-        if self._work or self._mail or engine.overdue or now >= self._look_at:
-            await self._look(now)
+        if self._work or self._mail or engine.overdue or engine.clock.steady() >= self._look_at:
+            await self._look()
         elif not self._hearing and await engine.in_thread(engine.store.changed):
-            await self._look(now, everything=True)
+            await self._look(everything=True)
 
     async def _fetch(self) -> None:
         """Reads the sagas that somebody asked for, as far as it is not too crowded for them."""
@@ -182,10 +181,11 @@ class Sweeper:
             await engine.fetch([saga_id for saga_id in some if saga_id not in engine.sagas])
             engine.wanted.difference_update(some)
 
-    async def _look(self, now: float, *, everything: bool = False) -> None:
+    async def _look(self, *, everything: bool = False) -> None:
         """Looks for what it was told of; for everything from time to time, since it may have missed something."""
         engine = self._engine
-        everything = everything or now >= self._look_at
+        steady = engine.clock.steady()
+        everything = everything or steady >= self._look_at
         work, self._work = self._work or everything, False
         overdue = len(engine.overdue)
         mail, self._mail = self._mail or everything or overdue > 0, False
@@ -194,11 +194,10 @@ class Sweeper:
         if not everything:
             return
         next_wake = await engine.in_thread(engine.store.next_wake)
-        starting = now < self._started + _START
+        starting = steady < self._started + _START
         longest = self._poll if starting else _LONGEST
-        self._look_at = now + longest
-        if next_wake is not None and now < next_wake < self._look_at:
-            self._look_at = next_wake
+        due = next_wake - engine.clock.now() if next_wake is not None else longest
+        self._look_at = steady + (due if 0 < due < longest else longest)
         # A look into a database on the network costs it something, so one in vain is followed by a longer pause.
         patient = engine.store.announces and not found
         self._pause = min(2 * self._pause, longest) if patient else self._poll
@@ -240,7 +239,7 @@ class Sweeper:
         after = found = 0
         left, seen = set[str](), set[int]()
         while not engine.closing:
-            now = engine.clock.now()
+            now, steady = engine.clock.now(), engine.clock.steady()
             mail = await engine.in_thread(engine.store.mail, engine.owner, now, _PAGE, after, engine.registry.code)
             seen.update(item.id for item in mail)
             for item in mail:
@@ -248,7 +247,7 @@ class Sweeper:
                 left_alone = engine.load.crowded or not self._takes_over
                 if item.saga_id in left or (left_alone and item.saga_id not in engine.sagas):
                     left.add(item.saga_id)
-                elif item.saga_id in engine.sagas or self._kept.get(item.id, (0.0, 0.0))[0] <= now:
+                elif item.saga_id in engine.sagas or self._kept.get(item.id, (0.0, 0.0))[0] <= steady:
                     await self._deliver_one(item)
                     found += 1
             if len(mail) < _PAGE:
@@ -278,4 +277,4 @@ class Sweeper:
             done = True
         if not done:
             keep = min(2 * before, _LONGEST_KEEP) if before else _KEEP
-            self._kept[item.id] = engine.clock.now() + keep, keep
+            self._kept[item.id] = engine.clock.steady() + keep, keep

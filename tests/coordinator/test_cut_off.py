@@ -7,16 +7,19 @@ import time
 from collections import Counter
 
 import anyio
+import orjson
 import pytest
-from sqlalchemy import text
+from sqlalchemy import create_engine, insert, text
 from sqlmodel import Session
 
-from sagas import Coordinator, Retry, saga, step
+from sagas import Coordinator, Retry, receive, saga, step
 from sagas.coordinator.clock import SystemClock
+from sagas.coordinator.orders import encode_order
 from sagas.errors import StoreUnavailable
 from sagas.stores import postgres
 from sagas.stores.port import Lease
 from sagas.stores.postgres import PostgresStore
+from sagas.stores.tables import metadata
 
 _BELIEVED = 0.5
 
@@ -129,3 +132,25 @@ async def test_a_clock_that_is_set_back_makes_nobody_believe_in_a_lease_that_is_
                 for number in range(5):
                     group.start_soon(coordinator.run, job(number))
     assert ran == Counter(range(5))
+
+
+async def test_a_clock_that_is_set_back_stops_nobody_from_looking(postgres_url: str) -> None:
+    """What nobody announced is found all the same, by a look from time to time."""
+    clock = SetBack()
+
+    @saga
+    async def job() -> str:
+        return await receive("word", str)
+
+    async with Coordinator(postgres_url, sagas=[job], clock=clock) as coordinator:
+        handle = await coordinator.start(job(), id="s")
+        await anyio.sleep(0.1)  # so that it has looked, and knows when it will again
+        clock.shift = -3600.0
+        silent = create_engine(postgres_url)
+        with silent.begin() as connection:
+            body = encode_order(name="word", payload=orjson.Fragment(b'"found"'))
+            order = {"saga_id": "s", "at": clock.now(), "kind": "signal", "body": body}
+            connection.execute(insert(metadata.tables["saga_mail"]), order)
+        silent.dispose()
+        with anyio.fail_after(20):
+            assert await handle.result() == "found"

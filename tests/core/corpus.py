@@ -1,4 +1,4 @@
-"""Sagas, as small as they get, for which a version of the core broke a law."""
+"""Sagas, as small as they get, for which a version of the core broke a law, or a law misread the core."""
 
 from __future__ import annotations
 
