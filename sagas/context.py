@@ -17,12 +17,14 @@ class Pulse:
     """When a step last said that it is alive, and what it said.
 
     Attributes:
-        at: Monotonic time, in seconds.
+        at: When, in seconds, by ``now``.
         details: Whatever it last handed to ``heartbeat``; the next attempt in this process can read it.
+        now: A clock that nobody sets, for any thread.
     """
 
     at: float = field(default_factory=time.monotonic)
     details: object = None
+    now: Callable[[], float] = time.monotonic
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -56,7 +58,7 @@ class StepContext:
             details: How far it got, for the next attempt; kept in memory only.
         """
         self.pulse.details = details
-        self.pulse.at = time.monotonic()
+        self.pulse.at = self.pulse.now()
 
     @property
     def last_heartbeat(self) -> object:

@@ -151,7 +151,7 @@ class _Run:
         self._attempts = attempts
         self._step = command.step
         self._arguments: Mapping[str, object] = {}
-        self._pulse = Pulse()
+        self._pulse = Pulse(now=home.clock.steady)
         self.made = False
         self.fed = False
 

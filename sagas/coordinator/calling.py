@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from functools import partial
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -88,13 +87,13 @@ class Caller:
         Raises:
             TimeoutError: It gave none, or took longer than ``within``.
         """
-        pulse.at = time.monotonic()
+        pulse.at = pulse.now()
         result: list[Any] = []
         silent = False
 
         async def watch(scope: anyio.CancelScope) -> None:
             nonlocal silent
-            while (left := pulse.at + heartbeat - time.monotonic()) > 0:  # noqa: ASYNC110 - any thread may beat
+            while (left := pulse.at + heartbeat - pulse.now()) > 0:  # noqa: ASYNC110 - any thread may beat
                 await anyio.sleep(left)
             silent = True
             scope.cancel()

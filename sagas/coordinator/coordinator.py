@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import socket
 from contextlib import AsyncExitStack
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import anyio
@@ -27,7 +28,7 @@ from sagas.stores import is_store, store_for
 from sagas.telemetry import find_tracing
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Callable, Coroutine, Iterable, Mapping
     from types import TracebackType
     from typing import Self
 
@@ -145,17 +146,7 @@ class Coordinator(Access[Engine]):
     async def __aenter__(self) -> Self:
         if self._engine is not None:
             raise RequestError("this coordinator is running already; make another one")
-        engine = Engine(
-            self._store,
-            self._registry,
-            self._clock,
-            codec=self._codec,
-            tracing=find_tracing(self._provider),
-            threads=self._threads,
-            keep_waiting=self._keep_waiting,
-            max_running=self._max_running,
-            limit_turn=self._limit_turn,
-        )
+        engine = self._make_engine()
         orders = Orders(engine)
         sweeper = Sweeper(
             engine, orders, name=self._name, lease=self._lease, poll=self._poll, take_over=self._take_over
@@ -170,20 +161,35 @@ class Coordinator(Access[Engine]):
             group = await stack.enter_async_context(anyio.create_task_group())
             stack.push_async_exit(self._shut_down)
             self._group = group
-            watch = CodeWatch(engine)
-            for task in (
-                engine.journal.run, engine.pool.run, engine.timers.run, engine.limits.run, engine.watching.run,
-                sweeper.beat, sweeper.run, watch.run,
-            ):  # fmt: skip
+            for task in self._tasks(engine, sweeper):
                 group.start_soon(task)
-            group.start_soon(listen, self._store, (engine.watching.hear, sweeper.hear, engine.limits.hear))
             self._engine, self._orders = engine, orders
-            if self._retention is not None:
-                group.start_soon(Sweep(engine, self._retention).run)
-            for schedule in self._schedules:
-                group.start_soon(Scheduler(engine, schedule, lambda call, saga_id: self.start(call, id=saga_id)).run)
             self._stack = stack.pop_all()
         return self
+
+    def _make_engine(self) -> Engine:
+        """Makes what drives the sagas."""
+        return Engine(
+            self._store,
+            self._registry,
+            self._clock,
+            codec=self._codec,
+            tracing=find_tracing(self._provider),
+            threads=self._threads,
+            keep_waiting=self._keep_waiting,
+            max_running=self._max_running,
+            limit_turn=self._limit_turn,
+        )
+
+    def _tasks(self, engine: Engine, sweeper: Sweeper) -> Iterable[Callable[[], Coroutine[Any, Any, None]]]:
+        """Gives what runs as long as the coordinator does."""
+        yield from (engine.journal.run, engine.pool.run, engine.timers.run, engine.limits.run, engine.watching.run)
+        yield from (sweeper.beat, sweeper.run, CodeWatch(engine).run)
+        yield partial(listen, self._store, (engine.watching.hear, sweeper.hear, engine.limits.hear))
+        if self._retention is not None:
+            yield Sweep(engine, self._retention).run
+        for schedule in self._schedules:
+            yield Scheduler(engine, schedule, lambda call, saga_id: self.start(call, id=saga_id)).run
 
     async def _shut_down(
         self, _: type[BaseException] | None, __: BaseException | None, ___: TracebackType | None

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import secrets
 from typing import TYPE_CHECKING
 
 import anyio
@@ -32,6 +31,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
 
     from sagas.coordinator.access import Wish
+    from sagas.coordinator.calls import Calls
     from sagas.coordinator.clock import Clock
     from sagas.coordinator.loading import History
     from sagas.core.registry import Registry
@@ -81,11 +81,12 @@ class Engine(Link):
         keep_waiting: int,
         max_running: int | None,
         limit_turn: float,
+        calls: Calls | None = None,
     ) -> None:
         super().__init__(store, clock, codec=codec, tracing=tracing)
-        self.owner = secrets.token_hex(6)
+        self.owner = clock.token(6)
         self.registry = registry
-        self.journal = Journal(store, clock, self._answered, lambda: look_what_is_left(self))
+        self.journal = Journal(store, clock, self._answered, lambda: look_what_is_left(self), calls=calls)
         self.timers = Timers(clock, self._timer_due, self._timer_matters)
         self.load = Load(max_running)
         self.limits = Limits(clock, self, limit_turn)

@@ -7,13 +7,12 @@ commit; while the database cannot be written, the same batch is tried again and 
 from __future__ import annotations
 
 import logging
-import math
 from typing import TYPE_CHECKING
 
 import anyio
-import anyio.lowlevel
 from anyio import CapacityLimiter, from_thread, to_thread
 
+from sagas.coordinator.calls import DirectCalls, ThreadCalls
 from sagas.coordinator.writes import batch_of, living, undiscarded
 from sagas.errors import StoreError, StoreUnavailable
 from sagas.stores.port import Committed, StoreRestarted, Superseded
@@ -23,6 +22,7 @@ if TYPE_CHECKING:
 
     from anyio.abc import TaskGroup
 
+    from sagas.coordinator.calls import Calls
     from sagas.coordinator.clock import Clock
     from sagas.coordinator.writes import Transaction, Write
     from sagas.stores.port import Batch, Mail, Store
@@ -47,6 +47,7 @@ class Journal:
         clock: For pauses while the store cannot be written.
         answered: Called with the mail that a commit has made.
         restarted: Called when the store may have lost commits; forgets the sagas whose last records are gone.
+        calls: How the store is called; in threads by default, if it needs any.
     """
 
     def __init__(
@@ -55,10 +56,13 @@ class Journal:
         clock: Clock,
         answered: Callable[[Sequence[Mail]], None] = lambda _: None,
         restarted: Callable[[], Awaitable[None]] | None = None,
+        *,
+        calls: Calls | None = None,
     ) -> None:
         self._store = store
         self._answered = answered
         self._restarted = restarted
+        self._calls: Calls = calls or (DirectCalls() if store.in_memory else ThreadCalls())
         self._doubtful = False
         self._clock = clock
         self._pending: list[Write] = []
@@ -134,8 +138,11 @@ class Journal:
         self._wake = anyio.Event()
         if self._idle is not None:
             self._idle.set()
-        with anyio.move_on_after(_PULSE if self._restarted is not None and self._store.announces else math.inf):
+        if self._restarted is None or not self._store.announces:
             await self._wake.wait()
+        else:
+            with anyio.move_on_after(_PULSE):
+                await self._wake.wait()
         resting, self._wake = not self._wake.is_set(), None
         if resting:
             await self._commit([])
@@ -209,7 +216,7 @@ class Journal:
                     await self._restarted()
                     writes[:] = living(writes)
                 self._doubtful = False
-                done = await self._call(batch_of(writes))
+                done: Committed = await self._calls.call(self._store.commit, batch_of(writes), limiter=self._thread)
             except StoreRestarted:
                 self._doubtful = True
             except StoreError as error:  # also for want of a right, which an admin can grant
@@ -219,14 +226,6 @@ class Journal:
             else:
                 self._note_progress()
                 return done
-
-    async def _call(self, batch: Batch) -> Committed:
-        """Commits in the writer thread; a store without I/O needs none."""
-        if not self._store.in_memory:
-            with anyio.CancelScope(shield=True):
-                return await to_thread.run_sync(self._store.commit, batch, limiter=self._thread)
-        await anyio.lowlevel.checkpoint()
-        return self._store.commit(batch)
 
     # --- transactional steps ------------------------------------------------------------------------------------
 
@@ -238,13 +237,11 @@ class Journal:
         """
         live = undiscarded(transactions)
         self._taken_out = []
-        done = _NOTHING
         try:
-            with anyio.CancelScope(shield=True):
-                done = await to_thread.run_sync(
-                    self._store.transact, [x.run for x in live], lambda: from_thread.run_sync(self._finish, live),
-                    limiter=self._thread,
-                )  # fmt: skip
+            done: Committed = await self._calls.call(
+                self._store.transact, [x.run for x in live], lambda: self._calls.back(self._finish, live),
+                limiter=self._thread,
+            )  # fmt: skip
         except Exception as error:
             self._note_failure(error, len(live))
             for transaction in live:

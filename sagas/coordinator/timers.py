@@ -27,6 +27,9 @@ class Timers:
         clock: Whose time.
         fire: Called with the saga's id and the path; it checks whether the timer still matters.
         matters: Says so beforehand, for the timers of sagas that ended long before their time.
+
+    Attributes:
+        longest_wait: Seconds between two looks at the clock at most, since it may be set meanwhile.
     """
 
     def __init__(
@@ -39,6 +42,7 @@ class Timers:
         self._heap: list[tuple[float, int, str, str]] = []
         self._numbers = count()
         self._wake: anyio.Event | None = None
+        self.longest_wait = _LONGEST_WAIT
 
     def add(self, until: float, saga_id: str, path: str) -> None:
         """Sets a timer, at a POSIX time."""
@@ -50,6 +54,11 @@ class Timers:
         if self._wake is not None and self._heap[0][0] >= until:
             self._wake.set()
 
+    def look(self) -> None:
+        """Looks at the clock at once."""
+        if self._wake is not None:
+            self._wake.set()
+
     async def run(self) -> None:
         """Fires timers, for ever."""
         while True:
@@ -59,8 +68,7 @@ class Timers:
                 self._fire(saga_id, path)
             self._wake = anyio.Event()
             if self._heap:
-                # Not for long, since the wall clock may be set meanwhile.
-                with anyio.move_on_after(min(_LONGEST_WAIT, self._heap[0][0] - self._clock.now())):
+                with anyio.move_on_after(min(self.longest_wait, self._heap[0][0] - self._clock.now())):
                     await self._wake.wait()
             else:
                 await self._wake.wait()
