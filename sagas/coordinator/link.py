@@ -90,7 +90,10 @@ class Link:
             self._quiet = anyio.Event()
             await self._quiet.wait()
         self._closed = True
-        await to_thread.run_sync(self.store.close)
+        if self.store.in_memory:
+            self.store.close()
+        else:
+            await to_thread.run_sync(self.store.close)
 
     def post(self, saga_id: str, kind: str, body: bytes) -> None:
         """Leaves an order for whoever drives a saga; called in a thread."""

@@ -54,6 +54,11 @@ class Timers:
         if self._wake is not None and self._heap[0][0] >= until:
             self._wake.set()
 
+    def clear(self) -> None:
+        """Forgets every timer."""
+        self._heap.clear()
+        self.look()
+
     def look(self) -> None:
         """Looks at the clock at once."""
         if self._wake is not None:

@@ -120,6 +120,11 @@ class Execution(Stepping):
         return not self.open and not self.state.ended
 
     @property
+    def body(self) -> object:
+        """The coroutine of the body, for messages; ``None`` when it has ended."""
+        return None if self._root is None else self._root.routine
+
+    @property
     def submitted(self) -> bool:
         """Whether its body waits for the first coordinator that takes it over."""
         return self._submitted_with is not None and not self.stopping
@@ -156,6 +161,11 @@ class Execution(Stepping):
     def unread_signals(self) -> dict[str, int]:
         """Counts the signals that nobody has received yet, by name."""
         return {name: len(queue) for name, queue in (self._signals or {}).items() if queue}
+
+    def awaited_type(self, name: str) -> object:
+        """Gives the type of the signal that somebody waits for; ``object`` if there is none."""
+        waiter = self._waiter(name)
+        return object if waiter is None or waiter.schema is None else waiter.schema.annotation
 
     def awaited_signals(self) -> list[str]:
         """Lists the names of the signals that the body waits for."""

@@ -77,11 +77,14 @@ class ValueSchema(Generic[T]):
         annotation: The type, as annotated.
         where: What the value is, for messages: ``"the result of step charge_card"``.
 
+    Attributes:
+        annotation: As given.
+
     Raises:
         DeclarationError: pydantic cannot serialize this type.
     """
 
-    __slots__ = ("_dump", "_load", "where")
+    __slots__ = ("_dump", "_load", "annotation", "where")
 
     def __init__(self, annotation: object, where: str) -> None:
         # Within a one-element tuple, because pydantic lets no configuration be given for a bare dataclass or
@@ -97,6 +100,7 @@ class ValueSchema(Generic[T]):
             ) from error
         self._dump = adapter.serializer.to_json
         self._load = adapter.validator.validate_json
+        self.annotation = annotation
         self.where = where
 
     def encode(self, value: T) -> bytes:

@@ -1,0 +1,10 @@
+"""Proves that sagas recover: simulated runs in which everything goes wrong that can."""
+
+from sagas.testing.checking import CheckFailed, Report, check
+from sagas.testing.faults import Fault
+from sagas.testing.reproducing import reproduce
+from sagas.testing.runs import Broken, Run, Scenario
+from sagas.testing.simulator import Simulator
+from sagas.testing.strategies import runs
+
+__all__ = ["Broken", "CheckFailed", "Fault", "Report", "Run", "Scenario", "Simulator", "check", "reproduce", "runs"]

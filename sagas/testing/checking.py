@@ -1,0 +1,329 @@
+"""Checks a saga: every fault at every place, then chains of them that hypothesis draws."""
+
+from __future__ import annotations
+
+import random
+import sys
+from collections import deque
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any
+
+import hypothesis
+from hypothesis import HealthCheck, Phase, given, settings
+from hypothesis import strategies as st
+from hypothesis.errors import Flaky, NoSuchExample
+
+from sagas.testing.coverage import Coverage
+from sagas.testing.faults import Fault
+from sagas.testing.reproducing import planned, seed_of_session
+from sagas.testing.runs import Run, Scenario
+from sagas.testing.scenarios import calls_of, explore, further
+from sagas.testing.simulation.answers import draw_some
+from sagas.testing.simulator import Simulator
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping, Sequence
+
+    from hypothesis.strategies import DataObject, SearchStrategy
+
+    from sagas.core.definitions import Saga, Step
+    from sagas.core.operations import SagaCall
+    from sagas.testing.scenarios import Inputs
+
+__all__ = ["CheckFailed", "Checker", "Report", "check", "failure_of"]
+
+_CALLS = 25
+_KINDS_OF_INPUT = 6
+_FAULTS = 4
+
+
+class CheckFailed(AssertionError):
+    """A law does not hold.
+
+    Attributes:
+        run: The smallest run that was found in which it does not.
+        law: Its name.
+    """
+
+    def __init__(self, message: str, run: Run | None, law: str) -> None:
+        super().__init__(message)
+        self.run = run
+        self.law = law
+
+
+@dataclass(frozen=True, slots=True)
+class Report:
+    """What a check has tried.
+
+    Attributes:
+        coverage: What happened in its runs.
+        never_called: Steps that the saga can see, and never called.
+        never_undone: Steps with a compensator that were called and never undone.
+        never_run: Lines of the body that never ran.
+        seed: Draws the same again.
+    """
+
+    coverage: Coverage
+    never_called: tuple[str, ...]
+    never_undone: tuple[str, ...]
+    never_run: tuple[str, ...]
+    seed: int
+
+    def __str__(self) -> str:
+        coverage = self.coverage
+        ends = ", ".join(f"{count} {status}" for status, count in sorted(coverage.outcomes.items()))
+        lines = [
+            f"{coverage.runs} runs ({ends}); {coverage.share:.0%} of {len(coverage.offered)} faults happened; "
+            f"seed {self.seed}"
+        ]
+        kinds: dict[str, int] = {}
+        for (what, _), count in coverage.fired.items():
+            kinds[what] = kinds.get(what, 0) + count
+        lines.append("faults: " + (", ".join(f"{what} {count}x" for what, count in sorted(kinds.items())) or "none"))
+        for title, items in (
+            ("steps never called", self.never_called),
+            ("steps never undone", self.never_undone),
+            ("lines of the body never run", self.never_run),
+            ("faults that never happened", [f"{what} at {at}" for what, at in coverage.missing]),
+        ):
+            if items:
+                lines.append(f"{title}: " + "; ".join(items))
+        return "\n".join(lines)
+
+
+def check(
+    saga: Saga[..., Any],
+    *,
+    inputs: Inputs = None,
+    world: Callable[[], Any] | None = None,
+    view: Callable[[Any], Any] | None = None,
+    invariants: Sequence[Callable[..., object]] = (),
+    always: Sequence[Callable[[Any], object]] = (),
+    signals: Mapping[str, SearchStrategy[Any]] | None = None,
+    steps: Sequence[Step[..., Any]] = (),
+    deploys: Sequence[Saga[..., Any]] = (),
+    late: bool = False,
+    runs: int = 1_000,
+    coverage: float = 0.9,
+    seed: int | None = None,
+) -> Report:
+    """Plays a saga in simulated runs in which everything goes wrong that can, and makes sure that it recovers.
+
+    The real step functions, compensators and probes run against the world that you give, driven by the real
+    coordinator on virtual time. First every fault happens once at every place; then hypothesis draws inputs and
+    chains of faults.
+
+    Args:
+        saga: The saga.
+        inputs: A strategy of its calls, or of values for its one parameter, or a mapping of strategies by name of the
+            parameter; by default what their types allow.
+        world: Makes the world that the steps act on, anew for every run; may give a context manager.
+        view: Gives what counts of the world, as something that can be compared and copied. Then the world at the end
+            has to look like one in which just the steps happened that were not undone, once each.
+        invariants: Each takes the world (and the ``Run``, if it has a second parameter) as a run left it, and raises
+            or returns ``False`` if something is wrong with it.
+        always: As ``invariants``, with the world alone, after every record and every effect.
+        signals: Strategies for what signals say, by name; by default what their types allow.
+        steps: Steps that the saga's module does not name.
+        deploys: The sagas of another release, which a deploy brings at any moment.
+        late: Whether a step may act long after its process was taken for dead. Only a participant with an inbox, or a
+            transaction, fends that off.
+        runs: How many runs to play, about.
+        coverage: Which share of all faults that could happen has to have happened, from 0 to 1.
+        seed: For the draws; a new one by default, which a failure names.
+
+    Returns:
+        What was tried.
+
+    Raises:
+        CheckFailed: A law does not hold, with the story of the smallest run that shows it; or the check was vacuous.
+        RequestError: Nothing can be drawn for an input or a signal.
+    """
+    __tracebackhide__ = True
+    simulator = Simulator(
+        saga, world=world, view=view, invariants=invariants, always=always, signals=signals, steps=steps,
+        deployed=deploys, late=late,
+    )  # fmt: skip
+    chosen = seed if seed is not None else seed_of_session()
+    checker = Checker(simulator, calls_of(saga, inputs), runs, chosen)
+    scenario = planned(saga)
+    if scenario is not None:
+        checker.repeat(scenario)
+        return checker.report()
+    checker.go()
+    report = checker.report()
+    if report.coverage.share < coverage:
+        raise CheckFailed(
+            f"saga {saga.name}: only {report.coverage.share:.0%} of the faults that can happen did, less than the "
+            f"{coverage:.0%} that were asked for: allow more runs=\n{report}",
+            None,
+            "a check is not vacuous",
+        )
+    return report
+
+
+class Checker:
+    """See ``check``."""
+
+    def __init__(self, simulator: Simulator, calls: SearchStrategy[SagaCall[Any]], runs: int, seed: int) -> None:
+        self.simulator = simulator
+        self.coverage = Coverage()
+        self.seed = seed
+        self._calls = calls
+        self._runs = runs
+
+    def report(self) -> Report:
+        """Tells what was tried."""
+        simulator, coverage = self.simulator, self.coverage
+        names = simulator.reachable
+        undoable = {name for name, step in simulator.registry.steps.items() if step.undo is not None}
+        return Report(
+            coverage,
+            tuple(sorted(names - coverage.called)),
+            tuple(sorted((coverage.called & undoable) - coverage.undone)),
+            tuple(simulator.lines.missed),
+            self.seed,
+        )
+
+    def go(self) -> None:
+        """Tries everything."""
+        __tracebackhide__ = True
+        bases = self._bases()
+        self._try_every_fault(bases)
+        self._draw()
+
+    def repeat(self, scenario: Scenario) -> None:
+        """Plays one run, of which every fault has to happen."""
+        __tracebackhide__ = True
+        run = self._play(scenario)
+        if run.missed:
+            raise CheckFailed(
+                f"{', '.join(repr(x) for x in run.missed)} never happened: the code has changed since this was written",
+                run,
+                "a planned fault happens",
+            )
+
+    # --- playing ------------------------------------------------------------------------------------------------
+
+    def _play(self, scenario: Scenario) -> Run:
+        """Plays a run that has to hold."""
+        __tracebackhide__ = True
+        run = self.simulator.run(scenario)
+        self.coverage.add(run)
+        if run.broken:
+            raise self._failure(run)
+        return run
+
+    def _bases(self) -> list[Run]:
+        """Plays runs without faults, and keeps one of each kind."""
+        kinds: dict[object, Run] = {}
+        for call in draw_some(self._calls, _CALLS):
+            run = self._play(Scenario(call))
+            kinds.setdefault(run.shape, run)
+            for answer in range(1, 3) if any(x.at.startswith("signal ") for x in run.opportunities) else ():
+                other = self._play(Scenario(call, answers=(answer,)))
+                kinds.setdefault(other.shape, other)
+        return list(kinds.values())[:_KINDS_OF_INPUT]
+
+    def _try_every_fault(self, bases: Sequence[Run]) -> None:
+        """Makes every fault happen once at every place; also at those that only other faults lead to."""
+        queue = deque(bases)
+        tried: set[Fault] = set()
+        budget = 3 * self._runs // 4
+        while queue and self.coverage.runs < budget:
+            base = queue.popleft()
+            for _, fault in further(base):
+                if fault in tried or self.coverage.runs >= budget:
+                    continue
+                tried.add(fault)
+                run = self._play(replace(base.scenario, faults=(*base.scenario.faults, fault)))
+                if any(x not in tried for _, x in further(run)):
+                    queue.append(run)
+
+    def _draw(self) -> None:
+        """Lets hypothesis draw inputs and chains of faults."""
+        last: list[Run] = []
+
+        @hypothesis.seed(self.seed)
+        @settings(
+            max_examples=max(1, (self._runs - self.coverage.runs) // (_FAULTS // 2 + 1)), database=None, deadline=None,
+            suppress_health_check=list(HealthCheck), phases=[Phase.generate, Phase.shrink], print_blob=False,
+            report_multiple_bugs=False, verbosity=hypothesis.Verbosity.quiet,
+        )  # fmt: skip
+        @given(st.data())
+        def explore_some(data: DataObject) -> None:
+            call = data.draw(self._calls)
+            run = explore(data.draw, self.simulator, call, _FAULTS)
+            self.coverage.add(run)
+            if run.broken:
+                last[:] = [run]
+                raise AssertionError(run.broken[0].law)
+
+        try:
+            explore_some()
+        except AssertionError:
+            if not last:
+                raise
+            raise self._failure(last[0]) from None
+        except Flaky as error:
+            raise CheckFailed(f"the same run went two ways: {error}", None, "a body does the same every time") from None
+
+    # --- shrinking ----------------------------------------------------------------------------------------------
+
+    def _failure(self, run: Run) -> CheckFailed:
+        """Tells the story of a run that breaks a law, once it is as small as it gets."""
+        law = run.broken[0].law
+        smallest = self._smallest(run, law)
+        return failure_of(self.simulator, smallest, self.seed)
+
+    def _breaks(self, scenario: Scenario, law: str) -> Run | None:
+        """Plays a run; gives it if it breaks the law."""
+        run = self.simulator.run(scenario)
+        return run if any(x.law == law for x in run.broken) and not run.missed else None
+
+    def _smallest(self, run: Run, law: str) -> Run:
+        """Leaves out faults, and looks for a simpler input."""
+        smaller = True
+        while smaller:
+            smaller = False
+            for fault in run.scenario.faults:
+                faults = tuple(x for x in run.scenario.faults if x != fault)
+                found = self._breaks(replace(run.scenario, faults=faults), law)
+                if found is not None:
+                    run, smaller = found, True
+                    break
+        scenario = run.scenario
+        try:
+            call = hypothesis.find(
+                self._calls,
+                lambda call: self._breaks(replace(scenario, call=call), law) is not None,
+                settings=settings(
+                    max_examples=100, database=None, deadline=None, suppress_health_check=list(HealthCheck)
+                ),
+                random=random.Random(self.seed),  # noqa: S311 - draws examples
+            )
+        except (NoSuchExample, Flaky):
+            return run
+        return self._breaks(replace(scenario, call=call), law) or run
+
+
+def failure_of(simulator: Simulator, run: Run, seed: int | None = None) -> CheckFailed:
+    """Tells the story of a run that breaks a law, as it is."""
+    told = simulator.run(run.scenario, watch=True)
+    shown = told if told.broken else run
+    return CheckFailed(_message(simulator.saga, shown, seed), shown, shown.broken[0].law)
+
+
+def _message(saga: Saga[..., Any], run: Run, seed: int | None) -> str:
+    """Tells the story of a run that breaks a law."""
+    faults = run.scenario.faults
+    counted = "without any fault" if not faults else f"after {len(faults)} fault{'s' if len(faults) > 1 else ''}"
+    lines = [f"saga {saga.name}, {counted}: {run.broken[0].law} — is broken", ""]
+    lines += [f"  {x.law}: {x.how}" for x in run.broken[:5]]
+    lines += ["", f"  input: {run.scenario.call!r}"]
+    lines += [f"  fault: {fault!r}" for fault in faults]
+    lines += ["", *(f"  {line}" for line in run.timeline().splitlines()), ""]
+    lines += ["To play this run again, put this above the test:", "", f"    {run.scenario!r}", ""]
+    if seed is not None:
+        lines += [f"To draw the same runs again: check(…, seed={seed}), or pytest --sagas-seed={seed}"]
+    return "\n".join(lines)

@@ -1,0 +1,115 @@
+"""What a journal says about the steps, moment by moment."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, NamedTuple
+
+from sagas.core import commands as c
+from sagas.core import events as e
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
+    from sagas.core.records import Record
+
+__all__ = ["History", "Moment", "read"]
+
+_WHAT: dict[type[e.Event], str] = {
+    e.StepSucceeded: "acted",
+    e.StepRejected: "rejected",
+    e.StepInDoubt: "doubt",
+    e.StepSkipped: "rejected",
+    e.UndoSucceeded: "undone",
+    e.UndoSkipped: "undone",
+}
+
+
+class Moment(NamedTuple):
+    """Something that a record says about a step.
+
+    Attributes:
+        seq: Number of the record.
+        what: ``asked``, ``acted``, ``rejected``, ``doubt``, ``paused``, ``parked``, ``undo`` or ``undone``.
+        path: Of the step.
+    """
+
+    seq: int
+    what: str
+    path: str
+
+
+class History(NamedTuple):
+    """See the module.
+
+    Attributes:
+        moments: In order.
+        asked: What each step was asked for with, by path.
+        undoing: Whether anything was undone.
+    """
+
+    moments: list[Moment]
+    asked: dict[str, c.RunStep]
+    undoing: bool
+
+    def alive(self) -> Iterator[tuple[Moment, set[str], set[str]]]:
+        """Walks the moments, each with the steps that may have acted just after it, and those that are under way.
+
+        What a pivot has made final, and what has no compensator, does not count.
+        """
+        alive: set[str] = set()
+        running: set[str] = set()
+        final: set[str] = set()
+        for moment in self.moments:
+            path = moment.path
+            step = self.asked.get(path)
+            if moment.what == "asked":
+                running.add(path)
+            elif moment.what in ("acted", "doubt", "rejected", "parked", "paused"):
+                running.discard(path)
+            if moment.what in ("acted", "doubt") and step is not None and step.undoable and path not in final:
+                alive.add(path)
+            elif moment.what in ("rejected", "undone"):
+                alive.discard(path)
+            if moment.what == "acted" and step is not None and step.pivot:
+                final |= set(self.asked_until(moment.seq))
+                alive -= final
+            yield moment, alive, running
+
+    def asked_until(self, seq: int) -> Iterator[str]:
+        """Lists the steps that were asked for up to a record."""
+        return (x.path for x in self.moments if x.what == "asked" and x.seq <= seq)
+
+
+def read(records: Sequence[Record]) -> History:
+    """Reads a journal."""
+    moments: list[Moment] = []
+    asked: dict[str, c.RunStep] = {}
+    undoing = False
+    for record in records:
+        moments += _of_event(record, asked)
+        for command in record.commands:
+            if isinstance(command, c.RunStep):
+                asked[command.path] = command
+                moments.append(Moment(record.seq, "asked", command.path))
+            elif isinstance(command, c.RunUndo):
+                undoing = True
+                moments.append(Moment(record.seq, "undo", command.path))
+    return History(moments, asked, undoing)
+
+
+def _of_event(record: Record, asked: dict[str, c.RunStep]) -> Iterator[Moment]:
+    """Reads what the event of a record says."""
+    event = record.event
+    path = getattr(event, "path", "")
+    if path not in asked:
+        return
+    what = _WHAT.get(type(event))
+    if isinstance(event, e.StepBackedOff):
+        what = "doubt" if event.doubt else "paused"
+    if what is None:
+        return
+    if any(isinstance(x, c.Halt) and x.path == path for x in record.commands):
+        yield Moment(record.seq, "parked", path)
+        if what not in ("doubt", "rejected"):
+            return
+    yield Moment(record.seq, what, path)

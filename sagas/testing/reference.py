@@ -1,0 +1,136 @@
+"""The world as it has to be: one in which what is left of a run happened, each step once, and nothing else."""
+
+from __future__ import annotations
+
+from contextlib import AbstractContextManager, ExitStack
+from copy import deepcopy
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from sagas.context import StepContext, running_step
+from sagas.core import events as e
+from sagas.testing.simulation.loop import ProcessLoop, Time
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable, Mapping, Sequence
+
+    from sagas.core.definitions import Step
+    from sagas.testing.history import History
+    from sagas.testing.runs import Run
+
+__all__ = ["Reference", "Survivor", "call_plainly", "survivors"]
+
+
+class Survivor(NamedTuple):
+    """A step that took effect and was not undone.
+
+    Attributes:
+        name: Of the step.
+        path: Its place.
+        arguments: As one JSON object.
+        key: Its idempotency key.
+    """
+
+    name: str
+    path: str
+    arguments: bytes
+    key: str
+
+
+def survivors(run: Run, history: History) -> tuple[Survivor, ...] | None:
+    """Lists the steps whose effects are left, in the order in which they ended; ``None`` if only an operator knows."""
+    if any(isinstance(x.event, (e.StepSkipped, e.UndoSkipped)) for x in run.records):
+        return None
+    left: dict[str, None] = {}
+    for moment in history.moments:
+        if moment.what == "acted":
+            left.setdefault(moment.path)
+        elif moment.what == "doubt":
+            if any(x.role == "step" and x.path == moment.path and x.acted for x in run.calls):
+                left.setdefault(moment.path)
+        elif moment.what in ("undone", "rejected"):
+            left.pop(moment.path, None)
+    keys = {x.path: x.key for x in run.calls if x.role == "step"}
+    return tuple(
+        Survivor(history.asked[path].name, path, history.asked[path].arguments, keys[path])
+        for path in left
+        if path in keys
+    )
+
+
+class Reference:
+    """Makes such worlds, and remembers what they look like.
+
+    Args:
+        world: See ``Simulator``.
+        view: See ``Simulator``.
+        steps: By name.
+    """
+
+    def __init__(
+        self, world: Callable[[], Any], view: Callable[[Any], Any], steps: Mapping[str, Step[..., Any]]
+    ) -> None:
+        self._world = world
+        self._view = view
+        self._steps = steps
+        self._known: dict[tuple[Survivor, ...], object] = {}
+
+    def view_after(self, steps: tuple[Survivor, ...]) -> object:
+        """Gives what a world looks like in which only these steps happened."""
+        if steps not in self._known:
+            with ExitStack() as stack:
+                made = self._world()
+                world = stack.enter_context(made) if isinstance(made, AbstractContextManager) else made
+                for one in steps:
+                    step = self._steps[one.name]
+                    call_plainly(step.function, step.arguments_schema.decode(one.arguments), context_of(one))
+                self._known[steps] = deepcopy(self._view(world))
+        return self._known[steps]
+
+
+def context_of(one: Survivor) -> StepContext:
+    """Makes what a step can know about itself."""
+    return StepContext(
+        saga_id="saga", step=one.name, path=one.path, idempotency_key=one.key, undoes=None, attempt=1, deadline=None
+    )
+
+
+def call_plainly(function: Callable[..., Any], arguments: Mapping[str, object], context: StepContext) -> Any:
+    """Calls a user's function, on virtual time if it takes any; raises what it raises."""
+    token = running_step.set(context)
+    try:
+        result = function(**arguments)
+        return _finish(result) if hasattr(result, "__await__") else result
+    finally:
+        running_step.reset(token)
+
+
+def _finish(awaitable: Awaitable[Any]) -> Any:
+    """Waits for the end of something."""
+    time = Time(0.0)
+    loop = ProcessLoop(time)
+
+    async def wait() -> Any:
+        return await awaitable
+
+    task = loop.create_task(wait())
+    while not task.done():
+        loop.drain(100_000)
+        due = loop.next_timer()
+        if task.done() or due is None:
+            break
+        time.now = max(time.now, due)
+        loop.fire_due()
+    try:
+        return task.result()
+    finally:
+        loop.bury()
+
+
+def show_difference(has: object, should: object) -> str:
+    """Says how two views differ."""
+    return f"it holds {has!r}, and should hold {should!r}"
+
+
+def names(steps: Sequence[Survivor]) -> str:
+    """Names steps."""
+    return ", ".join(f"{x.name} ({x.path})" for x in steps) or "nothing"

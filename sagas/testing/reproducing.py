@@ -1,0 +1,76 @@
+"""Plays one run again instead of drawing any, and draws the same ones again."""
+
+from __future__ import annotations
+
+import functools
+import inspect
+import os
+import random
+from contextvars import ContextVar
+from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar, cast
+
+from sagas.testing.runs import Scenario
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from sagas.core.definitions import Saga
+    from sagas.core.operations import SagaCall
+    from sagas.testing.faults import Fault
+
+__all__ = ["planned", "reproduce", "seed_of_session"]
+
+P = ParamSpec("P")
+R = TypeVar("R")
+
+_SEED = "SAGAS_SEED"
+_planned: ContextVar[tuple[Scenario, ...]] = ContextVar("sagas_planned", default=())
+
+
+def reproduce(
+    call: SagaCall[Any], *faults: Fault, answers: tuple[int, ...] = ()
+) -> Callable[[Callable[P, R]], Callable[P, R]]:
+    """Has ``check`` in a test play just this run of this saga: what a failure prints, pasted above the test.
+
+    Args:
+        call: The saga and its input.
+        *faults: What goes wrong.
+        answers: Which of the possible payloads each signal has.
+    """
+    scenario = Scenario(call, faults, answers)
+
+    def decorate(test: Callable[P, R]) -> Callable[P, R]:
+        if inspect.iscoroutinefunction(test):
+
+            @functools.wraps(test)
+            async def play_async(*args: P.args, **kwargs: P.kwargs) -> Any:
+                token = _planned.set((*_planned.get(), scenario))
+                try:
+                    return await test(*args, **kwargs)
+                finally:
+                    _planned.reset(token)
+
+            return cast("Callable[P, R]", play_async)
+
+        @functools.wraps(test)
+        def play(*args: P.args, **kwargs: P.kwargs) -> R:
+            token = _planned.set((*_planned.get(), scenario))
+            try:
+                return test(*args, **kwargs)
+            finally:
+                _planned.reset(token)
+
+        return play
+
+    return decorate
+
+
+def planned(saga: Saga[..., Any]) -> Scenario | None:
+    """Gives the run of a saga that is to be played instead of any other."""
+    return next((x for x in _planned.get() if x.call.saga is saga), None)
+
+
+def seed_of_session() -> int:
+    """Gives the seed that the environment names (``SAGAS_SEED``, which ``pytest --sagas-seed`` sets), or a new one."""
+    named = os.environ.get(_SEED)
+    return int(named) if named else random.SystemRandom().randrange(1 << 32)

@@ -1,0 +1,118 @@
+"""A finished simulated run, and its story."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from sagas.core.operations import SagaCall
+    from sagas.core.records import Record
+    from sagas.testing.faults import Fault
+    from sagas.testing.simulation.stage import Call, Entry, Opportunity, Report
+
+__all__ = ["Broken", "Run", "Scenario"]
+
+
+@dataclass(frozen=True, slots=True)
+class Scenario:
+    """What a run is played from.
+
+    Attributes:
+        call: The saga with its input.
+        faults: What goes wrong.
+        answers: Which of the possible payloads each signal has, in the order in which they are sent.
+    """
+
+    call: SagaCall[Any]
+    faults: tuple[Fault, ...] = ()
+    answers: tuple[int, ...] = ()
+
+    def __repr__(self) -> str:
+        faults = "".join(f", {fault!r}" for fault in self.faults)
+        answers = f", answers={self.answers!r}" if any(self.answers) else ""
+        return f"@reproduce({self.call!r}{faults}{answers})"
+
+
+class Broken(NamedTuple):
+    """A law that does not hold in a run.
+
+    Attributes:
+        law: Its name.
+        how: What breaks it.
+    """
+
+    law: str
+    how: str
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Run:
+    """See the module.
+
+    Attributes:
+        scenario: What it was played from.
+        status: How it ended: ``completed``, ``compensated`` or ``stuck``; ``running`` if it did not.
+        result: What the saga returned.
+        error: Why it did not complete.
+        world: What ``world()`` had made, as it was at the end.
+        fired: The faults that happened.
+        calls: Every call of a step, compensator or probe, in order.
+        records: The journal.
+        writers: Which process wrote each record.
+        reports: What whoever asked for the saga was told, in order.
+        opportunities: Where else something could have gone wrong.
+        entries: The story, if it was watched.
+        broken: The laws that do not hold.
+    """
+
+    scenario: Scenario
+    status: str
+    result: object
+    error: BaseException | None
+    world: Any
+    fired: tuple[Fault, ...]
+    calls: Sequence[Call]
+    records: Sequence[Record]
+    writers: Sequence[str]
+    reports: Sequence[Report]
+    opportunities: Sequence[Opportunity]
+    entries: Sequence[Entry]
+    broken: list[Broken] = field(default_factory=list[Broken])
+
+    @property
+    def missed(self) -> tuple[Fault, ...]:
+        """Faults that were planned, and for which the run never came by."""
+        return tuple(x for x in self.scenario.faults if x not in self.fired)
+
+    @property
+    def shape(self) -> tuple[tuple[str, str], ...]:
+        """What happened, without times and payloads."""
+        return tuple((type(x.event).__name__, getattr(x.event, "path", "")) for x in self.records)
+
+    def undone(self, step: str) -> bool:
+        """Says whether a compensator of a step has run to its end."""
+        return any(x.role == "undo" and x.step == step and x.acted for x in self.calls)
+
+    def timeline(self) -> str:
+        """Tells the story as a table: when, which process, what happened, and what the world held then."""
+        return "\n".join(_table(self.entries))
+
+
+def _table(entries: Sequence[Entry]) -> list[str]:
+    """Draws the table; what the world held is shown where it changed."""
+    lines: list[tuple[str, str, str, str]] = [("time", "process", "what happens", "the world")]
+    before: str | None = None
+    for entry in entries:
+        view = "" if entry.view == before or entry.view is None else entry.view
+        before = entry.view
+        lines.append((f"{entry.time:.3f}", entry.process or "-", entry.what, view))
+    if not any(line[3] for line in lines[1:]):
+        lines = [(*line[:3], "") for line in lines]
+    widths = [max(len(line[column]) for line in lines) for column in range(3)]
+    widths[2] = min(widths[2], 90)
+    return [
+        f"{line[0]:>{widths[0]}}  {line[1]:<{widths[1]}}  {line[2]:<{widths[2]}}  {line[3]}".rstrip() for line in lines
+    ]

@@ -1,0 +1,1 @@
+"""A fleet of coordinators in one thread, on virtual time, over a store that is simulated."""

@@ -1,0 +1,237 @@
+"""The event loop of a simulated process: asyncio's own tasks, on virtual time, and stopped whenever its process is."""
+
+from __future__ import annotations
+
+import asyncio
+import heapq
+from asyncio import events
+from collections import deque
+from itertools import count
+from types import coroutine
+from typing import TYPE_CHECKING, Any, NoReturn, TypeVarTuple
+
+from sagas.errors import SagaError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Coroutine, Generator
+    from contextvars import Context
+
+__all__ = ["Impossible", "ProcessLoop", "Time", "give_way"]
+
+Ts = TypeVarTuple("Ts")
+
+
+class Impossible(SagaError):
+    """A step used something that a simulation does not have: a socket, a pipe, another process."""
+
+
+class Time:
+    """Virtual time, which all processes of a fleet share.
+
+    Attributes:
+        now: Seconds; POSIX time, for those whose clock nobody has set.
+    """
+
+    __slots__ = ("now",)
+
+    def __init__(self, now: float) -> None:
+        self.now = now
+
+
+class ProcessLoop(asyncio.AbstractEventLoop):
+    """Runs the tasks of one process, as long as it is told to.
+
+    Args:
+        time: Of the fleet.
+
+    Attributes:
+        stopped: Set to stop it in the middle of its work: nothing after the callback that is running now is run.
+        ahead: Seconds by which its own clock is ahead of the fleet's.
+        turns: How many callbacks it has run.
+        trouble: What went wrong in a callback that nobody waits for.
+    """
+
+    def __init__(self, time: Time) -> None:
+        self._time = time
+        self._ready: deque[asyncio.Handle] = deque()
+        self._timers: list[tuple[float, int, asyncio.TimerHandle]] = []
+        self._numbers = count()
+        self._tasks: list[asyncio.Task[Any]] = []
+        self.stopped = False
+        self.ahead = 0.0
+        self.turns = 0
+        self.trouble: list[dict[str, Any]] = []
+
+    # --- what the simulation calls ------------------------------------------------------------------------------
+
+    @property
+    def ready(self) -> bool:
+        """Whether there is something to run now."""
+        return bool(self._ready)
+
+    def drain(self, most: int) -> None:
+        """Runs what there is to run, until there is nothing, or it is stopped."""
+        ready = self._ready
+        last = self.turns + most
+        outer = events._get_running_loop()  # noqa: SLF001 - documented for exactly this use
+        events._set_running_loop(self)  # noqa: SLF001 - documented for exactly this use
+        try:
+            while ready and not self.stopped and self.turns < last:
+                handle = ready.popleft()
+                if not handle._cancelled:  # type: ignore[attr-defined]  # noqa: SLF001 - as asyncio's own loop does
+                    self.turns += 1
+                    handle._run()  # noqa: SLF001 - as asyncio's own loop does
+        finally:
+            events._set_running_loop(outer)  # noqa: SLF001 - documented for exactly this use
+
+    def next_timer(self) -> float | None:
+        """Says when its next timer is due, by the fleet's time."""
+        timers = self._timers
+        while timers and timers[0][2].cancelled():
+            heapq.heappop(timers)
+        return timers[0][0] - self.ahead if timers else None
+
+    def fire_due(self) -> None:
+        """Makes every timer ready that is due."""
+        timers, now = self._timers, self.time()
+        while timers and timers[0][0] <= now:
+            _, _, handle = heapq.heappop(timers)
+            if not handle.cancelled():
+                self._ready.append(handle)
+
+    def bury(self) -> None:
+        """Ends what is left of a process that died, once nothing it does can matter any more.
+
+        A killed process runs no ``finally``, but Python's coroutines do when they are collected. So they are closed
+        here, after the world was looked at, and whatever they complain about is dropped.
+        """
+        self._ready.clear()
+        self._timers.clear()
+        tasks, self._tasks = self._tasks, []
+        for task in tasks:
+            if not task.done():
+                task._log_destroy_pending = False  # type: ignore[attr-defined]  # noqa: SLF001 - it died on purpose
+                coroutine = task.get_coro()
+                for _ in range(_STUBBORN):
+                    try:
+                        if coroutine is not None:
+                            coroutine.close()
+                    except RuntimeError:
+                        continue  # it awaited something while it was closed
+                    except BaseException:
+                        break
+                    else:
+                        break
+        self._ready.clear()
+
+    # --- what asyncio and its tasks call ------------------------------------------------------------------------
+
+    def time(self) -> float:
+        """Gives this process's own steady time."""
+        return self._time.now + self.ahead
+
+    def call_soon(  # type: ignore[override]  # typeshed's is for its own loops
+        self, callback: Callable[..., object], *args: Any, context: Context | None = None
+    ) -> asyncio.Handle:
+        """See asyncio."""
+        handle = asyncio.Handle(callback, args, self, context)
+        self._ready.append(handle)
+        return handle
+
+    call_soon_threadsafe = call_soon  # type: ignore[assignment]
+
+    def call_later(  # type: ignore[override]
+        self, delay: float, callback: Callable[..., object], *args: Any, context: Context | None = None
+    ) -> asyncio.TimerHandle:
+        """See asyncio."""
+        return self.call_at(self.time() + delay, callback, *args, context=context)
+
+    def call_at(  # type: ignore[override]
+        self, when: float, callback: Callable[..., object], *args: Any, context: Context | None = None
+    ) -> asyncio.TimerHandle:
+        """See asyncio."""
+        handle = asyncio.TimerHandle(when, callback, args, self, context)
+        heapq.heappush(self._timers, (when, next(self._numbers), handle))
+        return handle
+
+    def create_future(self) -> asyncio.Future[Any]:
+        """See asyncio."""
+        return asyncio.Future(loop=self)
+
+    def create_task(  # type: ignore[override]
+        self, coro: Coroutine[Any, Any, Any], *, name: str | None = None, context: Context | None = None
+    ) -> asyncio.Task[Any]:
+        """See asyncio."""
+        task = asyncio.Task(coro, loop=self, name=name, context=context)
+        self._tasks.append(task)
+        if len(self._tasks) > _SIFT:
+            self._tasks = [x for x in self._tasks if not x.done()]
+        return task
+
+    def run_in_executor(  # type: ignore[override]
+        self, executor: object, func: Callable[[*Ts], Any], *args: *Ts
+    ) -> asyncio.Future[Any]:
+        """Runs it at once: a simulation has one thread."""
+        future = self.create_future()
+        try:
+            future.set_result(func(*args))
+        except Exception as error:
+            future.set_exception(error)
+        return future
+
+    def get_debug(self) -> bool:
+        """See asyncio."""
+        return False
+
+    def get_task_factory(self) -> None:
+        """See asyncio."""
+        return
+
+    def is_running(self) -> bool:
+        """See asyncio."""
+        return True
+
+    def is_closed(self) -> bool:
+        """See asyncio."""
+        return False
+
+    def call_exception_handler(self, context: dict[str, Any]) -> None:
+        """Keeps what went wrong where nobody waits."""
+        self.trouble.append(context)
+
+    default_exception_handler = call_exception_handler
+
+    def _timer_handle_cancelled(self, handle: asyncio.TimerHandle) -> None:
+        """See asyncio."""
+
+    async def shutdown_asyncgens(self) -> None:
+        """See asyncio."""
+
+
+_SIFT = 64
+_STUBBORN = 3
+
+
+@coroutine
+def give_way() -> Generator[None]:
+    """Lets everything else that is ready go first."""
+    yield
+
+
+def _refuse(name: str) -> Callable[..., NoReturn]:
+    def refuse(*_: object, **__: object) -> NoReturn:
+        raise Impossible(
+            f"a step, compensator or probe used the event loop's {name}: in a simulation it talks to the world that "
+            "check(world=…) makes, in memory, and not to a network or another process. Replace that client in the world"
+        )
+
+    return refuse
+
+
+for _name in (
+    "add_reader", "add_writer", "add_signal_handler", "connect_accepted_socket", "connect_read_pipe",
+    "connect_write_pipe", "create_connection", "create_datagram_endpoint", "create_server", "create_unix_connection",
+    "create_unix_server", "getaddrinfo", "getnameinfo", "sendfile", "sock_accept", "sock_connect", "sock_recv",
+    "sock_recv_into", "sock_sendall", "start_tls", "subprocess_exec", "subprocess_shell",
+):  # fmt: skip
+    setattr(ProcessLoop, _name, _refuse(_name))

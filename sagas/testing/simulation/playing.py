@@ -1,0 +1,275 @@
+"""Plays a run: whoever asks for the saga, sends it signals, operates it, and restarts what has died."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from sagas.errors import CoordinatorClosed, SagaCompensated, SagaError, SagaStuck
+from sagas.testing.faults import SIGNAL, START
+from sagas.testing.simulation.fleet import Endless
+from sagas.testing.simulation.stage import Report
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Coroutine
+
+    from sagas.core.execution import Execution
+    from sagas.core.operations import SagaCall
+    from sagas.testing.simulation.fleet import Fleet
+    from sagas.testing.simulation.process import Process
+    from sagas.testing.simulation.stage import Stage
+
+__all__ = ["SAGA_ID", "play"]
+
+SAGA_ID = "saga"
+_MOST_MOVES = 400
+_MOST_RETRIES = 3
+_ENDS = ("completed", "compensated")
+
+
+def play(fleet: Fleet, stage: Stage, call: SagaCall[Any], answer: Callable[[str, Execution, int], object]) -> None:
+    """Plays a run to its end.
+
+    Args:
+        fleet: Where.
+        stage: Takes down what happens.
+        call: The saga.
+        answer: Gives the payload of the n-th signal of a name, from 0, for an execution that waits for it.
+    """
+    player = _Player(fleet, stage, call, answer)
+    try:
+        for _ in range(_MOST_MOVES):
+            fleet.settle()
+            if not player.move():
+                return
+    except Endless:
+        stage.problems.append(("it terminates", "something goes on and on, and no time passes"))
+        return
+    stage.problems.append(("it terminates", f"it has not ended after {_MOST_MOVES} rounds of waiting"))
+
+
+class _Player:
+    """See ``play``."""
+
+    def __init__(
+        self, fleet: Fleet, stage: Stage, call: SagaCall[Any], answer: Callable[[str, Execution, int], object]
+    ) -> None:
+        self._fleet = fleet
+        self._stage = stage
+        self._call = call
+        self._answer = answer
+        self._caller: Process | None = None
+        self._told = False
+        self._over = False
+        self._nudged: tuple[object, ...] = ()
+        self._sent: dict[str, int] = {}
+        self._withheld: set[str] = set()
+        self._retries = 0
+        self._cancelled = False
+        self._early = [x for x in stage.faults if x.what == "early"]
+
+    def move(self) -> bool:
+        """Does what has to be done next, once everybody waits; says whether there was anything."""
+        fleet = self._fleet
+        if fleet.orders:
+            self._carry_out()
+            return True
+        host = fleet.host
+        if host is None:
+            fleet.start()
+            return True
+        if not self._over and (self._caller is None or not self._caller.running or self._told):
+            if self._stuck():
+                return self._operate(host)
+            self._ask(host)
+            return True
+        if not self._over and (self._nudge() or self._signal(host)):
+            return True
+        if self._over:
+            return self._thaw()
+        return self._wait() or self._thaw() or self._cancel(host) or self._give_up(host)
+
+    # --- whoever asks for the saga ------------------------------------------------------------------------------
+
+    def _ask(self, host: Process) -> None:
+        """Asks for the saga, or again for its end."""
+        first, self._told = self._caller is None, False
+        self._caller = host
+        twice = first and bool(list(self._stage.visit("start", START)))
+        for _ in range(2 if twice else 1):
+            host.spawn(self._await_end(host))
+        for fault in self._early:
+            self._stage.fired.append(fault)
+            host.spawn(self._send_early(host, fault.at.removeprefix("signal ")))
+        self._early = []
+
+    async def _await_end(self, host: Process) -> None:
+        """Starts the saga and waits for its end."""
+        stage = self._stage
+        try:
+            handle = await host.coordinator.start(self._call, id=SAGA_ID)
+            status, value = "completed", await handle.result()
+        except CoordinatorClosed:
+            self._caller = None  # and asks elsewhere
+            return
+        except SagaCompensated as error:
+            status, value = "compensated", error
+        except SagaStuck as error:
+            status, value = "stuck", error
+        self._told = True
+        self._over = self._over or status in _ENDS
+        stage.reports.append(Report(status, value, len(stage.rows)))
+        stage.note(host.name, f"reports: {status}" + (f", {value!r}" if status == "completed" else f": {value}"))
+
+    # --- operators ----------------------------------------------------------------------------------------------
+
+    def _stuck(self) -> bool:
+        """Says whether the saga waits for an operator."""
+        row = self._fleet.disk.row(SAGA_ID)
+        return row is not None and row.status == "stuck"
+
+    def _operate(self, host: Process) -> bool:
+        """Repairs what is broken and has the saga try again; says whether that may help."""
+        self._retries += 1
+        self._stage.broken.clear()
+        if self._retries > _MOST_RETRIES:
+            self._stage.problems.append(
+                ("an operator can finish it", f"nothing is broken any more, and it is stuck again: {self._why()}")
+            )
+            return False
+        self._stage.note("", "an operator repairs what is broken, and retries")
+        host.spawn(self._try(host.coordinator.retry(SAGA_ID, by="operator"), "retry"))
+        self._told = False
+        self._caller = None
+        return True
+
+    def _why(self) -> str:
+        """Says why the saga is stuck."""
+        row = self._fleet.disk.row(SAGA_ID)
+        return str(row.error) if row is not None else "it is not there"
+
+    def _carry_out(self) -> None:
+        """Does what was ordered from outside."""
+        fleet, host = self._fleet, self._fleet.host
+        orders, fleet.orders = fleet.orders, []
+        for order in orders:
+            if order == "cancel" and host is not None:
+                host.spawn(self._try(host.coordinator.cancel(SAGA_ID, reason="simulated"), "cancel"))
+            elif order in ("restart", "deploy"):
+                if order == "deploy":
+                    fleet.deploy()
+                if host is not None:
+                    self._stage.note(host.name, "the process is asked to stop")
+                    host.stop()
+                fleet.start()
+
+    async def _try(self, order: Coroutine[Any, Any, None], what: str) -> None:
+        """Gives an order; one that makes no sense by now is refused, and that is all."""
+        try:
+            await order
+        except SagaError as error:
+            self._stage.note("", f"{what} is refused: {error}")
+
+    # --- signals ------------------------------------------------------------------------------------------------
+
+    def _execution(self) -> Execution | None:
+        """Finds the saga in a process that runs."""
+        found = [x.engine.sagas.get(SAGA_ID) for x in self._fleet.processes if x.running]
+        return next((x.execution for x in found if x is not None and not x.discarded), None)
+
+    def _signal(self, host: Process) -> bool:
+        """Sends the signals that the saga waits for; says whether there was one to send."""
+        execution = self._execution()
+        awaited = [] if execution is None else [x for x in execution.awaited_signals() if x not in self._withheld]
+        for name in awaited:
+            assert execution is not None, "it waits"
+            what = [x.what for x in self._stage.visit(f"signal {name}", SIGNAL)]
+            if "never" in what or "overdue" in what:
+                self._stage.note("", f"signal {name}: {what[0]}")
+                self._withheld.add(name)
+                if "overdue" in what:
+                    self._withheld.add(f"until later: {name}")
+                continue
+            for _ in range(2 if "twice" in what else 1):
+                self._send(host, name, execution)
+        return bool(awaited)
+
+    def _send(self, host: Process, name: str, execution: Execution) -> None:
+        """Sends a signal."""
+        count = self._sent[name] = self._sent.get(name, -1) + 1
+        payload = self._answer(name, execution, count)
+        self._stage.note("", f"sends signal {name}: {payload!r}")
+        host.spawn(self._try(host.coordinator.signal(SAGA_ID, name, payload), f"signal {name}"))
+
+    async def _send_early(self, host: Process, name: str) -> None:
+        """Sends a signal as soon as the saga is there."""
+        try:
+            await host.coordinator.start(self._call, id=SAGA_ID)
+        except SagaError:
+            return
+        execution = self._execution()
+        if execution is not None:
+            self._send(host, name, execution)
+
+    # --- time, and processes ------------------------------------------------------------------------------------
+
+    def _nudge(self) -> bool:
+        """Tells processes that there is something to look after, once for each time that there is."""
+        disk, now = self._fleet.disk, self._fleet.time.now
+        row = disk.row(SAGA_ID)
+        if row is None:
+            return False
+        alone = row.ended_at is None and not disk.alive(row.owner, now)
+        mail = len(disk.mail("", now, 10))
+        state = (len(self._stage.rows), row.owner, row.status, mail, now, tuple(x.name for x in self._fleet.processes))
+        if not (alone or mail) or state == self._nudged:
+            return False
+        self._nudged = state
+        for process in self._fleet.processes:
+            if process.running:
+                process.wake()
+        return True
+
+    def _wait(self) -> bool:
+        """Lets time pass until something is due; says whether anything is."""
+        due = self._fleet.next_timer()
+        if due is None:
+            return False
+        self._fleet.pass_time(due)
+        for note in [x for x in self._withheld if x.startswith("until later: ")]:
+            self._withheld -= {note, note.removeprefix("until later: ")}
+        return True
+
+    def _thaw(self) -> bool:
+        """Thaws a process; says whether one was frozen."""
+        frozen = self._fleet.frozen
+        if not frozen:
+            return False
+        self._stage.note(frozen[0].name, "the process is thawed")
+        frozen[0].thaw()
+        return True
+
+    def _cancel(self, host: Process) -> bool:
+        """Ends a saga that waits for something that never comes."""
+        execution = self._execution()
+        if self._cancelled or execution is None or not execution.awaited_signals():
+            return False
+        self._cancelled = True
+        self._stage.note("", "nothing comes any more, so somebody cancels the saga")
+        host.spawn(self._try(host.coordinator.cancel(SAGA_ID, reason="what it waited for never came"), "cancel"))
+        return True
+
+    def _give_up(self, host: Process) -> bool:
+        """Notes that the saga waits for nothing that could come."""
+        if self._stuck():
+            return self._operate(host)
+        execution = self._execution()
+        waits = "no process drives it" if execution is None else f"it waits for {_wants(execution)}"
+        self._stage.problems.append(("it terminates", f"nothing is left to happen, and {waits}"))
+        return False
+
+
+def _wants(execution: Execution) -> str:
+    """Says what a saga waits for."""
+    commands = ", ".join(f"{type(x).__name__} {getattr(x, 'name', '')} {path}" for path, x in execution.open.items())
+    timers = ", ".join(execution.timers) or "none"
+    return f"{commands or 'nothing'} (timers: {timers}; signals: {', '.join(execution.awaited_signals()) or 'none'})"

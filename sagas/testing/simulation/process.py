@@ -1,0 +1,159 @@
+"""A simulated process: an event loop with a coordinator, which can be killed, frozen, and asked to stop."""
+
+from __future__ import annotations
+
+import math
+from typing import TYPE_CHECKING, Any
+
+from sagas.coordinator.coordinator import Coordinator
+from sagas.coordinator.engine import Engine
+from sagas.testing.simulation.acting import Actor
+from sagas.testing.simulation.clock import ProcessClock
+from sagas.testing.simulation.loop import ProcessLoop, give_way
+from sagas.testing.simulation.writing import DiskCalls
+
+if TYPE_CHECKING:
+    import asyncio
+    from collections.abc import Callable, Coroutine, Iterable
+
+    from sagas.coordinator.sweeper import Sweeper
+    from sagas.core.definitions import Saga, Step
+    from sagas.testing.simulation.fleet import Fleet
+
+__all__ = ["Process"]
+
+# Nothing in a simulation waits for a lease or a poll: whoever dies is known to be dead, and whoever has something to
+# look after is told. So both are longer than any saga, and virtual time jumps over days without stopping for them.
+FOREVER = 1e10
+
+
+class Process:
+    """See the module.
+
+    Args:
+        fleet: Which it is part of.
+        name: For people.
+        sagas: The code that it has.
+        steps: Also that.
+
+    Attributes:
+        alive: Whether it has not died or ended.
+        frozen: Whether it is stopped and may be continued.
+        fresh: Whether nothing has happened to it that could matter to another run.
+    """
+
+    def __init__(
+        self, fleet: Fleet, name: str, sagas: Iterable[Saga[..., Any]], steps: Iterable[Step[..., Any]]
+    ) -> None:
+        self.fleet = fleet
+        self.name = name
+        self.loop = ProcessLoop(fleet.time)
+        self.clock = ProcessClock(fleet.time, self.loop, fleet.tokens)
+        self.coordinator = _Coordinator(self, sagas, steps)
+        self.alive = True
+        self.frozen = False
+        self.fresh = True
+        self.tasks: list[asyncio.Task[Any]] = []
+        self._stop = self.loop.create_future()
+        self.main = self.loop.create_task(self._main())
+
+    async def _main(self) -> None:
+        """Runs the coordinator until it is asked to stop."""
+        async with self.coordinator:
+            await self._stop
+        self.alive = False
+
+    @property
+    def running(self) -> bool:
+        """Whether it gets processor time."""
+        return self.alive and not self.frozen
+
+    @property
+    def stopping(self) -> bool:
+        """Whether it was asked to stop."""
+        return self._stop.done()
+
+    @property
+    def engine(self) -> Engine:
+        """Gives what drives its sagas."""
+        return self.coordinator.engine
+
+    def spawn(self, work: Coroutine[Any, Any, object]) -> None:
+        """Runs something in it."""
+        self.tasks.append(self.loop.create_task(work))
+
+    def wake(self) -> None:
+        """Has it look for sagas and mail, as an announcement would."""
+        self.coordinator.sweeper.look()
+        self.engine.timers.look()
+
+    async def die(self) -> None:
+        """Is killed, by what runs in it; never returns."""
+        self.fresh = self.alive = False
+        self.loop.stopped = True
+        self.fleet.died(self)
+        await self.loop.create_future()
+
+    async def freeze(self, *, long: bool = False) -> None:
+        """Is frozen, by what runs in it, and taken for dead; returns when it is thawed."""
+        self.fresh = False
+        self.frozen = self.loop.stopped = True
+        self.fleet.froze(self, long=long)
+        await give_way()
+
+    def thaw(self) -> None:
+        """Goes on, with every timeout of its own long past, and its lease too."""
+        self.frozen = self.loop.stopped = False
+        self.loop.ahead += 2 * FOREVER
+        self.loop.fire_due()
+
+    def stop(self) -> None:
+        """Is asked to end as a deploy asks it to."""
+        self.fresh = False
+        if not self._stop.done():
+            self._stop.set_result(None)
+
+    def idle(self) -> bool:
+        """Whether nothing of a saga is left in it, so that it can serve another run."""
+        engine = self.engine
+        return self.fresh and self.running and not (engine.sagas or engine.journal.busy or engine.pool.running)
+
+    def clear(self) -> None:
+        """Forgets timers of sagas that have ended."""
+        self.engine.timers.clear()
+        self.tasks.clear()
+
+
+class _Coordinator(Coordinator):
+    """The real one, told where its time, its threads and its users' functions are."""
+
+    def __init__(self, process: Process, sagas: Iterable[Saga[..., Any]], steps: Iterable[Step[..., Any]]) -> None:
+        super().__init__(
+            process.fleet.disk, sagas=sagas, steps=steps, clock=process.clock, name=process.name, lease=FOREVER,
+            poll=FOREVER, max_running=None,
+        )  # fmt: skip
+        self._process = process
+        self.sweeper: Sweeper
+
+    @property
+    def engine(self) -> Engine:
+        """Gives what drives its sagas."""
+        return self._running()
+
+    def _make_engine(self) -> Engine:
+        """See ``Coordinator``."""
+        engine = Engine(
+            self._store, self._registry, self._clock, codec=None, tracing=None, threads=1, keep_waiting=100,
+            max_running=None, limit_turn=1.0, calls=DiskCalls(self._process),
+        )  # fmt: skip
+        engine.owner = self._process.fleet.tokens.owner()
+        engine.timers.longest_wait = math.inf
+        engine.attempting.caller = Actor(self._process)
+        return engine
+
+    def _tasks(self, engine: Engine, sweeper: Sweeper) -> Iterable[Callable[[], Coroutine[Any, Any, None]]]:
+        """See ``Coordinator``: what only looks after other fleets, or warns, is left out."""
+        self.sweeper = sweeper
+        yield from (engine.journal.run, engine.pool.run, engine.timers.run, sweeper.beat, sweeper.run)
+        if any(x.options.limit or (x.undo and x.undo.limit) for x in self._registry.steps.values()):
+            yield engine.limits.run

@@ -1,0 +1,166 @@
+"""What happens in one run: the faults that are planned, the calls that are made, and the story of it all."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from sagas.core.definitions import Step
+from sagas.testing.faults import options_of
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Mapping
+
+    from sagas.core.definitions import Compensator, Probe
+    from sagas.stores.port import JournalRow
+    from sagas.testing.faults import Fault
+    from sagas.testing.simulation.loop import Time
+
+__all__ = ["Call", "Entry", "Opportunity", "Report", "Stage"]
+
+
+class Opportunity(NamedTuple):
+    """A place that a run came by, and what could have gone wrong there.
+
+    Attributes:
+        at: See ``Fault``.
+        nth: See ``Fault``.
+        options: Kinds of faults.
+    """
+
+    at: str
+    nth: int
+    options: tuple[str, ...]
+
+
+class Entry(NamedTuple):
+    """A line of the story.
+
+    Attributes:
+        time: Seconds since the beginning.
+        process: Which one; ``""`` for the world outside.
+        what: What happened.
+        view: What the world held then; ``None`` if nobody asked.
+    """
+
+    time: float
+    process: str
+    what: str
+    view: str | None
+
+
+@dataclass(slots=True)
+class Call:
+    """One call of a step, a compensator or a probe.
+
+    Attributes:
+        role: ``step``, ``undo`` or ``probe``.
+        step: Name of the step.
+        path: Its place in the saga.
+        key: Its idempotency key.
+        arguments: What it was called with.
+        process: Where it ran.
+        began: How many records were durable by then.
+        acted: How often the function ran to its end.
+        result: What it gave.
+        error: What it raised, or was made to.
+    """
+
+    role: str
+    step: str
+    path: str
+    key: str
+    arguments: Mapping[str, object]
+    process: str
+    began: int
+    acted: int = 0
+    result: object = None
+    error: BaseException | None = None
+
+
+class Report(NamedTuple):
+    """What whoever asked for the saga was told.
+
+    Attributes:
+        status: ``completed``, ``compensated`` or ``stuck``.
+        value: The result, or why there is none.
+        records: How many records were durable by then.
+    """
+
+    status: str
+    value: object
+    records: int
+
+
+@dataclass(slots=True)
+class Stage:
+    """See the module.
+
+    Attributes:
+        time: Virtual time.
+        faults: The plan.
+        late: See ``options_of``.
+        look: Gives what the world holds, for the story; ``None`` if nobody wants one.
+        watch: Called after every record and effect.
+        mutation: Replaces compensators; see ``mutating``.
+        visits: How often each place was visited.
+        opportunities: Every place that was visited, in order.
+        fired: Faults that happened.
+        broken: Places that stay broken until an operator repairs them, and how.
+        calls: Every call.
+        rows: What was made durable, in order.
+        writers: Which process wrote each.
+        reports: What was reported to the caller, in order.
+        entries: The story.
+        pivoted: Whether a pivot has succeeded.
+        problems: Laws that were seen broken while it ran, with what broke them.
+    """
+
+    time: Time
+    faults: tuple[Fault, ...]
+    late: bool = False
+    look: Callable[[], str] | None = None
+    watch: Callable[[], None] | None = None
+    mutation: Callable[..., Any] | None = None
+    began: float = 0.0
+    visits: dict[str, int] = field(default_factory=dict[str, int])
+    opportunities: list[Opportunity] = field(default_factory=list[Opportunity])
+    fired: list[Fault] = field(default_factory=list["Fault"])
+    broken: dict[str, str] = field(default_factory=dict[str, str])
+    calls: list[Call] = field(default_factory=list[Call])
+    rows: list[JournalRow] = field(default_factory=list["JournalRow"])
+    writers: list[str] = field(default_factory=list[str])
+    reports: list[Report] = field(default_factory=list[Report])
+    entries: list[Entry] = field(default_factory=list[Entry])
+    pivoted: bool = False
+    problems: list[tuple[str, str]] = field(default_factory=list[tuple[str, str]])
+    _options: dict[object, tuple[str, ...]] = field(default_factory=dict[object, "tuple[str, ...]"])
+
+    def options_at(self, target: Step[..., Any] | Compensator | Probe) -> tuple[str, ...]:
+        """Lists what can go wrong with a function, here and now."""
+        found = self._options.get(target)
+        if found is None:
+            found = self._options[target] = options_of(target, late=self.late)
+        if self.pivoted and found[0] == "rejected" and not _may_refuse(target):
+            return found[1:]
+        return found
+
+    def visit(self, at: str, options: tuple[str, ...]) -> Iterable[Fault]:
+        """Comes by a place; gives what goes wrong there."""
+        nth = self.visits[at] = self.visits.get(at, 0) + 1
+        self.opportunities.append(Opportunity(at, nth, options))
+        if not self.faults:
+            return ()
+        found = [x for x in self.faults if x.at == at and x.nth == nth and x.what in options]
+        self.fired += found
+        return found
+
+    def note(self, process: str, what: str) -> None:
+        """Writes a line of the story, if somebody wants one."""
+        if self.look is not None:
+            self.entries.append(Entry(self.time.now - self.began, process, what, self.look()))
+
+
+def _may_refuse(target: Step[..., Any] | Compensator | Probe) -> bool:
+    """Says whether a step is declared to be refused at times: after a pivot, others are retried until they succeed."""
+    return isinstance(target, Step) and bool(target.options.rejects)

@@ -1,0 +1,298 @@
+"""Plays a saga in a simulated fleet while things go wrong, and holds what came of it against the laws."""
+
+from __future__ import annotations
+
+import gc
+from copy import deepcopy
+import inspect
+import logging
+from contextlib import AbstractContextManager, ExitStack, contextmanager
+from contextvars import copy_context
+from types import CellType
+from typing import TYPE_CHECKING, Any, cast
+
+import sniffio
+
+from sagas.core.definitions import Step
+from sagas.core.records import decode
+from sagas.core.registry import Registry
+from sagas.errors import SagaError
+from sagas.testing.determinism import replay_all, replay_prefixes
+from sagas.testing.history import read
+from sagas.testing.laws import LAWS
+from sagas.testing.lines import Lines
+from sagas.testing.reference import Reference, names, show_difference, survivors
+from sagas.testing.runs import Broken, Run
+from sagas.testing.simulation.acting import plain_rejection
+from sagas.testing.simulation.answers import draw_some, example_of
+from sagas.testing.simulation.fleet import Fleet
+from sagas.testing.simulation.playing import SAGA_ID, play
+from sagas.testing.simulation.stage import Stage
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Mapping, Sequence
+
+    from hypothesis.strategies import SearchStrategy
+
+    from sagas.core.definitions import Saga
+    from sagas.core.execution import Execution
+    from sagas.testing.history import History
+    from sagas.testing.runs import Scenario
+
+__all__ = ["Simulator"]
+
+_ENDS = ("completed", "compensated")
+_EMPTY = CellType()
+_UNDONE = "undone is as if it had never been"
+_ONCE = "done is as if it had been done once"
+
+
+class Simulator:
+    """See the module.
+
+    Args:
+        saga: The saga.
+        world: Makes the world that its steps act on, anew for every run; may give a context manager.
+        view: Gives what counts of the world, as something that can be compared.
+        invariants: What has to hold of the world (and, if they take a second argument, the run) at its end.
+        always: What has to hold of the world after every record and every effect.
+        signals: What each signal may say, by name; by default what its type allows.
+        steps: Steps to know in addition.
+        deployed: Sagas that are there after a deploy, instead.
+        late: Whether steps may act after their process was taken for dead; see ``faults``.
+        mutation: Replaces compensators; see ``mutating``.
+    """
+
+    def __init__(
+        self,
+        saga: Saga[..., Any],
+        *,
+        world: Callable[[], Any] | None = None,
+        view: Callable[[Any], Any] | None = None,
+        invariants: Sequence[Callable[..., object]] = (),
+        always: Sequence[Callable[[Any], object]] = (),
+        signals: Mapping[str, SearchStrategy[Any]] | None = None,
+        steps: Sequence[Step[..., Any]] = (),
+        deployed: Sequence[Saga[..., Any]] = (),
+        late: bool = False,
+        mutation: Callable[..., Any] | None = None,
+    ) -> None:
+        self.saga = saga
+        self.registry = Registry([saga], steps)
+        self.view = view
+        self._world = world or (lambda: None)
+        self._invariants = [(x, _takes_run(x)) for x in invariants]
+        self._always = always
+        self._signals = {name: draw_some(x, 10) for name, x in (signals or {}).items()}
+        self._steps = steps
+        self._deployed = tuple(deployed)
+        self._late = late
+        self._mutation = mutation
+        self._refusals: dict[str, Exception] = {}
+        self._fleet: Fleet | None = None
+        self._shapes: set[object] = set()
+        self._reference = None if view is None else Reference(self._world, view, self.registry.steps)
+        self.lines = Lines(saga.function)
+        self.reachable = _names_in(saga) & set(self.registry.steps)
+        self.runs = 0
+
+    def run(self, scenario: Scenario, *, watch: bool = False) -> Run:
+        """Plays a run.
+
+        Args:
+            scenario: What happens.
+            watch: Whether to write down its story.
+
+        Returns:
+            The run, with the laws that it breaks.
+        """
+        self.runs += 1
+        with _undisturbed(), ExitStack() as stack:
+            before = copy_context()
+            made = self._world()
+            world = stack.enter_context(made) if isinstance(made, AbstractContextManager) else made
+            if copy_context() != before:
+                self._fleet = None  # what runs in it would not see the new world
+            run, rows = self._play(scenario, world, watch=watch)
+            history = read(run.records)
+            self._judge(run, history, rows)
+            has = deepcopy(self.view(world)) if self._comparable(run) else None
+            self._end()
+        if self._comparable(run):
+            self._compare(run, history, has)
+        return run
+
+    # --- playing ------------------------------------------------------------------------------------------------
+
+    def _play(self, scenario: Scenario, world: Any, *, watch: bool) -> tuple[Run, Sequence[Any]]:
+        """Plays a run to its end."""
+        if self._fleet is None:
+            self._fleet = Fleet([self.saga], self._steps, self._refusal, self._deployed)
+        fleet = self._fleet
+        stage = Stage(fleet.time, scenario.faults, late=self._late, mutation=self._mutation)
+        if watch:
+            stage.look = lambda: repr(self.view(world)) if self.view is not None else ""
+        if self._always:
+            stage.watch = lambda: self._watch(stage, world)
+        fleet.begin(stage)
+        if not fleet.processes:
+            fleet.start()
+        play(fleet, stage, scenario.call, _Answers(self._signals, scenario.answers))
+        return self._make_run(scenario, stage, fleet, world), stage.rows
+
+    def _make_run(self, scenario: Scenario, stage: Stage, fleet: Fleet, world: Any) -> Run:
+        """Writes down what happened."""
+        row = fleet.disk.row(SAGA_ID)
+        last = stage.reports[-1] if stage.reports else None
+        completed = last is not None and last.status == "completed"
+        return Run(
+            scenario=scenario,
+            status="running" if row is None else row.status,
+            result=last.value if last is not None and completed else None,
+            error=cast("BaseException", last.value) if last is not None and not completed else None,
+            world=world,
+            fired=tuple(dict.fromkeys(stage.fired)),
+            calls=stage.calls,
+            records=[decode(x.seq, x.at, x.kind, x.path, x.data) for x in stage.rows],
+            writers=stage.writers,
+            reports=stage.reports,
+            opportunities=stage.opportunities,
+            entries=stage.entries,
+            broken=[Broken(law, how) for law, how in stage.problems],
+        )
+
+    def _watch(self, stage: Stage, world: Any) -> None:
+        """Makes sure of what always has to hold."""
+        for invariant in self._always:
+            how = _holds(invariant, world)
+            if how is not None and not any(law == _title(invariant) for law, _ in stage.problems):
+                stage.problems.append((_title(invariant), how))
+
+    def _refusal(self, step: Step[..., Any]) -> Exception:
+        """Makes what a step raises that says that nothing happened."""
+        if not step.options.rejects:
+            return plain_rejection(step)
+        if step.name not in self._refusals:
+            self._refusals[step.name] = example_of(step.options.rejects[0], f"a refusal of step {step.name}")[0]
+        return self._refusals[step.name]
+
+    def _end(self) -> None:
+        """Cleans up, once nobody looks at the world any more."""
+        if self._fleet is not None and not self._fleet.end():
+            self._fleet = None
+
+    # --- judging ------------------------------------------------------------------------------------------------
+
+    def _judge(self, run: Run, history: History, rows: Sequence[Any]) -> None:
+        """Holds a run against the laws and the user's invariants."""
+        self._check_determinism(run, rows)
+        for law, check in LAWS.items():
+            run.broken.extend(Broken(law, how) for how in check(run, history))
+        if run.status not in _ENDS:
+            return
+        for invariant, takes_run in self._invariants:
+            how = _holds(invariant, run.world, *([run] if takes_run else []))
+            if how is not None:
+                run.broken.append(Broken(_title(invariant), how))
+
+    def _check_determinism(self, run: Run, rows: Sequence[Any]) -> None:
+        """Replays a run; one of a kind that was not seen before, from every prefix of its journal."""
+        if any(x.what == "deploy" for x in run.fired) or not rows:
+            return
+        steps, records = self.registry.steps, run.records
+        how = replay_all(self.saga, SAGA_ID, steps, records, rows)
+        shape = run.shape
+        if how is None and shape not in self._shapes:
+            self._shapes.add(shape)
+            how = replay_prefixes(self.saga, SAGA_ID, steps, records, self.lines)
+        if how is not None:
+            run.broken.insert(0, Broken("a body does the same every time", how))
+
+    def _comparable(self, run: Run) -> bool:
+        """Says whether it is known what the world has to be."""
+        return self._reference is not None and run.status in _ENDS and not run.broken
+
+    def _compare(self, run: Run, history: History, has: object) -> None:
+        """Holds the world against one in which only what is left of the run ever happened, once."""
+        assert self._reference is not None, "there is a view"
+        left = survivors(run, history)
+        if left is None:
+            return
+        should = self._reference.view_after(left)
+        if has != should:
+            how = f"what is left of the run is {names(left)}; {show_difference(has, should)}"
+            run.broken.append(Broken(_UNDONE if run.status == "compensated" else _ONCE, how))
+
+
+class _Answers:
+    """Says what signals say.
+
+    Args:
+        known: What each may say, by name.
+        chosen: Which of it the n-th signal says.
+    """
+
+    def __init__(self, known: dict[str, list[Any]], chosen: Sequence[int]) -> None:
+        self._known = known
+        self._chosen = chosen
+        self._sent = 0
+
+    def __call__(self, name: str, execution: Execution, count: int) -> object:
+        """See ``playing.play``."""
+        if name not in self._known:
+            annotation = execution.awaited_type(name)
+            self._known[name] = list(example_of(annotation, f"signal {name}"))
+        values = self._known[name]
+        which = self._chosen[self._sent] if self._sent < len(self._chosen) else 0
+        self._sent += 1
+        return values[which % len(values)]
+
+
+def _takes_run(invariant: Callable[..., object]) -> bool:
+    """Says whether an invariant wants to see the run too."""
+    return len(inspect.signature(invariant).parameters) > 1
+
+
+def _holds(invariant: Callable[..., object], *args: object) -> str | None:
+    """Says how an invariant is broken; ``None`` if it is not."""
+    try:
+        holds = invariant(*args)
+    except Exception as error:
+        return f"{type(error).__name__}: {error}" if str(error) else type(error).__name__
+    return "it does not hold" if holds is False else None
+
+
+def _title(invariant: Callable[..., object]) -> str:
+    """Names an invariant."""
+    name = getattr(invariant, "__name__", repr(invariant))
+    return name if name == "<lambda>" else name.replace("_", " ")
+
+
+def _names_in(saga: Saga[..., Any]) -> set[str]:
+    """Names the steps that a body mentions."""
+    code = saga.function.__code__
+    visible = dict(saga.function.__globals__)
+    visible |= {
+        name: cell.cell_contents
+        for name, cell in zip(code.co_freevars, saga.function.__closure__ or (), strict=True)
+        if cell != _EMPTY
+    }
+    found = (visible.get(name) for name in (*code.co_names, *code.co_freevars))
+    return {x.name for x in found if isinstance(x, Step)}
+
+
+@contextmanager
+def _undisturbed() -> Iterator[None]:
+    """Keeps the logs quiet and the garbage collector out, and tells anyio at once that this is asyncio."""
+    logger = logging.getLogger("sagas")
+    level, library, collects = logger.level, sniffio.thread_local.name, gc.isenabled()
+    logger.setLevel(logging.CRITICAL + 1)
+    sniffio.thread_local.name = "asyncio"
+    gc.disable()
+    try:
+        yield
+    finally:
+        logger.setLevel(level)
+        sniffio.thread_local.name = library
+        if collects:
+            gc.enable()
