@@ -1,0 +1,1 @@
+"""What proves that sagas recover is itself proved here."""
