@@ -43,6 +43,7 @@ __all__ = ["Simulator"]
 
 _ENDS = ("completed", "compensated")
 _EMPTY = CellType()
+_LOGGERS = [logging.getLogger(f"sagas.{name}") for name in ("coordinator", "core", "journal")]
 _UNDONE = "undone is as if it had never been"
 _ONCE = "done is as if it had been done once"
 
@@ -284,15 +285,16 @@ def _names_in(saga: Saga[..., Any]) -> set[str]:
 @contextmanager
 def _undisturbed() -> Iterator[None]:
     """Keeps the logs quiet and the garbage collector out, and tells anyio at once that this is asyncio."""
-    logger = logging.getLogger("sagas")
-    level, library, collects = logger.level, sniffio.thread_local.name, gc.isenabled()
-    logger.setLevel(logging.CRITICAL + 1)
+    library, collects = sniffio.thread_local.name, gc.isenabled()
+    for logger in _LOGGERS:
+        logger.disabled = True
     sniffio.thread_local.name = "asyncio"
     gc.disable()
     try:
         yield
     finally:
-        logger.setLevel(level)
+        for logger in _LOGGERS:
+            logger.disabled = False
         sniffio.thread_local.name = library
         if collects:
             gc.enable()
