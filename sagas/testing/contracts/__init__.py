@@ -14,8 +14,10 @@ except ModuleNotFoundError as error:
     ) from error
 
 # So that a failed assertion shows its values, also where this is an installed package.
-pytest.register_assert_rewrite(*(f"{__name__}.{part}" for part in ("stores", "transports", "queues")))
+pytest.register_assert_rewrite(*(f"{__name__}.{part}" for part in ("stores", "transports", "queues", "_participant")))
 
-from sagas.testing.contracts.stores import OpenStore, StoreContract  # noqa: E402 - pytest has to know of it first
+# ruff: noqa: E402 - pytest has to know of them first
+from sagas.testing.contracts.stores import OpenStore, StoreContract
+from sagas.testing.contracts.transports import Participant, TransportContract
 
-__all__ = ["OpenStore", "StoreContract"]
+__all__ = ["OpenStore", "Participant", "StoreContract", "TransportContract"]
