@@ -17,7 +17,8 @@ except ModuleNotFoundError as error:
 pytest.register_assert_rewrite(*(f"{__name__}.{part}" for part in ("stores", "transports", "queues", "_participant")))
 
 # ruff: noqa: E402 - pytest has to know of them first
+from sagas.testing.contracts.queues import Elapse, OpenQueue, QueueContract
 from sagas.testing.contracts.stores import OpenStore, StoreContract
 from sagas.testing.contracts.transports import Participant, TransportContract
 
-__all__ = ["OpenStore", "Participant", "StoreContract", "TransportContract"]
+__all__ = ["Elapse", "OpenQueue", "OpenStore", "Participant", "QueueContract", "StoreContract", "TransportContract"]

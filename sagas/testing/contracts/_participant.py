@@ -33,6 +33,7 @@ class Participant:
     Attributes:
         acted: Idempotency keys of actions that acted, in order.
         undone: Of compensations that ran: the key that was undone, and the result that was handed over.
+        log: Of both, what came after what: keys, the undone ones with ``-`` before them.
         contexts: Of every function that was called.
         held: Whether the step ``hold`` has begun.
         release: Lets it go on.
@@ -41,6 +42,7 @@ class Participant:
 
     acted: list[str] = field(default_factory=list[str])
     undone: list[tuple[str, str | None]] = field(default_factory=list[tuple[str, str | None]])
+    log: list[str] = field(default_factory=list[str])
     contexts: list[StepContext] = field(default_factory=list[StepContext])
     held: threading.Event = field(default_factory=threading.Event)
     release: threading.Event = field(default_factory=threading.Event)
@@ -55,6 +57,7 @@ class Participant:
         context = current_step()
         self.contexts.append(context)
         self.acted.append(context.idempotency_key)
+        self.log.append(context.idempotency_key)
         return f"ticket {len(self.acted)}"
 
     def undo(self, result: str | None) -> None:
@@ -62,6 +65,7 @@ class Participant:
         context = current_step()
         self.contexts.append(context)
         self.undone.append((context.undoes or "", result))
+        self.log.append(f"-{context.undoes}")
 
 
 def _good(world: Participant) -> tuple[Step[..., Any], ...]:

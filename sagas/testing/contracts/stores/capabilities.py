@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from typing import ClassVar
 
 import pytest
 
@@ -13,12 +14,15 @@ from sagas.testing.contracts.stores._case import OpenStore, StoreCase
 
 __all__ = ["CapabilityContract"]
 
-# Seconds within which an announcement is heard by those who listen.
-_PATIENCE = 10.0
-
 
 class CapabilityContract(StoreCase):
-    """``in_memory``, ``announces`` and ``parallel`` tell the truth."""
+    """``in_memory``, ``announces`` and ``parallel`` tell the truth.
+
+    Attributes:
+        patience: Seconds within which an announcement is heard by those who listen.
+    """
+
+    patience: ClassVar[float] = 10.0
 
     def test_its_url_is_for_messages(self, store: Store) -> None:
         """A store that a message names can be found."""
@@ -29,15 +33,14 @@ class CapabilityContract(StoreCase):
         store, other = connect(), connect()
         if not store.announces:
             other.announce(["work"])
-            assert store.listen(_PATIENCE) is None, "announces is False, so listen() has to give None at once"
+            assert store.listen(self.patience) is None, "announces is False, so listen() has to give None at once"
             return
         assert "work" in self._heard(store, other), "announces is True, and nothing was heard"
 
-    @staticmethod
-    def _heard(store: Store, other: Store) -> list[str]:
+    def _heard(self, store: Store, other: Store) -> list[str]:
         """Announces until something is heard: whoever begins to listen may miss what came before."""
         heard: list[str] = []
-        until = time.monotonic() + _PATIENCE
+        until = time.monotonic() + self.patience
         while "work" not in heard and time.monotonic() < until:
             other.announce(["work"])
             heard.extend(store.listen(0.2) or ())
