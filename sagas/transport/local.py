@@ -214,6 +214,7 @@ class LocalTransport:
 
         Raises:
             TimeoutError: The deadline passed.
+            RuntimeError: It raised a cancellation that nobody had asked for.
         """
         token = running_step.set(_context(request))
         try:
@@ -224,6 +225,10 @@ class LocalTransport:
             with anyio.move_on_after(left):
                 return await target.function(**arguments)
             raise TimeoutError(f"no result within {left:g} s")
+        except anyio.get_cancelled_exc_class() as error:
+            if anyio.get_current_task().has_pending_cancellation():
+                raise
+            raise RuntimeError("it let out a cancellation of its own") from error  # as asyncio allows
         finally:
             running_step.reset(token)
 

@@ -15,7 +15,7 @@ import pytest
 from sagas.core.definitions import Step
 from sagas.stores.keeping import Purge, Purged, ScheduleRow
 from sagas.stores.memory import MemoryStore
-from sagas.stores.port import Batch, Committed, Holding, JournalRow, LockChange, Mail
+from sagas.stores.port import Batch, Committed, Holding, JournalRow, LockChange, Mail, SagaRow
 from sagas.testing.contracts import (
     Elapse,
     OpenQueue,
@@ -69,6 +69,13 @@ class LetsLeasesLastForEver(OnStore):
     class Broken(MemoryStore):
         def alive(self, owner: str, now: float) -> bool:
             return owner in self._leases
+
+
+class ClaimsWithoutKeepingOthersAway(OnStore):
+    class Broken(MemoryStore):
+        def claim(self, owner: str, now: float, limit: int, code: Collection[str]) -> Sequence[SagaRow]:
+            self._claims.clear()
+            return super().claim(owner, now, limit, code)
 
 
 class TellsNobodyOfLocks(OnStore):
@@ -152,6 +159,13 @@ class ForgetsWhatItHasUndone(OnTransport):
             reply = await super()._undo(request, step, arguments)
             self._inbox.entries.pop(request.action_key)
             return reply
+
+
+class CallsAFailedUndoDone(OnTransport):
+    class Broken(LocalTransport):
+        async def call(self, request: StepRequest) -> StepReply:
+            reply = await super().call(request)
+            return StepReply.succeeded() if request.kind == "undo" else reply
 
 
 class LetsAnUndoOvertake(OnTransport):
@@ -288,6 +302,17 @@ class LosesWhatIsRedriven(OnQueue):
             done = await super().redrive(ids)
             self._shelf.letters.clear()
             return done
+
+
+class LosesWhatIsSentToTheOneWhoWaits(OnQueue):
+    class Broken(MemoryQueue):
+        async def _pause(self, left: float) -> None:
+            letters = self._shelf.letters
+            try:
+                await super()._pause(left)
+            except BaseException:
+                letters.clear()
+                raise
 
 
 class DoesNotWait(OnQueue):

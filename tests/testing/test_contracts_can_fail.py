@@ -13,6 +13,7 @@ pytest_plugins = ["pytester"]
 
 # Which test of the contract finds it.
 STORES = {
+    "ClaimsWithoutKeepingOthersAway": "what_one_has_claimed_is_kept_from_others_for_a_while",
     "ForgetsFencing": "appending_where_a_row_stands_fences_that_saga_and_no_other",
     "ForgetsTheLastRow": "what_was_committed_is_read_back_as_it_was",
     "GivesPermitsToAll": "no_more_permits_are_held_than_there_are",
@@ -25,6 +26,7 @@ STORES = {
     "TellsNobodyOfLocks": "who_asks_first_holds_a_lock_at_once",
 }
 TRANSPORTS = {
+    "CallsAFailedUndoDone": "an_undo_that_fails_is_not_done_and_can_be_tried_again",
     "CallsDoubtAFailure": "an_exception_leaves_it_in_doubt_and_another_attempt_is_made",
     "ForgetsWhatItHasUndone": "what_comes_after_its_undo_does_not_act",
     "GivesAnswersToOthers": "answers_find_those_who_asked",
@@ -44,6 +46,7 @@ QUEUES = {
     "HidesNothing": "consumers_side_by_side_never_hold_the_same_message",
     "KeepsDuplicates": "a_duplicate_is_dropped_or_its_id_is_refused",
     "LosesHeaders": "what_is_sent_is_received_as_it_was",
+    "LosesWhatIsSentToTheOneWhoWaits": "whoever_stops_waiting_takes_nothing_along",
     "LosesWhatIsGivenBack": "what_is_given_back_is_delivered_again",
     "LosesWhatIsRedriven": "dead_letters_can_be_sent_back",
     "LosesWhatItsConsumerForgets": "whatever_consumers_do_no_message_is_lost",

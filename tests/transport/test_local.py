@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import time
 from typing import Any
 
@@ -55,6 +56,20 @@ async def test_a_cancelled_attempt_leaves_its_step_in_doubt() -> None:
     reply = await transport.call(StepRequest(kind="undo", idempotency_key="k:undo", undoes="k", **request))
     assert reply.outcome == "succeeded"
     assert undone == [None]
+
+
+@pytest.mark.parametrize("anyio_backend", ["asyncio"])
+async def test_a_cancellation_that_a_step_lets_out_is_a_failure_of_it() -> None:
+    """And not an order to whoever called it."""
+
+    @step
+    async def abandon() -> None:
+        raise asyncio.CancelledError
+
+    transport = LocalTransport([abandon])
+    request = StepRequest(kind="action", step="abandon", saga_id="s", path="1", idempotency_key="k")
+    reply = await transport.call(request)
+    assert reply.outcome == "in_doubt"
 
 
 async def test_a_rejection_does_not_take_back_an_earlier_doubt() -> None:

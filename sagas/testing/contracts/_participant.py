@@ -37,6 +37,7 @@ class Participant:
         contexts: Of every function that was called.
         held: Whether the step ``hold`` has begun.
         release: Lets it go on.
+        stumbles: How often the compensators fail before they work.
         steps: To be served.
     """
 
@@ -46,6 +47,7 @@ class Participant:
     contexts: list[StepContext] = field(default_factory=list[StepContext])
     held: threading.Event = field(default_factory=threading.Event)
     release: threading.Event = field(default_factory=threading.Event)
+    stumbles: int = 0
     steps: tuple[Step[..., Any], ...] = ()
 
     def __post_init__(self) -> None:
@@ -64,6 +66,9 @@ class Participant:
         """Notes a compensation."""
         context = current_step()
         self.contexts.append(context)
+        if self.stumbles:
+            self.stumbles -= 1
+            raise OSError("the shelf is locked")
         self.undone.append((context.undoes or "", result))
         self.log.append(f"-{context.undoes}")
 

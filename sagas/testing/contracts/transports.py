@@ -210,6 +210,19 @@ class TransportContract:
             assert reply.outcome == "succeeded"
         assert participant.undone == [("k", "ticket 1")]
 
+    async def test_an_undo_that_fails_is_not_done_and_can_be_tried_again(
+        self, transport: Transport, participant: Participant
+    ) -> None:
+        """Nothing is ever called undone that was not."""
+        participant.stumbles = 2
+        done = await transport.call(action("k"))
+        replies = [await transport.call(undo("k", result=done.payload, attempt=attempt)) for attempt in (1, 2, 3)]
+        assert [reply.outcome == "succeeded" for reply in replies] == [False, False, True]
+        assert {reply.outcome for reply in replies[:2]} <= {"failed", "in_doubt"}
+        assert replies[0].error is not None
+        assert "the shelf is locked" in replies[0].error.message
+        assert participant.undone == [("k", "ticket 1")]
+
     async def test_an_undo_of_what_is_in_doubt_runs_without_a_result(
         self, transport: Transport, participant: Participant
     ) -> None:
@@ -282,6 +295,21 @@ class TransportContract:
             await transport.call(undo("k", "hold", result=b'"ticket 1"'))
         assert participant.log == ["k", "-k"]
         assert participant.undone == [("k", "ticket 1")]
+
+    async def test_what_acts_goes_on_when_its_caller_gives_up(
+        self, transport: Transport, participant: Participant
+    ) -> None:
+        """Whoever asks again gets its result."""
+        with anyio.fail_after(_PATIENCE):
+            async with anyio.create_task_group() as group:
+                group.start_soon(transport.call, action("k", "hold"))
+                await to_thread.run_sync(participant.held.wait, _PATIENCE)
+                group.cancel_scope.cancel()
+                participant.release.set()
+            while (reply := await transport.call(action("k", "hold", attempt=2))).outcome == "running":  # noqa: ASYNC110 - its answer is what is waited for
+                await anyio.sleep(0.005)
+        assert reply == StepReply.succeeded(b'"ticket 1"')
+        assert participant.acted == ["k"]
 
     async def _while_held(
         self, transport: Transport, participant: Participant, second: Callable[[], StepRequest]

@@ -140,7 +140,25 @@ class DeliveryContract(QueueCase):
                 group.start_soon(ask)
                 await anyio.wait_all_tasks_blocked()
                 await elapse(queue.visibility + self.leeway)
+                with anyio.move_on_after(1.0):  # of real time, for one that is about to
+                    while not found:  # noqa: ASYNC110 - what is waited for is somebody else's code
+                        await anyio.sleep(0.005)
+                group.cancel_scope.cancel()
         assert [bodies(each) for each in found] == [[7]]
+
+    async def test_whoever_stops_waiting_takes_nothing_along(
+        self, connect: OpenQueue, queue: Queue, elapse: Elapse
+    ) -> None:
+        """What comes then is delivered to others, at the latest when it would be visible again."""
+        other = await connect()
+        with anyio.fail_after(PATIENCE):
+            async with anyio.create_task_group() as group:
+                group.start_soon(partial(queue.receive, wait=10 * PATIENCE))
+                await anyio.wait_all_tasks_blocked()
+                await other.send(*messages(1))
+                group.cancel_scope.cancel()
+        await elapse(other.visibility)
+        assert bodies(await self.arriving(other, elapse)) == [1]
 
     # --- at least once ------------------------------------------------------------------------------------------
 

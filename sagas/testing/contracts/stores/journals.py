@@ -122,6 +122,15 @@ class JournalContract(StoreCase):
         assert store.load([]) == {}
         assert store.get("nobody") is None
 
+    def test_sagas_are_found_by_their_ids(self, store: Store) -> None:
+        """Those that are there, as ``get`` reads them."""
+        ids = [f"s{number}" for number in range(1_200)]
+        store.commit(start(*ids))
+        found = store.find([*ids[::2], "nobody"])
+        assert set(found) == set(ids[::2])
+        assert found["s0"] == store.get("s0")
+        assert store.find([]) == {}
+
     def test_ids_that_a_database_could_stumble_over_are_kept_apart(self, store: Store) -> None:
         """Ids are compared byte by byte, and never read as SQL."""
         ids = ["a", "A", "a ", "ä", "a%", "a'; DROP TABLE saga; --", "\N{GRINNING FACE}", "x" * 200]

@@ -38,6 +38,45 @@ class OwnerContract(StoreCase):
         store.release("a")
         assert not connect().alive("a", 1.0)
 
+    def test_leases_of_the_living_are_listed_with_their_code(self, connect: OpenStore) -> None:
+        """Those that are over, or were given back, are not."""
+        store = connect()
+        living = [Lease("a", "host a", 10.0, ("order@1", "refund@2")), Lease("b", "host b", 20.0)]
+        for lease in (*living, Lease("c", "host c", 5.0), Lease("d", "host d", 20.0)):
+            store.renew(lease, 0.0)
+        store.release("d")
+        assert sorted(connect().leases(7.0)) == living
+        assert [lease.id for lease in store.leases(10.0)] == ["b"]
+
+    def test_what_one_has_claimed_is_kept_from_others_for_a_while(self, connect: OpenStore) -> None:
+        """So that many share the work; but not for long, and not for one who dies."""
+        store, other = connect(), connect()
+        for owner in ("a", "b"):
+            store.renew(Lease(owner, "host", 100.0), 0.0)
+        store.commit(start("s", "t", "u", owner="dead"))
+        assert _ids(store, "a", 1.0, limit=2) == ["s", "t"]
+        assert _ids(other, "b", 1.5) == ["u"]
+        assert sorted(_ids(other, "b", 60.0)) == ["s", "t", "u"]
+        assert _ids(store, "a", 60.5) == []
+        store.release("b")
+        assert sorted(_ids(store, "a", 61.0)) == ["s", "t", "u"]
+
+    def test_what_is_handed_over_is_claimable_at_once(self, connect: OpenStore) -> None:
+        """Though its owner is alive; but only what is its own, is named, and has not ended."""
+        store, other = connect(), connect()
+        for owner in ("a", "b"):
+            store.renew(Lease(owner, "host", 100.0), 0.0)
+        store.commit(start("given", "kept", "ended", owner="a"))
+        store.commit(start("theirs", owner="b"))
+        ended = change("ended", "completed", active=False, ended_at=1.0)
+        store.commit(append(row("ended", 1), changes=(ended,)))
+        assert _ids(other, "c", 1.0) == []
+        store.hand_over("a", ["given", "theirs", "ended", "nobody"])
+        store.hand_over("a", [])
+        assert _ids(other, "c", 1.0) == ["given"]
+        found = store.find(["kept", "ended", "theirs"])
+        assert {saga_id: row.owner for saga_id, row in found.items()} == {"kept": "a", "ended": "a", "theirs": "b"}
+
     def test_active_sagas_of_the_dead_are_claimable(self, store: Store) -> None:
         """Those of the living, one's own and ended ones are not."""
         store.commit(start("mine", owner="me"))
