@@ -51,7 +51,7 @@ class Newcomer:
         """Runs Python, and gives what it prints."""
         done = subprocess.run(
             [sys.executable, *arguments], cwd=self._directory, env=self._environment(), capture_output=True, text=True,
-            timeout=120, check=False,
+            timeout=280, check=False,
         )  # fmt: skip
         assert done.returncode == 0, done.stdout + done.stderr
         return done.stdout
