@@ -145,6 +145,11 @@ class Fleet:
             return known
         return known.copied_for(process)
 
+    @property
+    def changed(self) -> bool:
+        """Whether other code was deployed."""
+        return self._code is not self._sagas
+
     def deploy(self) -> None:
         """Gives every process that starts from now on the other code."""
         self._code = self._deployed

@@ -48,7 +48,7 @@ class Process:
     ) -> None:
         self.fleet = fleet
         self.name = name
-        self.loop = ProcessLoop(fleet.time)
+        self.loop = ProcessLoop(fleet.time)  # type: ignore[abstract]  # what it does not have, it refuses
         self.clock = ProcessClock(fleet.time, self.loop, fleet.tokens)
         self.coordinator = fleet.coordinator_for(self, sagas, steps)
         self.alive = True
@@ -141,10 +141,9 @@ class SimulatedCoordinator(Coordinator):
     def copied_for(self, process: Process) -> SimulatedCoordinator:
         """Makes one for another process with the same code, without looking for the steps around it again."""
         other = copy(self)
-        other._process = process
-        other._clock = process.clock
-        other._name = process.name
-        other._engine = other._stack = other._orders = None
+        vars(other).update(
+            _process=process, _clock=process.clock, _name=process.name, _engine=None, _stack=None, _orders=None
+        )
         return other
 
     @property
