@@ -93,7 +93,7 @@ def reordered(value: Any) -> Any:
     elif issubclass(kind, BaseModel):
         held: dict[str, Any] = value.__dict__
         held |= {key: reordered(x) for key, x in held.items()}
-    elif is_dataclass(kind):
-        for field in fields(kind):
+    elif is_dataclass(cast("Any", kind)):
+        for field in fields(cast("Any", kind)):
             object.__setattr__(value, field.name, reordered(getattr(value, field.name)))
     return made(value)

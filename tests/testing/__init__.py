@@ -1,1 +1,1 @@
-"""What proves that sagas recover is itself proved here."""
+"""What is shipped for tests, tested."""
