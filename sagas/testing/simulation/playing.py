@@ -200,6 +200,7 @@ class _Player:
     def _send(self, host: Process, name: str, execution: Execution) -> None:
         """Sends a signal."""
         payload = self._answer(name, execution)
+        self._stage.sent[name] = self._stage.sent.get(name, 0) + 1
         self._stage.note("", f"sends signal {name}: {payload!r}")
         host.spawn(self._try(host.coordinator.signal(SAGA_ID, name, payload), f"signal {name}"))
 

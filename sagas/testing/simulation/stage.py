@@ -115,6 +115,7 @@ class Stage:
         entries: The story.
         pivoted: Whether a pivot has succeeded.
         problems: Laws that were seen broken while it ran, with what broke them.
+        sent: How many signals were sent, by name.
     """
 
     time: Time
@@ -136,6 +137,7 @@ class Stage:
     entries: list[Entry] = field(default_factory=list[Entry])
     pivoted: bool = False
     problems: list[tuple[str, str]] = field(default_factory=list[tuple[str, str]])
+    sent: dict[str, int] = field(default_factory=dict[str, int])
     _options: dict[object, tuple[str, ...]] = field(default_factory=dict[object, "tuple[str, ...]"])
 
     def options_at(self, target: Step[..., Any] | Compensator | Probe) -> tuple[str, ...]:
