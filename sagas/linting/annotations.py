@@ -178,8 +178,8 @@ def check_undo_result(undo: Declared, context: Context) -> None:
                 "undo-needs-result",
                 undo.scope,
                 parameter,
-                f"in {undo.where} of {step.where}, `result: {ast.unparse(_unquoted(kind))}` cannot be None, but the step "
-                "can end in doubt (a timeout, a crash), and is then undone without a result",
+                f"in {undo.where} of {step.where}, `result: {ast.unparse(_unquoted(kind))}` cannot be None, but the "
+                "step can end in doubt (a timeout, a crash), and is then undone without a result",
                 remedy=f"Annotate `result: {ast.unparse(_unquoted(kind))} | None` and handle None.",
             )
 

@@ -151,7 +151,9 @@ def check_purity(one: Reached, context: Context) -> None:
             name = context.dotted(node.func, one.scope)
             rule = rule_for(name, len(node.args) + len(node.keywords))
             if rule is not None:
-                context.report(rule, one.scope, node, f"{one.where} calls {name.replace('()', '')}, which {_SAYS[rule]}")
+                context.report(
+                    rule, one.scope, node, f"{one.where} calls {name.replace('()', '')}, which {_SAYS[rule]}"
+                )
         elif isinstance(node, ast.Subscript) and context.dotted(node.value, one.scope) == "os.environ":
             context.report("io-in-body", one.scope, node, f"{one.where} reads os.environ, which may differ on a replay")
 

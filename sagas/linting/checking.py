@@ -115,8 +115,9 @@ def _wanted(module: Module, name: str, context: Context) -> list[Declared]:
     if not name:
         return list(context.declarations.in_module(module))
     found = module.scope.bindings[name]
-    many = isinstance(found, Assigned) and isinstance(found.value, (ast.List, ast.Tuple, ast.Set))
-    expressions = found.value.elts if many else [ast.Name(name, ast.Load())]  # type: ignore[union-attr]  # as `many` says
+    expressions: list[ast.expr] = [ast.Name(name, ast.Load())]
+    if isinstance(found, Assigned) and isinstance(found.value, (ast.List, ast.Tuple, ast.Set)):
+        expressions = found.value.elts
     declared = (context.declared(expression, module.scope) for expression in expressions)
     return [one for one in declared if one is not None]
 

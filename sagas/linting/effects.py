@@ -25,9 +25,11 @@ _WRITING_CALLS = frozenset({"commit", "delete", "patch", "post", "publish", "put
 # Calls of these do not fail for reasons that lie outside.
 _HARMLESS = frozenset(
     f"builtins.{name}"
-    for name in "bool dict enumerate float frozenset int isinstance len list max min print range repr round set sorted "
-    "str sum tuple zip".split()
-)
+    for name in (
+        "bool", "dict", "enumerate", "float", "frozenset", "int", "isinstance", "len", "list", "max", "min", "print",
+        "range", "repr", "round", "set", "sorted", "str", "sum", "tuple", "zip",
+    )
+)  # fmt: skip
 _HARMLESS_METHODS = frozenset(
     {
         "add", "append", "clear", "copy", "count", "debug", "discard", "extend", "format", "get", "info", "insert",

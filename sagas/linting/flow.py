@@ -125,14 +125,14 @@ class Flow:
             state = self._expression(item.context_expr, scope, state)
             call = item.context_expr
             if isinstance(call, ast.Call) and self._context.dotted(call.func, scope) == "sagas.lock":
-                self._order.may_raise(call, scope, state, "waiting for a lock", handled=self._handlers > 0)
+                self._order.may_raise(call, scope, state, "waiting for a lock may fail", handled=self._handlers > 0)
         return self._block(node.body, scope, state)
 
     def _leave(self, node: ast.Return | ast.Raise, scope: Scope, state: State) -> State:
         """Walks what ends a function."""
         state = self._expression(node, scope, state)
         if isinstance(node, ast.Raise):
-            self._order.may_raise(node, scope, state, "this `raise`", handled=self._handlers > 0)
+            self._order.may_raise(node, scope, state, "this `raise` fails", handled=self._handlers > 0)
         return state._replace(live=False)
 
     # --- operations ---------------------------------------------------------------------------------------------
@@ -154,7 +154,7 @@ class Flow:
         if name == "sagas.map_each":
             return self._each(call, scope, state)
         if name == "sagas.receive" and _has_timeout(call):
-            self._order.may_raise(call, scope, state, "a `receive` with a timeout", handled=self._handlers > 0)
+            self._order.may_raise(call, scope, state, "a `receive` with a timeout may fail", handled=self._handlers > 0)
             return state
         for _ in range(1 + repeated):
             state = self._called(call.func, call, scope, state)

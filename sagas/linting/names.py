@@ -153,4 +153,6 @@ def _is_library(dotted: str) -> bool:
     module, _, name = dotted.rpartition(".")
     if name not in _LIBRARY:
         return False
-    return module in ("sagas", "sagas.entropy", "sagas.errors") or module.startswith(("sagas.core", "sagas.coordinator"))
+    return module in ("sagas", "sagas.entropy", "sagas.errors") or module.startswith(
+        ("sagas.core", "sagas.coordinator")
+    )

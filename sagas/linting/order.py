@@ -45,7 +45,7 @@ class Order:
         pivot = step.is_set("pivot")
         if not handled and (pivot or self._effects.can_fail(step)):
             for exposed in state.exposed:
-                self._exposed(exposed, f"{step.name}, which comes after it and may fail")
+                self._exposed(exposed, f"{step.name} may fail after it")
         if pivot:
             return State(step)
         return state._replace(exposed=state.exposed | {step}) if self._stays(step) else state
@@ -59,12 +59,12 @@ class Order:
                 "fallible-after-pivot",
                 scope,
                 node,
-                f"in saga {self._saga.name}, {what} may fail after the pivot {state.pivot.name}: nothing is undone any "
-                "more, and the saga is stuck until better code is deployed",
+                f"in saga {self._saga.name}, {what} after the pivot {state.pivot.name}: nothing is undone any more, "
+                "and the saga is stuck until better code is deployed",
                 remedy="Catch it, or do it before the pivot.",
             )
         for exposed in state.exposed:
-            self._exposed(exposed, f"{what} after it (line {getattr(node, 'lineno', 0)}), which may fail")
+            self._exposed(exposed, f"{what} after it, on line {getattr(node, 'lineno', 0)}")
 
     def _stays(self, step: Declared) -> bool:
         """Says whether what a step did would stay if the saga is undone."""
@@ -77,8 +77,8 @@ class Order:
             "uncompensated-step",
             step.scope,
             step.node,
-            f"{step.where} has no compensator: when saga {self._saga.name} fails at {what}, "
-            f"what {step.name} did is not undone",
+            f"{step.where} has no compensator: in saga {self._saga.name}, {what}, and then what {step.name} did is "
+            "not undone",
             severity=Severity.ERROR if acts else Severity.WARNING,
         )
 
@@ -89,9 +89,7 @@ class Order:
         if why is not None:
             text, severity = why
             reason = f"{where} and {text}: then it is parked, and the saga stuck until an operator acts"
-            self._context.report(
-                "fallible-after-pivot", scope, at, reason, remedy=_AGAIN, severity=severity
-            )
+            self._context.report("fallible-after-pivot", scope, at, reason, remedy=_AGAIN, severity=severity)
         elif not handled and self._effects.can_reject(step):
             reason = (
                 f"{where} and may reject: nobody catches that here, nothing is undone any more, and the saga is stuck "

@@ -35,7 +35,9 @@ _DISPLAYS = (ast.List, ast.Dict, ast.Set, ast.ListComp, ast.DictComp, ast.SetCom
 _SETS = ("builtins.set", "builtins.frozenset")
 _SET_METHODS = frozenset({"difference", "intersection", "symmetric_difference", "union", "copy"})
 # What these give does not depend on the order in which they are given things.
-_FREE = frozenset(f"builtins.{name}" for name in "all any frozenset len max min set sorted sum".split())
+_FREE = frozenset(
+    f"builtins.{name}" for name in ("all", "any", "frozenset", "len", "max", "min", "set", "sorted", "sum")
+)
 _ORDERED = frozenset({"builtins.enumerate", "builtins.iter", "builtins.list", "builtins.tuple", "sagas.map_each"})
 
 
@@ -57,9 +59,7 @@ def check_state(one: Reached, context: Context) -> None:
         )
 
 
-def changed_globals(
-    nodes: tuple[ast.AST, ...], scope: Scope, context: Context
-) -> Iterator[tuple[ast.AST, str]]:
+def changed_globals(nodes: tuple[ast.AST, ...], scope: Scope, context: Context) -> Iterator[tuple[ast.AST, str]]:
     """Lists the places where variables of the module are changed, and their names."""
     for node in nodes:
         name = _changes(node, scope)

@@ -36,7 +36,9 @@ def _check_operation(value: ast.expr, declared: Declared, context: Context) -> N
     inner = context.declared(value.func, declared.inner)
     name = context.dotted(value.func, declared.inner)
     if inner is not None and inner.kind is Kind.STEP:
-        why = f"runs {inner.where} as a plain function, under its own idempotency key; it is in no journal, never undone"
+        why = (
+            f"runs {inner.where} as a plain function, under its own idempotency key; it is in no journal, never undone"
+        )
     elif inner is not None and inner.kind is Kind.SAGA:
         why = f"awaits {inner.where}, which raises OutsideSaga"
     elif name.startswith("sagas.") and name.removeprefix("sagas.") in OPERATIONS:
@@ -54,6 +56,6 @@ def _check_blocking(call: ast.Call, declared: Declared, context: Context) -> Non
             "blocking-call",
             declared.scope,
             call,
-            f"{declared.where} is `async def` and calls {name.replace('()', '')}, which halts every saga of the process "
-            "until it returns",
+            f"{declared.where} is `async def` and calls {name.replace('()', '')}, which halts every saga of the "
+            "process until it returns",
         )

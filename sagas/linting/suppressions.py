@@ -72,7 +72,7 @@ class Suppressions:
             for ignore, (first, last) in zip(self.ignores, self.reach, strict=True)
             if first <= finding.line <= last
         ]
-        return any([ignore.silences(finding.rule) for ignore in fitting])
+        return sum(ignore.silences(finding.rule) for ignore in fitting) > 0
 
     def unused(self, visited: Collection[ast.AST]) -> Iterator[tuple[Ignore, str]]:
         """Lists what silences nothing, and why, where it can be told from the functions that were looked at."""
@@ -112,7 +112,9 @@ def _ignores(text: str) -> Iterator[Ignore]:
         for token in tokenize.generate_tokens(io.StringIO(text).readline):
             found = _COMMENT.match(token.string) if token.type == tokenize.COMMENT else None
             if found is not None:
-                names = None if found[1] is None else tuple(filter(None, (name.strip() for name in found[1].split(","))))
+                names = (
+                    None if found[1] is None else tuple(filter(None, (name.strip() for name in found[1].split(","))))
+                )
                 line, column = token.start
                 yield Ignore(line, column + 1, column + 1 + len(found[0]), names)
     except (tokenize.TokenError, SyntaxError):  # what ast has parsed, tokenize can read; but it is another parser

@@ -71,4 +71,6 @@ def _result(finding: Finding) -> dict[str, object]:
 def _uri(path: str) -> str:
     """Writes a path as a URI: relative to the root of the repository, where the check is run."""
     absolute = path.startswith("/") or path[1:2] == ":"
-    return ("file:///" if absolute else "") + quote(path.lstrip("/") if absolute else path, safe="/:" if absolute else "/")
+    return ("file:///" if absolute else "") + quote(
+        path.lstrip("/") if absolute else path, safe="/:" if absolute else "/"
+    )
