@@ -57,6 +57,7 @@ class Flow:
         self._order = order
         self._left = _MOST_STATEMENTS
         self._handlers = 0
+        self._failed = 0
         self._inside: list[ast.AST] = []
 
     def walk(self, node: Function, scope: Scope, state: State) -> State:
@@ -114,7 +115,9 @@ class Flow:
         end = self._block(node.body, scope, state)
         self._handlers -= catches
         failed = State(state.pivot, state.exposed | end.exposed)
+        self._failed += 1
         ends = [self._block(handler.body, scope, failed) for handler in node.handlers]
+        self._failed -= 1
         joined = _joined([self._block(node.orelse, scope, end), *ends])
         last = self._block(node.finalbody, scope, joined._replace(live=True))
         return last._replace(live=last.live and joined.live)
@@ -131,7 +134,8 @@ class Flow:
     def _leave(self, node: ast.Return | ast.Raise, scope: Scope, state: State) -> State:
         """Walks what ends a function."""
         state = self._expression(node, scope, state)
-        if isinstance(node, ast.Raise):
+        # In a handler, what failed has been told of already, and what is done there is meant to stay: a notice, say.
+        if isinstance(node, ast.Raise) and not self._failed:
             self._order.may_raise(node, scope, state, "this `raise` fails", handled=self._handlers > 0)
         return state._replace(live=False)
 
