@@ -121,12 +121,14 @@ def _find(dotted: str, where: list[str]) -> tuple[Path | None, list[str]] | None
     """Finds one part of a name: its file, and where its own parts are. A namespace package has no file."""
     try:
         spec = PathFinder.find_spec(dotted, where)
-    except (ImportError, ValueError, AttributeError, OSError):
-        return None
-    if spec is None:
-        return None
-    path = Path(spec.origin).resolve() if spec.has_location and spec.origin is not None else None
-    return path, list(spec.submodule_search_locations or [])
+    except (ImportError, KeyError, ValueError, AttributeError, OSError):  # KeyError: a namespace in another one
+        spec = None
+    if spec is not None and spec.has_location and spec.origin is not None:
+        return Path(spec.origin).resolve(), list(spec.submodule_search_locations or [])
+    # What Python says of a namespace package holds only for those that are imported.
+    directories = [Path(root) / dotted.rpartition(".")[2] for root in where]
+    there = [str(directory) for directory in directories if directory.is_dir()]
+    return (None, there) if there else None
 
 
 def _package(path: Path) -> tuple[Path, tuple[str, ...]]:
