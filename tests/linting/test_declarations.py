@@ -420,7 +420,7 @@ class _Anything:
 
 @pytest.mark.parametrize("name", AT_IMPORT)
 def test_what_is_said_to_fail_at_import_does(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(sys.modules, "elsewhere", _Anything())  # type: ignore[arg-type]  # a stand-in
+    monkeypatch.setitem(sys.modules, "elsewhere", _Anything())
     source = HEADER + textwrap.dedent(WRONG[name])
     module = ModuleType("shop")
     monkeypatch.setitem(sys.modules, "shop", module)  # where dataclasses look

@@ -33,13 +33,13 @@ class _Declare(ast.NodeTransformer):
         self._count = 0
         self._last = ""
 
-    def visit_FunctionDef(self, node: ast.FunctionDef) -> ast.AST:  # noqa: N802 - so named by ast
+    def visit_FunctionDef(self, node: ast.FunctionDef) -> ast.AST:
         return self._declare(node)
 
-    def visit_AsyncFunctionDef(self, node: ast.AsyncFunctionDef) -> ast.AST:  # noqa: N802 - so named by ast
+    def visit_AsyncFunctionDef(self, node: ast.AsyncFunctionDef) -> ast.AST:
         return self._declare(node)
 
-    def visit_ClassDef(self, node: ast.ClassDef) -> ast.AST:  # noqa: N802 - so named by ast
+    def visit_ClassDef(self, node: ast.ClassDef) -> ast.AST:
         return node
 
     def _declare(self, node: ast.FunctionDef | ast.AsyncFunctionDef) -> ast.AST:

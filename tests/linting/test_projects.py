@@ -244,7 +244,8 @@ def test_columns_count_characters(here: Path) -> None:
 
 
 def test_line_ends_of_windows_and_a_byte_order_mark_change_nothing(here: Path) -> None:
-    text = "import time\r\nfrom sagas import saga\r\n@saga\r\nasync def a() -> None:\r\n    time.time()  # sagas: ignore[randomness]\r\n"
+    body = "@saga\nasync def a() -> None:\n    time.time()  # sagas: ignore[randomness]\n"
+    text = f"import time\nfrom sagas import saga\n{body}".replace("\n", "\r\n")
     (here / "shop.py").write_bytes(b"\xef\xbb\xbf" + text.encode())
     assert [(finding.line, finding.rule) for finding in check(["shop"]).findings] == [
         (5, "wall-clock"), (5, "unused-ignore"),
