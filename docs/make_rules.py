@@ -76,8 +76,8 @@ EXAMPLES = {
         _body("seen = []", "seen.append(order)", "await charge(order)"),
     ),
     "unordered-iteration": Example(
-        _body("await map_each(charge, {order, f'{order}-2'})"),
-        _body("await map_each(charge, sorted({order, f'{order}-2'}))"),
+        _body('await map_each(charge, {order, order + "-2"})'),
+        _body('await map_each(charge, sorted({order, order + "-2"}))'),
     ),
     "swallowed-stop": Example(
         _body(*_CATCHING, "    except:", "        await sagas.sleep(60)"),
