@@ -71,7 +71,7 @@ def check_annotations(declared: Declared, context: Context) -> None:
                     "unencodable-annotation",
                     declared.scope,
                     annotation,
-                    f"{declared.where} takes or gives a {name}, which cannot be written to the journal",
+                    f"{declared.where} takes or gives the type {name}, which cannot be written to the journal",
                 )
 
 

@@ -10,7 +10,9 @@ import pytest
 from sybil import Document
 from sybil.parsers.markdown import CodeBlockParser
 
+import sagas
 from sagas.linting import RULES, check
+from sagas.linting.names import LIBRARY, OPERATIONS
 from tests.docs.pages import CHECKING, DEPLOYING, DOCS, PAGES, ROOT, TUTORIAL, name_of
 
 # These are several files each; that a file is right does not depend on the others.
@@ -35,6 +37,12 @@ def test_the_page_of_rules_is_up_to_date() -> None:
 
 def test_every_rule_has_an_example_and_no_other_has() -> None:
     assert list(_rules().EXAMPLES) == list(RULES)
+
+
+def test_all_operations_of_the_library_are_known_and_no_others() -> None:
+    declaring = {"saga", "step", "current_step"}
+    assert {name for name in sagas.__all__ if name.islower()} - declaring == OPERATIONS
+    assert set(sagas.__all__) >= LIBRARY
 
 
 @pytest.mark.parametrize("rule", RULES)

@@ -73,6 +73,20 @@ def test_a_comment_reaches_no_further(tmp_path: Path) -> None:
     assert rules(text, tmp_path) == ["wall-clock"] * 3
 
 
+def test_a_comment_on_a_case_is_not_for_all_cases(tmp_path: Path) -> None:
+    text = """
+    import time
+    @saga
+    async def order(sku: str) -> None:
+        match sku:
+            case "a":  # sagas: ignore[wall-clock]
+                time.time()
+            case _:
+                await charge(sku)
+    """
+    assert rules(text, tmp_path) == ["unused-ignore", "wall-clock"]
+
+
 def test_a_text_that_looks_like_a_comment_is_none(tmp_path: Path) -> None:
     assert rules(body(inside=' "# sagas: ignore[wall-clock]",'), tmp_path) == ["wall-clock"]
 
