@@ -131,7 +131,8 @@ What `sagas check` looks for. Generated from the table in `sagas/linting/rules.p
 
 A rule's name never changes. *Error* and *warning* are what most of its findings are: a step that visibly writes \
 something makes `uncompensated-step` an error, \
-a compensator or probe does so with `mutable-default`, and a step with several attempts makes `fallible-after-pivot` a warning.
+a compensator or probe does so with `mutable-default`, and \
+a step with several attempts makes `fallible-after-pivot` a warning.
 
 """
 

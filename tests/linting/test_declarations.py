@@ -10,7 +10,8 @@ from types import ModuleType
 import pytest
 
 from sagas import DeclarationError
-from tests.linting.snippets import HEADER, lint
+from sagas.linting import Severity
+from tests.linting.snippets import HEADER, found_in, lint
 
 WRONG = {
     "steps in steps": """
@@ -426,3 +427,14 @@ def test_what_is_said_to_fail_at_import_does(name: str, monkeypatch: pytest.Monk
     monkeypatch.setitem(sys.modules, "shop", module)  # where dataclasses look
     with pytest.raises(DeclarationError):
         exec(compile(source, "shop.py", "exec"), vars(module))  # noqa: S102 - our own snippets
+
+
+def test_a_default_that_is_shared_for_sure_is_an_error_others_warn(tmp_path: Path) -> None:
+    text = """
+    @step
+    async def pack(order: str, labels: list[str] = []) -> None: ...
+    @pack.compensator
+    async def unpack(order: str, seen: list[str] = []) -> None: ...
+    """
+    _, (of_step, of_undo) = found_in(text, tmp_path)
+    assert (of_step.severity, of_undo.severity) == (Severity.WARNING, Severity.ERROR)
