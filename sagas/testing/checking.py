@@ -12,7 +12,6 @@ from hypothesis import Phase, given, settings
 from hypothesis import strategies as st
 from hypothesis.errors import Flaky, NoSuchExample
 
-from sagas.testing.coverage import Coverage
 from sagas.testing.faults import Fault
 from sagas.testing.reproducing import planned, seed_of_session
 from sagas.testing.runs import Run, Scenario
@@ -27,6 +26,7 @@ if TYPE_CHECKING:
 
     from sagas.core.definitions import Saga, Step
     from sagas.core.operations import SagaCall
+    from sagas.testing.coverage import Coverage
     from sagas.testing.scenarios import Inputs
 
 __all__ = ["CheckFailed", "Checker", "Report", "check", "failure_of"]
@@ -168,7 +168,7 @@ class Checker:
 
     def __init__(self, simulator: Simulator, calls: SearchStrategy[SagaCall[Any]], runs: int, seed: int) -> None:
         self.simulator = simulator
-        self.coverage = Coverage()
+        self.coverage = simulator.coverage
         self.seed = seed
         self._calls = calls
         self._runs = runs
@@ -210,7 +210,6 @@ class Checker:
         """Plays a run that has to hold."""
         __tracebackhide__ = True
         run = self.simulator.run(scenario)
-        self.coverage.add(run)
         if run.broken:
             raise self._failure(run)
         return run
@@ -255,7 +254,6 @@ class Checker:
         def explore_some(data: DataObject) -> None:
             call = data.draw(self._calls)
             run = explore(data.draw, self.simulator, call, _FAULTS)
-            self.coverage.add(run)
             if run.broken:
                 last[:] = [run]
                 raise AssertionError(run.broken[0].law)

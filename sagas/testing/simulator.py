@@ -14,8 +14,10 @@ from typing import TYPE_CHECKING, Any, cast
 import sniffio
 
 from sagas.core.definitions import Step
+from sagas.core.failures import with_tracebacks
 from sagas.core.records import decode
 from sagas.core.registry import Registry
+from sagas.testing.coverage import Coverage
 from sagas.testing.determinism import replay_all, replay_prefixes
 from sagas.testing.faults import COMMIT
 from sagas.testing.history import read
@@ -62,6 +64,12 @@ class Simulator:
         deployed: Sagas that are there after a deploy, instead.
         late: Whether steps may act after their process was taken for dead; see ``faults``.
         mutation: Replaces compensators; see ``mutating``.
+
+    Attributes:
+        registry: The code that is simulated.
+        reachable: Names of the steps that the body mentions.
+        coverage: What happened in all runs together.
+        lines: Which lines of the body ran.
     """
 
     def __init__(
@@ -95,7 +103,7 @@ class Simulator:
         self._reference = None if view is None else Reference(self._make_world, view, self.registry.steps)
         self.lines = Lines(saga.function)
         self.reachable = _names_in(saga) & set(self.registry.steps)
-        self.runs = 0
+        self.coverage = Coverage()
 
     def run(self, scenario: Scenario, *, watch: bool = False) -> Run:
         """Plays a run.
@@ -107,7 +115,6 @@ class Simulator:
         Returns:
             The run, with the laws that it breaks.
         """
-        self.runs += 1
         with _undisturbed(), ExitStack() as stack:
             before = copy_context()
             world = enter(stack, self._make_world())
@@ -120,6 +127,7 @@ class Simulator:
             self._end()
         if self._comparable(run):
             self._compare(run, history, has)
+        self.coverage.add(run)
         return run
 
     # --- playing ------------------------------------------------------------------------------------------------
@@ -293,6 +301,7 @@ def _names_in(saga: Saga[..., Any]) -> set[str]:
 @contextmanager
 def _undisturbed() -> Generator[None]:
     """Keeps the logs quiet and the garbage collector out, and tells anyio at once that this is asyncio."""
+    token = with_tracebacks.set(False)
     library, collects = sniffio.thread_local.name, gc.isenabled()
     for logger in _LOGGERS:
         logger.disabled = True
@@ -304,5 +313,6 @@ def _undisturbed() -> Generator[None]:
         for logger in _LOGGERS:
             logger.disabled = False
         sniffio.thread_local.name = library
+        with_tracebacks.reset(token)
         if collects:
             gc.enable()

@@ -78,6 +78,8 @@ class _Player:
             fleet.start()
             return True
         if not self._over and (self._caller is None or not self._caller.running or self._told):
+            if self._retries and self._writing() and self._wait():
+                return True  # what an operator ordered is on its way to the disk
             if self._stuck():
                 return self._operate(host)
             self._ask(host)
@@ -127,6 +129,10 @@ class _Player:
         """Says whether the saga waits for an operator."""
         row = self._fleet.disk.row(SAGA_ID)
         return row is not None and row.status == "stuck"
+
+    def _writing(self) -> bool:
+        """Says whether something is on its way to the disk."""
+        return any(x.running and x.engine.journal.busy for x in self._fleet.processes)
 
     def _operate(self, host: Process) -> bool:
         """Repairs what is broken and has the saga try again; says whether that may help."""
