@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
     from hypothesis.strategies import DataObject, SearchStrategy
+    from sqlalchemy import Engine
 
     from sagas.core.definitions import Saga, Step
     from sagas.core.operations import SagaCall
@@ -104,6 +105,7 @@ def check(
     steps: Sequence[Step[..., Any]] = (),
     deploys: Sequence[Saga[..., Any]] = (),
     late: bool = False,
+    database: Callable[[Any], Engine] | None = None,
     runs: int = 1_000,
     coverage: float = 0.9,
     seed: int | None = None,
@@ -129,6 +131,7 @@ def check(
         deploys: The sagas of another release, which a deploy brings at any moment.
         late: Whether a step may act long after its process was taken for dead. Only a participant with an inbox, or a
             transaction, fends that off.
+        database: Gives the database that transactional steps write to, out of the world.
         runs: How many runs to play, about.
         coverage: Which share of all faults that could happen has to have happened, from 0 to 1.
         seed: For the draws; a new one by default, which a failure names.
@@ -143,7 +146,7 @@ def check(
     __tracebackhide__ = True
     simulator = Simulator(
         saga, world=world, view=view, invariants=invariants, always=always, signals=signals, steps=steps,
-        deployed=deploys, late=late,
+        deployed=deploys, late=late, database=database,
     )  # fmt: skip
     chosen = seed if seed is not None else seed_of_session()
     checker = Checker(simulator, calls_of(saga, inputs), runs, chosen)

@@ -35,6 +35,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Generator, Mapping, Sequence
 
     from hypothesis.strategies import SearchStrategy
+    from sqlalchemy import Engine
 
     from sagas.core.definitions import Saga
     from sagas.core.execution import Execution
@@ -63,6 +64,7 @@ class Simulator:
         steps: Steps to know in addition.
         deployed: Sagas that are there after a deploy, instead.
         late: Whether steps may act after their process was taken for dead; see ``faults``.
+        database: Gives what transactional steps write to, out of the world.
         mutation: Replaces compensators; see ``mutating``.
 
     Attributes:
@@ -84,6 +86,7 @@ class Simulator:
         steps: Sequence[Step[..., Any]] = (),
         deployed: Sequence[Saga[..., Any]] = (),
         late: bool = False,
+        database: Callable[[Any], Engine] | None = None,
         mutation: Callable[..., Any] | None = None,
     ) -> None:
         self.saga = saga
@@ -97,10 +100,11 @@ class Simulator:
         self._deployed = tuple(deployed)
         self._late = late
         self._mutation = mutation
+        self._database = database
         self._refusals: dict[str, Exception] = {}
         self._fleet: Fleet | None = None
         self._shapes: set[object] = set()
-        self._reference = None if view is None else Reference(self._make_world, view, self.registry.steps)
+        self._reference = None if view is None else Reference(self._make_world, view, self.registry.steps, database)
         self.lines = Lines(saga.function)
         self.reachable = _names_in(saga) & set(self.registry.steps)
         self.coverage = Coverage()
@@ -143,6 +147,7 @@ class Simulator:
             stage.look = lambda: self._look(world)
         if self._always:
             stage.watch = lambda: self._watch(stage, world)
+        fleet.disk.database = None if self._database is None else self._database(world)
         fleet.begin(stage)
         if not fleet.processes:
             fleet.start()

@@ -50,6 +50,7 @@ class Process:
         self.name = name
         self.loop = ProcessLoop(fleet.time)  # type: ignore[abstract]  # what it does not have, it refuses
         self.clock = ProcessClock(fleet.time, self.loop, fleet.tokens)
+        self.calls = DiskCalls(self)
         self.coordinator = fleet.coordinator_for(self, sagas, steps)
         self.alive = True
         self.frozen = False
@@ -155,9 +156,10 @@ class SimulatedCoordinator(Coordinator):
         """See ``Coordinator``."""
         engine = Engine(
             self._store, self._registry, self._clock, codec=None, tracing=None, threads=1, keep_waiting=100,
-            max_running=None, limit_turn=1.0, calls=DiskCalls(self._process),
+            max_running=None, limit_turn=1.0, calls=self._process.calls,
         )  # fmt: skip
         engine.owner = self._process.fleet.tokens.owner()
+        engine.journal.has_sessions = self._process.fleet.disk.database is not None
         engine.timers.longest_wait = math.inf
         engine.attempting.caller = Actor(self._process)
         return engine
