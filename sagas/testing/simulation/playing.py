@@ -77,6 +77,8 @@ class _Player:
         if host is None:
             fleet.start()
             return True
+        if not self._over and self._nudge():
+            return True
         if not self._over and (self._caller is None or not self._caller.running or self._told):
             if self._retries and self._writing() and self._wait():
                 return True  # what an operator ordered is on its way to the disk
@@ -84,7 +86,7 @@ class _Player:
                 return self._operate(host)
             self._ask(host)
             return True
-        if not self._over and (self._nudge() or self._signal(host)):
+        if not self._over and self._signal(host):
             return True
         if self._over:
             return self._thaw()
@@ -138,7 +140,7 @@ class _Player:
         """Repairs what is broken and has the saga try again; says whether that may help."""
         self._retries += 1
         self._stage.broken.clear()
-        if self._retries > _MOST_RETRIES:
+        if self._retries > _MOST_RETRIES + len(self._stage.faults):  # each may have foiled one
             self._stage.problems.append(
                 ("an operator can finish it", f"nothing is broken any more, and it is stuck again: {self._why()}")
             )
@@ -228,7 +230,7 @@ class _Player:
         if row is None:
             return False
         alone = row.ended_at is None and not disk.alive(row.owner, now)
-        mail = len(disk.mail("", now, 10))
+        mail = disk.unread
         state = (len(self._stage.rows), row.owner, row.status, mail, now, tuple(x.name for x in self._fleet.processes))
         if not (alone or mail) or state == self._nudged:
             return False
