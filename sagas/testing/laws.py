@@ -75,7 +75,7 @@ def _all_undone(run: Run, history: History) -> Iterator[str]:
 
 
 def _pivot(run: Run, history: History) -> Iterator[str]:
-    """once a pivot succeeded, nothing before it is undone, and the saga only goes forward."""
+    """After a pivot succeeded, nothing before it is undone, and the saga only goes forward."""
     pivots: list[str] = []
     for moment in history.moments:
         step = history.asked.get(moment.path)
