@@ -28,6 +28,11 @@ class Disk(MemoryStore):
         """Gives a saga as a whole."""
         return self._sagas.get(saga_id)
 
+    @property
+    def letters(self) -> int:
+        """How many orders and signals wait to be taken note of, by whichever process."""
+        return len(self._mail)
+
     def wipe(self) -> None:
         """Forgets every saga, but not who is alive."""
         for table in (self._sagas, self._journals, self._mail, self._claims, self._archive, self._schedules):

@@ -78,6 +78,8 @@ class _Player:
             fleet.start()
             return True
         if not self._over and (self._caller is None or not self._caller.running or self._told):
+            if (self._told or self._stuck()) and (self._nudge() or self._note_order()):
+                return True
             if self._stuck():
                 return self._operate(host)
             self._ask(host)
@@ -141,6 +143,11 @@ class _Player:
         self._told = False
         self._caller = None
         return True
+
+    def _note_order(self) -> bool:
+        """Lets time pass until the last order is durable, if the database was away just then."""
+        writes = any(x.running and x.engine.journal.busy for x in self._fleet.processes)
+        return writes and self._wait()
 
     def _why(self) -> str:
         """Says why the saga is stuck."""
@@ -219,7 +226,7 @@ class _Player:
         if row is None:
             return False
         alone = row.ended_at is None and not disk.alive(row.owner, now)
-        mail = len(disk.mail("", now, 10))
+        mail = disk.letters
         state = (len(self._stage.rows), row.owner, row.status, mail, now, tuple(x.name for x in self._fleet.processes))
         if not (alone or mail) or state == self._nudged:
             return False
