@@ -59,7 +59,7 @@ class Simulator:
         signals: What each signal may say, by name; by default what its type allows.
         steps: Steps to know in addition.
         deployed: Sagas that are there after a deploy, instead.
-        late: Whether steps may act after their process was taken for dead; see ``faults``.
+        late: Whether requests may arrive when their saga is over; see ``faults``.
         mutation: Replaces compensators; see ``mutating``.
     """
 

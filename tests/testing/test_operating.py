@@ -36,3 +36,10 @@ def test_an_operator_waits_until_an_order_is_carried_out(fault: Fault) -> None:
     stuck = (Fault("error", "reserve"), Fault("down", "undo of reserve"))
     run = Simulator(order).run(Scenario(order("lamp"), (*stuck, fault)))
     assert (run.missed, run.broken, run.status) == ((), [], "compensated")
+
+
+def test_an_operator_has_patience_while_things_go_on_breaking() -> None:
+    down = [Fault("down", "undo of reserve", nth) for nth in (1, 11, 21)]
+    faults = (Fault("error", "reserve"), *down, Fault("crash before", "commit", 32))
+    run = Simulator(order).run(Scenario(order("lamp"), faults))
+    assert (run.missed, run.broken, run.status) == ((), [], "compensated")

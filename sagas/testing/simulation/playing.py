@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
 from sagas.errors import CoordinatorClosed, SagaCompensated, SagaError, SagaStuck
@@ -87,7 +88,7 @@ class _Player:
         if not self._over and (self._nudge() or self._signal(host)):
             return True
         if self._over:
-            return self._thaw()
+            return self._thaw() or self._deliver(host)
         return self._wait() or self._thaw() or self._cancel(host) or self._give_up(host)
 
     # --- whoever asks for the saga ------------------------------------------------------------------------------
@@ -133,7 +134,7 @@ class _Player:
         """Repairs what is broken and has the saga try again; says whether that may help."""
         self._retries += 1
         self._stage.broken.clear()
-        if self._retries > _MOST_RETRIES:
+        if self._retries > _MOST_RETRIES + len(self._stage.fired):
             self._stage.problems.append(
                 ("an operator can finish it", f"nothing is broken any more, and it is stuck again: {self._why()}")
             )
@@ -255,6 +256,15 @@ class _Player:
         frozen[0].thaw()
         return True
 
+    def _deliver(self, host: Process) -> bool:
+        """Has a request arrive that was on its way for long; says whether there was one."""
+        if not self._fleet.delayed:
+            return False
+        context, request = self._fleet.delayed.pop(0)
+        self._stage.note("", "a request arrives that was given up long ago")
+        host.spawn(_arrive(request), context)
+        return True
+
     def _cancel(self, host: Process) -> bool:
         """Ends a saga that waits for something that never comes."""
         execution = self._execution()
@@ -273,6 +283,12 @@ class _Player:
         waits = "no process drives it" if execution is None else f"it waits for {_wants(execution)}"
         self._stage.problems.append(("it terminates", f"nothing is left to happen, and {waits}"))
         return False
+
+
+async def _arrive(request: Callable[[], Coroutine[Any, Any, object]]) -> None:
+    """Has a request arrive whose sender has gone, so that nobody hears what comes of it."""
+    with suppress(Exception):
+        await request()
 
 
 def _wants(execution: Execution) -> str:

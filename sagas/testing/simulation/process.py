@@ -15,6 +15,7 @@ from sagas.testing.simulation.writing import DiskCalls
 if TYPE_CHECKING:
     import asyncio
     from collections.abc import Callable, Coroutine, Iterable
+    from contextvars import Context
 
     from sagas.coordinator.sweeper import Sweeper
     from sagas.core.definitions import Saga, Step
@@ -78,9 +79,9 @@ class Process:
         """Gives what drives its sagas."""
         return self.coordinator.engine
 
-    def spawn(self, work: Coroutine[Any, Any, object]) -> None:
+    def spawn(self, work: Coroutine[Any, Any, object], context: Context | None = None) -> None:
         """Runs something in it."""
-        self.tasks.append(self.loop.create_task(work))
+        self.tasks.append(self.loop.create_task(work, context=context))
 
     def wake(self) -> None:
         """Has it look for sagas and mail, as an announcement would."""
