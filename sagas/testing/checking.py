@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import random
-import sys
 from collections import deque
 from dataclasses import dataclass, replace
 from itertools import combinations, islice
 from typing import TYPE_CHECKING, Any
 
 import hypothesis
-from hypothesis import HealthCheck, Phase, given, settings
+from hypothesis import Phase, given, settings
 from hypothesis import strategies as st
 from hypothesis.errors import Flaky, NoSuchExample
 
@@ -19,7 +18,7 @@ from sagas.testing.faults import Fault
 from sagas.testing.reproducing import planned, seed_of_session
 from sagas.testing.runs import Run, Scenario
 from sagas.testing.scenarios import calls_of, explore, further
-from sagas.testing.simulation.answers import draw_some
+from sagas.testing.simulation.answers import ALL_CHECKS, draw_some
 from sagas.testing.simulator import Simulator
 
 if TYPE_CHECKING:
@@ -39,7 +38,7 @@ _FAULTS = 4
 _OTHERS = 100
 
 
-class CheckFailed(AssertionError):
+class CheckFailed(AssertionError):  # noqa: N818 - a test fails with it
     """A law does not hold.
 
     Attributes:
@@ -75,8 +74,10 @@ class Report:
         coverage = self.coverage
         ends = ", ".join(f"{count} {status}" for status, count in sorted(coverage.outcomes.items()))
         lines = [
-            f"{coverage.runs} runs ({ends}); {coverage.share:.0%} of {len(coverage.offered)} faults happened; "
-            f"seed {self.seed}"
+            (
+                f"{coverage.runs} runs ({ends}); {coverage.share:.0%} of {len(coverage.offered)} faults happened; "
+                f"seed {self.seed}"
+            )
         ]
         kinds: dict[str, int] = {}
         for (what, _), count in coverage.fired.items():
@@ -249,7 +250,7 @@ class Checker:
         @hypothesis.seed(self.seed)
         @settings(
             max_examples=max(1, (self._runs - self.coverage.runs) // (_FAULTS // 2 + 1)), database=None, deadline=None,
-            suppress_health_check=list(HealthCheck), phases=[Phase.generate, Phase.shrink], print_blob=False,
+            suppress_health_check=ALL_CHECKS, phases=[Phase.generate, Phase.shrink], print_blob=False,
             report_multiple_bugs=False, verbosity=hypothesis.Verbosity.quiet,
         )  # fmt: skip
         @given(st.data())
@@ -294,9 +295,7 @@ class Checker:
             call = hypothesis.find(
                 self._calls,
                 lambda call: self._breaks(replace(scenario, call=call), law) is not None,
-                settings=settings(
-                    max_examples=100, database=None, deadline=None, suppress_health_check=list(HealthCheck)
-                ),
+                settings=settings(max_examples=100, database=None, deadline=None, suppress_health_check=ALL_CHECKS),
                 random=random.Random(self.seed),  # noqa: S311 - draws examples
             )
         except (NoSuchExample, Flaky):

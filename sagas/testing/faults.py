@@ -94,7 +94,6 @@ def options_of(target: Step[..., Any] | Compensator | Probe, *, late: bool = Fal
         late: Whether a request may arrive when its saga is over. Only a participant with an inbox, or a transaction,
             can fend that off.
     """
-
     if isinstance(target, Probe):
         return _PROBE
     timed = target.options.timeout or target.options.total_timeout if isinstance(target, Step) else target.timeout

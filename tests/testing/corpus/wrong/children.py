@@ -87,21 +87,25 @@ async def forget_the_child(cents: int) -> str:
 
 
 @step
-async def weigh(cents: int) -> int:
-    return cents
+async def charge_card(cents: int) -> int:
+    return shop.payments.enter(cents)
+
+
+@charge_card.compensator
+async def refund_card() -> None:
+    shop.payments.take_back()
 
 
 @saga(name="deliver")
 async def deliver_new(cents: int) -> str:
-    """The next release, which weighs first."""
-    await weigh(cents)
-    await charge(cents)
+    """The next release, in which the first step has a better name."""
+    await charge_card(cents)
     return await ship(cents)
 
 
 @saga(name="deliver")
 async def deliver(cents: int) -> str:
-    """The next release has a step more at its beginning, and takes over sagas that have gone without it.
+    """The next release has renamed a step, so what it did for sagas that are under way cannot even be undone.
 
     After oxidecomputer/omicron#7623 and Azure/azure-functions-durable-extension#2955, upgrades with live instances.
     """
