@@ -82,7 +82,7 @@ class Fleet:
 
     def end(self) -> bool:
         """Cleans up after a run; says whether another one can follow, on what is left of the fleet."""
-        keep = [x for x in self.processes if x.idle()][:1]
+        keep = [] if self.changed else [x for x in self.processes if x.idle()][:1]
         for process in (*self._graves, *self.processes):
             if process not in keep:
                 process.loop.bury()

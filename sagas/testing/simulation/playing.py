@@ -46,7 +46,9 @@ def play(fleet: Fleet, stage: Stage, call: SagaCall[Any], answer: Callable[[str,
     except Endless:
         stage.problems.append(("it terminates", "something goes on and on, and no time passes"))
         return
-    stage.problems.append(("it terminates", f"it has not ended after {_MOST_MOVES} rounds of waiting"))
+    stage.problems.append(
+        ("it terminates", f"it has not ended after {_MOST_MOVES} rounds of waiting, and {player.waits()}")
+    )
 
 
 class _Player:
@@ -282,10 +284,16 @@ class _Player:
         """Notes that the saga waits for nothing that could come."""
         if self._stuck():
             return self._operate(host)
-        execution = self._execution()
-        waits = "no process drives it" if execution is None else f"it waits for {_wants(execution)}"
-        self._stage.problems.append(("it terminates", f"nothing is left to happen, and {waits}"))
+        self._stage.problems.append(("it terminates", f"nothing is left to happen, and {self.waits()}"))
         return False
+
+    def waits(self) -> str:
+        """Says what a saga waits for that does not end."""
+        execution = self._execution()
+        if execution is not None:
+            return f"it waits for {_wants(execution)}"
+        deployed = ": is there code for it after the deploy?" if self._fleet.changed else ""
+        return f"no process drives it{deployed}"
 
 
 async def _arrive(request: Callable[[], Coroutine[Any, Any, object]]) -> None:
