@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from hypothesis import strategies as st
 
-from sagas import Rejected, saga, step
+from sagas import Rejected, saga, sleep, step
 from sagas.testing import Run
 from tests.testing.corpus.cases import Found, Options
 from tests.testing.corpus.world import Shop, books, open_shop, shop
@@ -86,35 +86,28 @@ async def forget_the_child(cents: int) -> str:
     return await ship(cents)
 
 
-@step
-async def charge_card(cents: int) -> int:
-    return shop.payments.enter(cents)
+@saga(name="deliver", version="2")
+async def deliver_anew(cents: int) -> str:
+    """The next release, which ships first."""
+    parcel = await ship(cents)
+    await charge(cents)
+    return parcel
 
 
-@charge_card.compensator
-async def refund_card() -> None:
-    shop.payments.take_back()
-
-
-@saga(name="deliver")
-async def deliver_new(cents: int) -> str:
-    """The next release, in which the first step has a better name."""
-    await charge_card(cents)
-    return await ship(cents)
-
-
-@saga(name="deliver")
+@saga
 async def deliver(cents: int) -> str:
-    """The next release has renamed a step, so what it did for sagas that are under way cannot even be undone.
+    """The next release is another version, and nobody is left who goes on with sagas of this one.
 
-    After oxidecomputer/omicron#7623 and Azure/azure-functions-durable-extension#2955, upgrades with live instances.
+    oxidecomputer/omicron#6804: sagas are not compatible across releases, and a new one "could accidentally start up"
+    while some are live. oxidecomputer/omicron#7678 finds no easy solution.
     """
     await charge(cents)
+    await sleep(86_400)
     return await ship(cents)
 
 
 CASES = [
     Found(trust_the_child, "paid and shipped", 1, Options(**SHOP, invariants=[paid_and_shipped])),
     Found(forget_the_child, "nothing is left", 1, Options(**SHOP, invariants=[nothing_is_left])),
-    Found(deliver, "an operator can finish it", 1, Options(**SHOP, deploys=[deliver_new])),
+    Found(deliver, "it terminates", 1, Options(**SHOP, deploys=[deliver_anew])),
 ]
