@@ -26,7 +26,7 @@ _UNENCODABLE = frozenset(
         "asyncio": "AbstractEventLoop Condition Event Future Lock Queue Semaphore Task",
         "anyio": "CapacityLimiter Condition Event Lock Semaphore",
         "builtins": "BaseException Exception memoryview range slice type",
-        "collections.abc": "AsyncGenerator AsyncIterable AsyncIterator Awaitable Callable Coroutine Generator Iterator",
+        "collections.abc": "AsyncGenerator AsyncIterable AsyncIterator Awaitable Callable Coroutine Iterator",
         "concurrent.futures": "Executor Future ProcessPoolExecutor ThreadPoolExecutor",
         "contextvars": "Context ContextVar",
         "httpx": "AsyncClient Client Request Response",
@@ -48,7 +48,7 @@ _UNENCODABLE = frozenset(
         "subprocess": "Popen",
         "threading": "Condition Event Lock RLock Semaphore Thread",
         "types": "FunctionType ModuleType TracebackType",
-        "typing": "AsyncGenerator AsyncIterable AsyncIterator Awaitable BinaryIO Callable Coroutine Generator IO "
+        "typing": "AsyncGenerator AsyncIterable AsyncIterator Awaitable BinaryIO Callable Coroutine IO "
         "Iterator TextIO Type",
         "weakref": "ReferenceType ref",
     }.items()
@@ -71,7 +71,7 @@ def check_annotations(declared: Declared, context: Context) -> None:
                     "unencodable-annotation",
                     declared.scope,
                     annotation,
-                    f"{declared.where} takes or gives a {name}, which cannot be written to the journal",
+                    f"{declared.where} takes or gives the type {name}, which cannot be written to the journal",
                 )
 
 

@@ -41,8 +41,9 @@ def read_module(source: Source, package: tuple[str, ...]) -> Module:
     waiting = [root]
     while waiting:
         scope = waiting.pop()
-        _fill(scope, package)
-        for node in own_nodes(scope.node):
+        nodes = tuple(own_nodes(scope.node))
+        _fill(scope, nodes, package)
+        for node in nodes:
             if isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef)):
                 inner = Scope(node, scope)
                 module.scopes[node], module.home[node] = inner, scope
@@ -50,13 +51,13 @@ def read_module(source: Source, package: tuple[str, ...]) -> Module:
     return module
 
 
-def _fill(scope: Scope, package: tuple[str, ...]) -> None:
+def _fill(scope: Scope, nodes: tuple[ast.AST, ...], package: tuple[str, ...]) -> None:
     """Binds the names of one scope."""
     if isinstance(scope.node, (ast.FunctionDef, ast.AsyncFunctionDef)):
         for parameter in parameters_of(scope.node):
             scope.bind(parameter.arg, Given(parameter))
-    hidden = _typing_only(scope.node)
-    for node in own_nodes(scope.node):
+    hidden = _typing_only(nodes)
+    for node in nodes:
         for name, binding in _bindings(node, package, typing_only=node in hidden):
             scope.bind(name, binding)
         if isinstance(node, ast.ImportFrom) and node.names[0].name == "*":
@@ -72,11 +73,11 @@ def parameters_of(node: Function) -> list[ast.arg]:
     return [*found.posonlyargs, *found.args, *found.kwonlyargs, *stars]
 
 
-def _typing_only(root: ast.AST) -> set[ast.AST]:
+def _typing_only(nodes: tuple[ast.AST, ...]) -> set[ast.AST]:
     """Finds what is under ``if TYPE_CHECKING:``."""
     return {
         inner
-        for node in own_nodes(root)
+        for node in nodes
         if isinstance(node, ast.If) and _is_type_checking(node.test)
         for statement in node.body
         for inner in ast.walk(statement)

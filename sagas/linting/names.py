@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from sagas.linting.project import Project
     from sagas.linting.scopes import Module
 
-__all__ = ["DECORATORS", "OPERATIONS", "Meaning", "Names", "Place"]
+__all__ = ["DECORATORS", "LIBRARY", "OPERATIONS", "Meaning", "Names", "Place"]
 
 OPERATIONS = frozenset(
     {
@@ -22,7 +22,7 @@ OPERATIONS = frozenset(
     }
 )  # fmt: skip
 DECORATORS = frozenset({"saga", "step"})
-_LIBRARY = frozenset(
+LIBRARY = frozenset(
     {
         *OPERATIONS, *DECORATORS, "Client", "Coordinator", "Deadlock", "LockTimeout", "ReceiveTimeout", "Rejected",
         "Retry", "SagaError", "StepFailed", "StepInDoubt", "current_step",
@@ -151,7 +151,7 @@ class Names:
 def _is_library(dotted: str) -> bool:
     """Recognizes what this library offers, also by the full names of its own modules."""
     module, _, name = dotted.rpartition(".")
-    if name not in _LIBRARY:
+    if name not in LIBRARY:
         return False
     return module in ("sagas", "sagas.entropy", "sagas.errors") or module.startswith(
         ("sagas.core", "sagas.coordinator")

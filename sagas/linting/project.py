@@ -6,7 +6,7 @@ import sys
 import sysconfig
 from importlib.machinery import PathFinder
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeAlias
 
 from sagas.linting.binding import read_module
 from sagas.linting.source import Unreadable, read_source
@@ -17,6 +17,9 @@ if TYPE_CHECKING:
     from sagas.linting.scopes import Module
 
 __all__ = ["Project"]
+
+# The file of a module, and the directories in which its parts are. A namespace package has no file.
+_Found: TypeAlias = tuple[Path | None, list[str]]
 
 _SKIPPED = frozenset({"__pycache__", "node_modules", "site-packages"})
 
@@ -41,7 +44,7 @@ class Project:
         self._roots = list(roots) if roots is not None else [here, here / "src", *paths]
         self._foreign = _foreign_roots()
         self._modules: dict[Path, Module | None] = {}
-        self._found: dict[str, Path | None] = {}
+        self._found: dict[str, _Found] = {}
         self.read: list[Module] = []
 
     def load(self, path: Path) -> Module:
@@ -91,21 +94,20 @@ class Project:
 
     def locate(self, dotted: str) -> Path | None:
         """Gives the file of a module by its full name, as an import would find it, without importing anything."""
-        if dotted not in self._found:
-            self._found[dotted] = self._locate(dotted)
-        return self._found[dotted]
+        return self._locate(dotted)[0]
 
-    def _locate(self, dotted: str) -> Path | None:
+    def directories(self, dotted: str) -> list[Path]:
+        """Gives the directories of a package that has no file of its own."""
+        path, where = self._locate(dotted)
+        return [Path(directory) for directory in where] if path is None else []
+
+    def _locate(self, dotted: str) -> _Found:
         """Goes down from package to package."""
-        where = [str(root) for root in self._roots]
-        path: Path | None = None
-        parts = dotted.split(".")
-        for number in range(1, len(parts) + 1):
-            found = _find(".".join(parts[:number]), where)
-            if found is None:
-                return None
-            path, where = found
-        return path
+        if dotted not in self._found:
+            parent, _, _ = dotted.rpartition(".")
+            where = self._locate(parent)[1] if parent else [str(root) for root in self._roots]
+            self._found[dotted] = _find(dotted, where)
+        return self._found[dotted]
 
     def files_in(self, directory: Path) -> Iterator[Path]:
         """Lists the Python files below a directory, without environments and hidden directories."""
@@ -117,16 +119,17 @@ class Project:
                 yield path
 
 
-def _find(dotted: str, where: list[str]) -> tuple[Path | None, list[str]] | None:
-    """Finds one part of a name: its file, and where its own parts are. A namespace package has no file."""
+def _find(dotted: str, where: list[str]) -> _Found:
+    """Finds one part of a name below the directories that the part before it has."""
     try:
-        spec = PathFinder.find_spec(dotted, where)
-    except (ImportError, ValueError, AttributeError, OSError):
-        return None
-    if spec is None:
-        return None
-    path = Path(spec.origin).resolve() if spec.has_location and spec.origin is not None else None
-    return path, list(spec.submodule_search_locations or [])
+        spec = PathFinder.find_spec(dotted, where) if where else None
+    except (ImportError, KeyError, ValueError, AttributeError, OSError):  # KeyError: a namespace in another one
+        spec = None
+    if spec is not None and spec.has_location and spec.origin is not None:
+        return Path(spec.origin).resolve(), list(spec.submodule_search_locations or [])
+    # What Python says of a namespace package holds only for those that are imported.
+    directories = [Path(root) / dotted.rpartition(".")[2] for root in where]
+    return None, [str(directory) for directory in directories if directory.is_dir()]
 
 
 def _package(path: Path) -> tuple[Path, tuple[str, ...]]:

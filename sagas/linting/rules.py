@@ -125,8 +125,9 @@ _ALL = (
     ),
     Rule(
         "mutable-default",
-        _ERROR,
-        "A default that can be changed is one object for all calls, so that what one saga puts in it another one sees.",
+        _WARNING,
+        "A default that can be changed is one object, which all calls share that do not come from the journal: those "
+        "of compensators and probes, of unit tests, and of sagas that are older than the parameter.",
         "Default to `None`, `()` or another constant, and make the list, dict or set inside.",
     ),
     # Declarations

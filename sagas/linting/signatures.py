@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from sagas.linting.binding import parameters_of
 from sagas.linting.findings import Kind
 from sagas.linting.names import Place
+from sagas.linting.rules import Severity
 from sagas.linting.scopes import own_nodes
 from sagas.linting.state import is_mutable
 
@@ -23,14 +24,16 @@ __all__ = ["check_declaration", "check_defaults"]
 def check_defaults(declared: Declared, context: Context) -> None:
     """Finds defaults that all calls share and any can change."""
     arguments = declared.node.args
+    who = "all calls" if declared.of is not None else "all calls whose arguments are not from the journal"
     for default in (*arguments.defaults, *arguments.kw_defaults):
         if default is not None and is_mutable(default, declared.scope, context):
             context.report(
                 "mutable-default",
                 declared.scope,
                 default,
-                f"{declared.where} has the default {_short(default)}, one object for all calls: what one of them puts "
-                "in it, another one sees",
+                f"{declared.where} has the default {_short(default)}, one object for {who}: what one of them puts in "
+                "it, another one sees",
+                severity=Severity.WARNING if declared.of is None else Severity.ERROR,
             )
 
 

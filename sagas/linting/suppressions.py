@@ -137,6 +137,8 @@ def _narrowed(node: ast.stmt, line: int, reach: tuple[int, int]) -> tuple[int, i
     """Gives where a comment holds that is in a statement: all of it, if it is a simple one or on its first lines."""
     first, last = _first_line(node), node.end_lineno or node.lineno
     body: list[ast.stmt] | None = getattr(node, "body", None)
+    if isinstance(node, ast.Match):
+        return reach
     if not body:
         return first, last
     if line < body[0].lineno or (line == node.lineno and line == body[0].lineno):

@@ -72,9 +72,9 @@ def _of_module(dotted: str, name: str, project: Project) -> list[Target]:
     """
     path = project.locate(dotted)
     if path is None:
-        directory = Path(*dotted.split("."))
-        if directory.is_dir() and not name:
-            return _of_path(directory, "", project)
+        directories = [] if name else project.directories(dotted)
+        if directories:
+            return [target for directory in directories for target in _of_path(directory, "", project)]
         raise NoSuchTarget(f"there is no module {dotted}; it is looked for in {Path.cwd()} and on PYTHONPATH")
     if path.suffix != ".py":
         raise NoSuchTarget(f"the module {dotted} is no Python source: {path}")

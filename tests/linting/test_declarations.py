@@ -10,7 +10,8 @@ from types import ModuleType
 import pytest
 
 from sagas import DeclarationError
-from tests.linting.snippets import HEADER, lint
+from sagas.linting import Severity
+from tests.linting.snippets import HEADER, found_in, lint
 
 WRONG = {
     "steps in steps": """
@@ -269,7 +270,7 @@ RIGHT = {
         """,
     "defaults that cannot be changed": """
         @step
-        async def pack(order: str, labels: list[str] | None = None, sizes: tuple[int, ...] = (), tag: str = "x") -> None: ...
+        async def pack(labels: list[str] | None = None, sizes: tuple[int, ...] = (), tag: str = "x") -> None: ...
         @saga
         async def other(skus: frozenset[str] = frozenset()) -> None: ...
         def plain(order: str, seen=[]) -> None: ...
@@ -325,7 +326,7 @@ RIGHT = {
         """,
     "declarations with everything": """
         class Full(Rejected): ...
-        @step(name="pack-it", retry=Retry(attempts=3), timeout=3.0, heartbeat=1.0, rejects=(Full, ValueError), atomic=True)
+        @step(name="pack-it", retry=Retry(attempts=3), timeout=3.0, rejects=(Full, ValueError), atomic=True)
         async def pack(order: str, *, size: int = 3) -> str: ...
         @pack.compensator(retry=Retry(attempts=None), timeout=3)
         async def unpack(size: int, result: str | None, hurry: bool = False) -> None: ...
@@ -420,9 +421,20 @@ class _Anything:
 
 @pytest.mark.parametrize("name", AT_IMPORT)
 def test_what_is_said_to_fail_at_import_does(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(sys.modules, "elsewhere", _Anything())  # type: ignore[arg-type]  # a stand-in
+    monkeypatch.setitem(sys.modules, "elsewhere", _Anything())
     source = HEADER + textwrap.dedent(WRONG[name])
     module = ModuleType("shop")
     monkeypatch.setitem(sys.modules, "shop", module)  # where dataclasses look
     with pytest.raises(DeclarationError):
         exec(compile(source, "shop.py", "exec"), vars(module))  # noqa: S102 - our own snippets
+
+
+def test_a_default_that_is_shared_for_sure_is_an_error_others_warn(tmp_path: Path) -> None:
+    text = """
+    @step
+    async def pack(order: str, labels: list[str] = []) -> None: ...
+    @pack.compensator
+    async def unpack(order: str, seen: list[str] = []) -> None: ...
+    """
+    _, (of_step, of_undo) = found_in(text, tmp_path)
+    assert (of_step.severity, of_undo.severity) == (Severity.WARNING, Severity.ERROR)
