@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from sagas.coordinator.coordinator import Coordinator
 from sagas.coordinator.engine import Engine
+from sagas.coordinator.watching import Watching
 from sagas.testing.simulation.acting import Actor
 from sagas.testing.simulation.clock import ProcessClock
 from sagas.testing.simulation.loop import ProcessLoop, give_way
@@ -27,6 +28,8 @@ __all__ = ["FOREVER", "Process", "SimulatedCoordinator"]
 # Nothing in a simulation waits for a lease or a poll: whoever dies is known to be dead, and whoever has something to
 # look after is told. So both are longer than any saga, and virtual time jumps over days without stopping for them.
 FOREVER = 1e10
+# Whoever waits for a saga that another process drives looks after pauses that double, without end but for this.
+_RARELY = 1e8
 
 
 class Process:
@@ -160,6 +163,7 @@ class SimulatedCoordinator(Coordinator):
         )  # fmt: skip
         engine.owner = self._process.fleet.tokens.owner()
         engine.timers.longest_wait = math.inf
+        engine.watching = Watching(self._store, poll=_RARELY)
         engine.attempting.caller = Actor(self._process)
         return engine
 
