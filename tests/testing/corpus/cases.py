@@ -51,11 +51,13 @@ class Read:
 
     Attributes:
         saga: See ``Found``.
-        rule: What is found, among others.
+        rule: What is found.
+        name: In what: the saga, or one of its steps.
     """
 
     saga: Saga[..., Any]
     rule: str
+    name: str
 
 
 @dataclass(frozen=True, slots=True)
