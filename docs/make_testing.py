@@ -1,3 +1,4 @@
+# ruff: noqa: INP001 - a script beside the pages, in no package
 """Writes the tables of faults and laws in ``docs/reference/testing.md``."""
 
 from __future__ import annotations

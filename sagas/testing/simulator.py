@@ -63,7 +63,7 @@ class Simulator:
         signals: What each signal may say, by name; by default what its type allows.
         steps: Steps to know in addition.
         deployed: Sagas that are there after a deploy, instead.
-        late: Whether steps may act after their process was taken for dead; see ``faults``.
+        late: Whether requests may arrive when their saga is over; see ``faults``.
         database: Gives what transactional steps write to, out of the world.
         mutation: Replaces compensators; see ``mutating``.
 

@@ -63,8 +63,8 @@ class Disk(MemoryStore):
         return self._sagas.get(saga_id)
 
     @property
-    def unread(self) -> int:
-        """How much mail nobody has taken into account yet."""
+    def letters(self) -> int:
+        """How many orders and signals wait to be taken note of, by whichever process."""
         return len(self._mail)
 
     def wipe(self) -> None:
