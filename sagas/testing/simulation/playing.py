@@ -79,7 +79,7 @@ class _Player:
             return True
         if not self._over and (self._caller is None or not self._caller.running or self._told):
             if self._stuck():
-                return self._operate(host)
+                return self._nudge() or self._operate(host)  # an order may be on its way to another process
             self._ask(host)
             return True
         if not self._over and (self._nudge() or self._signal(host)):
@@ -219,7 +219,7 @@ class _Player:
         if row is None:
             return False
         alone = row.ended_at is None and not disk.alive(row.owner, now)
-        mail = len(disk.mail("", now, 10))
+        mail = len(disk.mail(row.owner, now, 10))
         state = (len(self._stage.rows), row.owner, row.status, mail, now, tuple(x.name for x in self._fleet.processes))
         if not (alone or mail) or state == self._nudged:
             return False
