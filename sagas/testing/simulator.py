@@ -28,6 +28,7 @@ from sagas.testing.simulation.answers import draw_some, example_of
 from sagas.testing.simulation.fleet import Fleet
 from sagas.testing.simulation.playing import SAGA_ID, play
 from sagas.testing.simulation.stage import Stage
+from sagas.testing.stories import snapshot
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -131,7 +132,7 @@ class Simulator:
         fleet = self._fleet
         stage = Stage(fleet.time, scenario.faults, late=self._late, mutation=self._mutation)
         if watch:
-            stage.look = lambda: repr(self.view(world)) if self.view is not None else ""
+            stage.look = lambda: snapshot(self.view(world) if self.view is not None else world)
         if self._always:
             stage.watch = lambda: self._watch(stage, world)
         fleet.begin(stage)
