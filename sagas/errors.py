@@ -25,6 +25,12 @@ SagaError
 │   ├── NotApplicable           the saga's state does not allow this (cancel after a pivot, …)
 │   ├── CoordinatorBusy         there was no room for another saga in time; nothing was started
 │   └── CoordinatorClosed       the coordinator is not running (any more)
+├── TransportError              a request to a participant, or a message, that cannot be handled
+│   ├── KeyReused               an idempotency key came with another request than before
+│   ├── MessageTooLarge         more bytes than the queue takes; nothing was sent
+│   ├── NotSupported            the queue declares that it cannot do this; nothing was done
+│   ├── DeliveryExpired         the delivery was not acknowledged in time, and is no longer this consumer's
+│   └── TransportClosed         the transport or queue is closed
 └── StoreError                  the journal's database
     ├── StoreUnavailable        it cannot be reached, opened or written now
     ├── SchemaMismatch          its tables are of another version
@@ -39,12 +45,16 @@ __all__ = [
     "CoordinatorClosed",
     "Deadlock",
     "DeclarationError",
+    "DeliveryExpired",
     "DeterminismError",
     "IdempotencyConflict",
     "IllegalTransition",
     "JournalCorrupted",
+    "KeyReused",
     "LockTimeout",
+    "MessageTooLarge",
     "NotApplicable",
+    "NotSupported",
     "OutsideSaga",
     "PayloadError",
     "ReceiveTimeout",
@@ -63,6 +73,8 @@ __all__ = [
     "StepInDoubt",
     "StoreError",
     "StoreUnavailable",
+    "TransportClosed",
+    "TransportError",
 ]
 
 
@@ -245,6 +257,46 @@ class CoordinatorBusy(RequestError):
 
 class CoordinatorClosed(RequestError):
     """The coordinator is not running. What it started is in the journal and goes on when one runs again."""
+
+
+class TransportError(SagaError):
+    """A request to a participant, or a message, cannot be handled; nothing was done."""
+
+
+class KeyReused(TransportError):
+    """An idempotency key came with another request than before.
+
+    Attributes:
+        key: The idempotency key.
+        step: Name of the step that was asked for.
+    """
+
+    def __init__(self, key: str, step: str) -> None:
+        super().__init__(key, step)
+        self.key = key
+        self.step = step
+
+    def __str__(self) -> str:
+        return (
+            f"step {self.step}: the idempotency key {self.key!r} came before, with other arguments or for another "
+            "step. Nothing was done. Give each request a key of its own, and repeat a request only as it was"
+        )
+
+
+class MessageTooLarge(TransportError):
+    """A message has more bytes than the queue takes. Nothing was sent: store the data, and send a reference."""
+
+
+class NotSupported(TransportError):
+    """The queue declares in its ``capabilities`` that it cannot do this."""
+
+
+class DeliveryExpired(TransportError):
+    """A delivery was not acknowledged while it was this consumer's alone; by now it may be somebody else's."""
+
+
+class TransportClosed(TransportError):
+    """The transport or queue is closed."""
 
 
 class StoreError(SagaError):

@@ -61,8 +61,9 @@ class Timers:
 
     def clear(self) -> None:
         """Forgets every timer."""
-        self._heap.clear()
-        self.look()
+        if self._heap:
+            self._heap.clear()
+            self.look()
 
     def look(self) -> None:
         """Looks at the clock at once."""

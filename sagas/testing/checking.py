@@ -3,22 +3,20 @@
 from __future__ import annotations
 
 import random
-import sys
 from collections import deque
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import hypothesis
-from hypothesis import HealthCheck, Phase, given, settings
+from hypothesis import Phase, given, settings
 from hypothesis import strategies as st
 from hypothesis.errors import Flaky, NoSuchExample
 
-from sagas.testing.coverage import Coverage
 from sagas.testing.faults import Fault
 from sagas.testing.reproducing import planned, seed_of_session
 from sagas.testing.runs import Run, Scenario
 from sagas.testing.scenarios import calls_of, explore, further
-from sagas.testing.simulation.answers import draw_some
+from sagas.testing.simulation.answers import ALL_CHECKS, draw_some
 from sagas.testing.simulator import Simulator
 from sagas.testing.stories import story
 
@@ -29,6 +27,7 @@ if TYPE_CHECKING:
 
     from sagas.core.definitions import Saga, Step
     from sagas.core.operations import SagaCall
+    from sagas.testing.coverage import Coverage
     from sagas.testing.scenarios import Inputs
 
 __all__ = ["CheckFailed", "Checker", "Report", "check", "failure_of"]
@@ -38,7 +37,7 @@ _KINDS_OF_INPUT = 6
 _FAULTS = 4
 
 
-class CheckFailed(AssertionError):
+class CheckFailed(AssertionError):  # noqa: N818 - a test fails with it
     """A law does not hold.
 
     Attributes:
@@ -74,8 +73,10 @@ class Report:
         coverage = self.coverage
         ends = ", ".join(f"{count} {status}" for status, count in sorted(coverage.outcomes.items()))
         lines = [
-            f"{coverage.runs} runs ({ends}); {coverage.share:.0%} of {len(coverage.offered)} faults happened; "
-            f"seed {self.seed}"
+            (
+                f"{coverage.runs} runs ({ends}); {coverage.share:.0%} of {len(coverage.offered)} faults happened; "
+                f"seed {self.seed}"
+            )
         ]
         kinds: dict[str, int] = {}
         for (what, _), count in coverage.fired.items():
@@ -168,7 +169,7 @@ class Checker:
 
     def __init__(self, simulator: Simulator, calls: SearchStrategy[SagaCall[Any]], runs: int, seed: int) -> None:
         self.simulator = simulator
-        self.coverage = Coverage()
+        self.coverage = simulator.coverage
         self.seed = seed
         self._calls = calls
         self._runs = runs
@@ -210,7 +211,6 @@ class Checker:
         """Plays a run that has to hold."""
         __tracebackhide__ = True
         run = self.simulator.run(scenario)
-        self.coverage.add(run)
         if run.broken:
             raise self._failure(run)
         return run
@@ -248,14 +248,13 @@ class Checker:
         @hypothesis.seed(self.seed)
         @settings(
             max_examples=max(1, (self._runs - self.coverage.runs) // (_FAULTS // 2 + 1)), database=None, deadline=None,
-            suppress_health_check=list(HealthCheck), phases=[Phase.generate, Phase.shrink], print_blob=False,
+            suppress_health_check=ALL_CHECKS, phases=[Phase.generate, Phase.shrink], print_blob=False,
             report_multiple_bugs=False, verbosity=hypothesis.Verbosity.quiet,
         )  # fmt: skip
         @given(st.data())
         def explore_some(data: DataObject) -> None:
             call = data.draw(self._calls)
             run = explore(data.draw, self.simulator, call, _FAULTS)
-            self.coverage.add(run)
             if run.broken:
                 last[:] = [run]
                 raise AssertionError(run.broken[0].law)
@@ -298,9 +297,7 @@ class Checker:
             call = hypothesis.find(
                 self._calls,
                 lambda call: self._breaks(replace(scenario, call=call), law) is not None,
-                settings=settings(
-                    max_examples=100, database=None, deadline=None, suppress_health_check=list(HealthCheck)
-                ),
+                settings=settings(max_examples=100, database=None, deadline=None, suppress_health_check=ALL_CHECKS),
                 random=random.Random(self.seed),  # noqa: S311 - draws examples
             )
         except (NoSuchExample, Flaky):

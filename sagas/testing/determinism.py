@@ -5,11 +5,11 @@ from __future__ import annotations
 from contextlib import closing
 from typing import TYPE_CHECKING, Any
 
+from sagas.coordinator.seclusion import Secluded
 from sagas.core.execution import Execution
 from sagas.core.recording import Recording
 from sagas.core.records import encode
 from sagas.core.replay import replay
-from sagas.coordinator.seclusion import Secluded
 from sagas.errors import IllegalTransition, PayloadError, ReplayDiverged
 
 if TYPE_CHECKING:

@@ -94,7 +94,6 @@ def options_of(target: Step[..., Any] | Compensator | Probe, *, late: bool = Fal
         late: Whether a step that runs in the coordinator's process may act when it is taken for dead. Only a
             participant with an inbox, or a transaction, can fend that off.
     """
-
     if isinstance(target, Probe):
         return _PROBE
     timed = target.options.timeout or target.options.total_timeout if isinstance(target, Step) else target.timeout

@@ -44,7 +44,7 @@ def _reported_is_durable(run: Run, _: History) -> Iterator[str]:
             yield f"it was reported {report.status} before that was durable"
 
 
-def _undo_order(run: Run, history: History) -> Iterator[str]:
+def _undo_order(_: Run, history: History) -> Iterator[str]:
     """2: undo in reverse causal order; and only of what may have acted."""
     if not history.undoing:
         return

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from contextlib import AbstractContextManager, ExitStack
 from copy import deepcopy
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple, cast
 
 from sagas.context import StepContext, running_step
 from sagas.core import events as e
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from sagas.testing.history import History
     from sagas.testing.runs import Run
 
-__all__ = ["Reference", "Survivor", "call_plainly", "survivors"]
+__all__ = ["Reference", "Survivor", "call_plainly", "context_of", "enter", "names", "show_difference", "survivors"]
 
 
 class Survivor(NamedTuple):
@@ -78,13 +78,19 @@ class Reference:
         """Gives what a world looks like in which only these steps happened."""
         if steps not in self._known:
             with ExitStack() as stack:
-                made = self._world()
-                world = stack.enter_context(made) if isinstance(made, AbstractContextManager) else made
+                world = enter(stack, self._world())
                 for one in steps:
                     step = self._steps[one.name]
                     call_plainly(step.function, step.arguments_schema.decode(one.arguments), context_of(one))
                 self._known[steps] = deepcopy(self._view(world))
         return self._known[steps]
+
+
+def enter(stack: ExitStack, world: Any) -> Any:
+    """Enters a world that is a context manager."""
+    if isinstance(world, AbstractContextManager):
+        return stack.enter_context(cast("AbstractContextManager[Any]", world))
+    return world
 
 
 def context_of(one: Survivor) -> StepContext:
@@ -107,7 +113,7 @@ def call_plainly(function: Callable[..., Any], arguments: Mapping[str, object], 
 def _finish(awaitable: Awaitable[Any]) -> Any:
     """Waits for the end of something."""
     time = Time(0.0)
-    loop = ProcessLoop(time)
+    loop = ProcessLoop(time)  # type: ignore[abstract]  # what it does not have, it refuses
 
     async def wait() -> Any:
         return await awaitable

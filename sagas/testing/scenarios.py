@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
 from hypothesis import strategies as st
 from hypothesis.strategies import SearchStrategy
@@ -16,16 +16,23 @@ from sagas.testing.runs import Scenario
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from hypothesis.strategies import DrawFn
-
     from sagas.core.definitions import Saga
     from sagas.testing.runs import Run
     from sagas.testing.simulator import Simulator
 
 __all__ = ["Inputs", "calls_of", "explore", "further"]
 
+Ex = TypeVar("Ex")
 Inputs = SearchStrategy[Any] | Mapping[str, SearchStrategy[Any]] | None
 _MOST_ANSWERS = 3
+
+
+class Draw(Protocol):
+    """How hypothesis draws."""
+
+    def __call__(self, strategy: SearchStrategy[Ex], /) -> Ex:
+        """Draws a value."""
+        ...
 
 
 def calls_of(saga: Saga[..., Any], inputs: Inputs) -> SearchStrategy[SagaCall[Any]]:
@@ -46,7 +53,7 @@ def calls_of(saga: Saga[..., Any], inputs: Inputs) -> SearchStrategy[SagaCall[An
     unknown = set(given) - set(names)
     if unknown:
         raise RequestError(f"{saga.where} has no parameter {', '.join(sorted(unknown))}; it has: {', '.join(names)}")
-    hints = saga.parameters.hints()
+    hints: Mapping[str, Any] = saga.parameters.hints()
     values = {name: given[name] if name in given else st.from_type(hints[name]) for name in names}
     return st.fixed_dictionaries(values).map(lambda arguments: saga(**arguments))
 
@@ -54,11 +61,11 @@ def calls_of(saga: Saga[..., Any], inputs: Inputs) -> SearchStrategy[SagaCall[An
 def _as_call(saga: Saga[..., Any], value: Any) -> SagaCall[Any]:
     """Makes a call of what a strategy gave."""
     if isinstance(value, SagaCall):
-        return value
+        return value  # pyright: ignore[reportUnknownVariableType]  # of whatever it returns
     if len(saga.parameters.names) != 1:
         raise RequestError(
-            f"{saga.where} has {len(saga.parameters.names)} parameters, so inputs= has to be a mapping of strategies by "
-            f"name, or a strategy of calls: st.builds({saga.name}, …)"
+            f"{saga.where} has {len(saga.parameters.names)} parameters, so inputs= has to be a mapping of strategies "
+            f"by name, or a strategy of calls: st.builds({saga.name}, …)"
         )
     return saga(value)
 
@@ -75,7 +82,7 @@ def further(run: Run) -> Iterator[tuple[int, Fault]]:
                 yield position, Fault(what, place.at, place.nth)
 
 
-def explore(draw: DrawFn, simulator: Simulator, call: SagaCall[Any], most: int) -> Run:
+def explore(draw: Draw, simulator: Simulator, call: SagaCall[Any], most: int) -> Run:
     """Draws a run: one fault after the other, each from what the run before came by.
 
     Every run on the way is held against the laws too; the first that breaks one is given.

@@ -36,9 +36,17 @@ def runs(
 ) -> SearchStrategy[Run]:
     """Gives a strategy of finished runs: ``@given(runs(place_order, world=Shop))``.
 
-    Each was held against the laws already; the arguments are those of ``check``.
+    Each was held against the laws already.
 
     Args:
+        saga: See ``check``.
+        inputs: See ``check``.
+        world: See ``check``.
+        view: See ``check``.
+        signals: See ``check``.
+        steps: See ``check``.
+        deploys: See ``check``.
+        late: See ``check``.
         most: How many faults there may be in a run.
 
     Raises:

@@ -11,8 +11,8 @@ from hypothesis import strategies as st
 from sagas.core import commands as c
 from sagas.core import events as e
 from sagas.core.records import decode
+from sagas.testing.contracts.stores._lock_table import LockTable
 from tests.core.host import Host, Journal, Ledger, Row, Story
-from tests.core.lock_table import LockTable
 from tests.core.plans import plans
 from tests.core.timeline import hold
 

@@ -15,6 +15,7 @@ from sagas.core import events as e
 from sagas.core import operations as o
 from sagas.core.fibers import Fiber, Group
 from sagas.errors import IllegalTransition
+from sagas.testing.contracts.stores._lock_table import LockTable
 from tests.core import host as hosts
 from tests.core import test_attempts
 from tests.core.corpus import ONCE_BROKEN
@@ -22,7 +23,6 @@ from tests.core.crashes import check
 from tests.core.fleet import Member, casts, run_fleet
 from tests.core.host import Story, stories
 from tests.core.laws import run
-from tests.core.lock_table import LockTable
 from tests.core.timeline import LawBroken
 
 Patch = pytest.MonkeyPatch

@@ -47,6 +47,15 @@ class Newcomer:
         for example in document.examples():
             example.evaluate()
 
+    def run(self, *arguments: str) -> str:
+        """Runs Python, and gives what it prints."""
+        done = subprocess.run(
+            [sys.executable, *arguments], cwd=self._directory, env=self._environment(), capture_output=True, text=True,
+            timeout=280, check=False,
+        )  # fmt: skip
+        assert done.returncode == 0, done.stdout + done.stderr
+        return done.stdout
+
     def _write(self, example: Example) -> None:
         """Writes a block to its file."""
         name, _, code = str(example.parsed).removeprefix("# ").partition("\n")

@@ -7,6 +7,7 @@ import importlib.util
 import inspect
 import re
 import tomllib
+import typing
 from itertools import pairwise
 from pathlib import Path
 from types import ModuleType
@@ -15,7 +16,7 @@ import pytest
 from sqlalchemy import Table
 
 import sagas
-from sagas import errors
+from sagas import errors, transport
 from sagas.core import commands, events
 from sagas.stores import schema
 from sagas.stores.tables import metadata
@@ -118,6 +119,27 @@ def test_every_field_of_a_view_is_in_the_reference(view: type) -> None:
 
 def _names(view: type) -> list[str]:
     return [field.name for field in dataclasses.fields(view) if field.name != "pulse"]
+
+
+@pytest.mark.parametrize(
+    "kind",
+    [
+        transport.StepRequest, transport.StepReply, transport.Message, transport.Delivery, transport.DeadLetter,
+        transport.Capabilities,
+    ],
+)  # fmt: skip
+def test_every_field_that_travels_is_in_the_reference(kind: type) -> None:
+    text = (DOCS / "reference" / "transports.md").read_text(encoding="utf-8")
+    assert [name for name in _names(kind) if f"`{name}`" not in text] == []
+    assert [name for name in typing.get_args(transport.Outcome) if f"| `{name}` |" not in text] == []
+
+
+def test_the_table_of_capabilities_is_what_the_queues_declare() -> None:
+    text = (DOCS / "reference" / "transports.md").read_text(encoding="utf-8")
+    declared = dataclasses.asdict(transport.MemoryQueue.ABLE)
+    told = dict(re.findall(r"^\| `(\w+)` \| .* \| (\w+) \|$", text.partition("### Capabilities")[2], re.MULTILINE))
+    shown = {True: "yes", False: "no", None: "no"}
+    assert told == {name: shown.get(value, f"{value}".removesuffix(".0")) for name, value in declared.items()}
 
 
 def test_every_event_and_command_is_in_the_reference() -> None:

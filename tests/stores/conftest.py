@@ -7,12 +7,10 @@ from pathlib import Path
 
 import pytest
 
-from sagas.stores.memory import MemoryStore
 from sagas.stores.port import Store
 from sagas.stores.postgres import PostgresStore
 from sagas.stores.sqlite import SqliteStore
-
-OpenStore = Callable[[], Store]
+from sagas.testing.contracts import OpenStore
 
 
 @pytest.fixture
@@ -21,32 +19,31 @@ def sqlite_url(tmp_path: Path) -> str:
     return f"sqlite:///{tmp_path / 'journal.db'}"
 
 
-@pytest.fixture(params=["memory", "sqlite", "postgres"])
-def connect(request: pytest.FixtureRequest) -> Iterator[OpenStore]:
-    """Opens another store on the same journal, as another process would."""
-    shared = MemoryStore()
-    url = "" if request.param == "memory" else request.getfixturevalue(f"{request.param}_url")
+@pytest.fixture
+def on_sqlite(sqlite_url: str) -> Iterator[OpenStore]:
+    """Opens another store on the same file."""
+    yield from _connections(lambda: SqliteStore(sqlite_url))
+
+
+@pytest.fixture
+def on_postgres(postgres_url: str) -> Iterator[OpenStore]:
+    """Opens another store on the same database; tests say what time it is."""
+    yield from _connections(lambda: PostgresStore(postgres_url, own_time=False))
+
+
+def _connections(make: Callable[[], Store]) -> Iterator[OpenStore]:
+    """Opens stores, and closes them in the end."""
     opened: list[Store] = []
 
-    def open_another() -> Store:
-        store: Store = shared
-        if request.param == "sqlite":
-            store = SqliteStore(url)
-        elif request.param == "postgres":
-            store = PostgresStore(url, own_time=False)  # tests say what time it is
+    def connect() -> Store:
+        store = make()
         store.open(migrate=True)
         opened.append(store)
         return store
 
-    yield open_another
+    yield connect
     for store in opened:
         store.close()
-
-
-@pytest.fixture
-def store(connect: OpenStore) -> Store:
-    """A store that is open."""
-    return connect()
 
 
 @pytest.fixture

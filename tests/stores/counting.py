@@ -12,7 +12,7 @@ from sqlmodel import Session
 from sagas.errors import StoreUnavailable
 from sagas.stores.port import Batch, Lease
 from sagas.stores.sqlite import SqliteStore
-from tests.stores.batches import start
+from sagas.testing.contracts.stores._batches import start
 
 
 def _insist(write: Callable[[], object]) -> None:

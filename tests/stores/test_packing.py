@@ -15,7 +15,7 @@ from sagas.errors import JournalCorrupted
 from sagas.stores.memory import MemoryStore
 from sagas.stores.packing import pack, unpack
 from sagas.stores.port import JournalRow
-from tests.stores.batches import row
+from sagas.testing.contracts.stores._batches import row
 
 _texts = st.text(st.characters(exclude_categories=["Cs"]), max_size=20)
 _rows = st.builds(

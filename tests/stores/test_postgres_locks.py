@@ -12,7 +12,7 @@ from sagas.stores import locking_sql
 from sagas.stores.locking_sql import take_turns
 from sagas.stores.port import Batch, Committed
 from sagas.stores.postgres import PostgresStore
-from tests.stores.batches import append, row, start, take
+from sagas.testing.contracts.stores._batches import append, row, start, take
 
 _WAITING = text("SELECT count(*) FROM pg_locks WHERE locktype = 'advisory' AND NOT granted")
 

@@ -9,7 +9,7 @@ import pytest
 
 from sagas.stores.port import Batch, StoreRestarted, Superseded
 from sagas.stores.postgres import PostgresStore
-from tests.stores.batches import append, joined, row, start, take
+from sagas.testing.contracts.stores._batches import append, joined, row, start, take
 
 
 @pytest.fixture

@@ -9,7 +9,7 @@ from sqlalchemy import make_url
 from sagas import Client, Coordinator, SchemaMismatch, StoreError, StoreUnavailable
 from sagas.stores.port import StoreRestarted
 from sagas.stores.postgres import PostgresStore
-from tests.stores.batches import start
+from sagas.testing.contracts.stores._batches import start
 from tests.support.postgres import Databases
 
 _OTHERS = """

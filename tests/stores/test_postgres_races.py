@@ -11,7 +11,7 @@ from sqlalchemy import Connection
 
 from sagas.stores.port import Batch
 from sagas.stores.postgres import PostgresStore
-from tests.stores.batches import append, change, row, start
+from sagas.testing.contracts.stores._batches import append, change, row, start
 
 
 class Hesitant(PostgresStore):

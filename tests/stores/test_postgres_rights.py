@@ -16,7 +16,7 @@ from sagas import Client, Coordinator, StoreError, StoreUnavailable, saga, step
 from sagas.stores.keeping import ScheduleRow
 from sagas.stores.port import Lease
 from sagas.stores.postgres import PostgresStore
-from tests.stores.batches import start
+from sagas.testing.contracts.stores._batches import start
 
 _PATIENCE = 30.0
 

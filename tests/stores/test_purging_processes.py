@@ -12,7 +12,7 @@ from sqlalchemy import Engine, create_engine, text
 
 from sagas.stores import store_for
 from sagas.stores.port import Store
-from tests.stores.batches import append, change, row, start
+from sagas.testing.contracts.stores._batches import append, change, row, start
 
 _SAGAS = 120
 

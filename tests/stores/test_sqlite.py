@@ -19,7 +19,7 @@ from sagas.errors import SchemaMismatch, StoreError, StoreUnavailable
 from sagas.stores import store_for
 from sagas.stores.port import Batch, Lease
 from sagas.stores.sqlite import SqliteStore
-from tests.stores.batches import row, start
+from sagas.testing.contracts.stores._batches import row, start
 
 
 def _pragma(store: SqliteStore, name: str) -> object:

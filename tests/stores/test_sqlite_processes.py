@@ -13,7 +13,7 @@ import pytest
 
 from sagas.stores.port import Lease
 from sagas.stores.sqlite import SqliteStore
-from tests.stores.batches import start
+from sagas.testing.contracts.stores._batches import start
 
 _FAR = 1e11
 StartProcess = Callable[[str, int], "subprocess.Popen[str]"]

@@ -16,7 +16,7 @@ from sagas.errors import StoreError
 from sagas.stores.memory import MemoryStore
 from sagas.stores.port import Batch, Superseded
 from sagas.stores.sqlite import SqliteStore
-from tests.stores.batches import row, start
+from sagas.testing.contracts.stores._batches import row, start
 
 
 @pytest.fixture

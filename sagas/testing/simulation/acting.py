@@ -28,7 +28,7 @@ _LOSES = ("lost reply", "mute")
 _NEVER_ANSWERS = ("hangs", "late reply")
 
 
-class Lost(ConnectionError):
+class Lost(ConnectionError):  # noqa: N818 - names what happened
     """The simulated network lost a request or a reply."""
 
 
@@ -45,18 +45,18 @@ class Actor(Caller):
 
     async def call(self, target: UserFunction, arguments: Mapping[str, object]) -> Any:
         """See ``Caller.call``."""
-        assert isinstance(target, (Step, Compensator, Probe)), "a coordinator calls nothing else"
+        called = cast("Step[..., Any] | Compensator | Probe", target)  # a coordinator calls nothing else
         process, stage = self._process, self._process.fleet.stage
         make = running_step.get()
         assert callable(make), "the coordinator has set it"
-        call, at = _note(target, make(), arguments, process)
-        found = stage.visit(at, stage.options_at(target))
+        call, at = _note(called, make(), arguments, process)
+        found = stage.visit(at, stage.options_at(called))
         if not found and not stage.broken:
             if stage.look is not None:
                 stage.note(process.name, f"calls {at}")
-            return await self._act(target, call)
+            return await self._act(called, call)
         stage.note(process.name, f"calls {at}")
-        return await self._act_amid(target, call, at, [x.what for x in found])
+        return await self._act_amid(called, call, at, [x.what for x in found])
 
     async def _act(self, target: Step[..., Any] | Compensator | Probe, call: Call) -> Any:
         """Runs the function."""
@@ -83,7 +83,7 @@ class Actor(Caller):
         self, target: Step[..., Any] | Compensator | Probe, call: Call, at: str, what: list[str]
     ) -> Any:
         """Runs the function while things go wrong."""
-        process, stage = self._process, self._process.fleet.stage
+        stage = self._process.fleet.stage
         for one in what:
             stage.note("", f"{at}: {one}")
             if one in ("down", "mute"):

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 from sagas.testing.simulation.clock import Tokens
 from sagas.testing.simulation.disk import Disk
 from sagas.testing.simulation.loop import Time
-from sagas.testing.simulation.process import FOREVER, Process
+from sagas.testing.simulation.process import FOREVER, Process, SimulatedCoordinator
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -58,6 +58,7 @@ class Fleet:
         self.orders: list[str] = []
         self.stage: Stage
         self._graves: list[Process] = []
+        self._coordinators: dict[int, SimulatedCoordinator] = {}
         self._code = self._sagas = tuple(sagas)
         self._steps = tuple(steps)
         self._deployed = tuple(deployed)
@@ -133,6 +134,21 @@ class Fleet:
         self.processes.append(process)
         self.stage.note(name, "the process starts")
         return process
+
+    def coordinator_for(
+        self, process: Process, sagas: Sequence[Saga[..., Any]], steps: Sequence[Step[..., Any]]
+    ) -> SimulatedCoordinator:
+        """Makes the coordinator of a process."""
+        known = self._coordinators.get(id(sagas))
+        if known is None:
+            known = self._coordinators[id(sagas)] = SimulatedCoordinator(process, sagas, steps)
+            return known
+        return known.copied_for(process)
+
+    @property
+    def changed(self) -> bool:
+        """Whether other code was deployed."""
+        return self._code is not self._sagas
 
     def deploy(self) -> None:
         """Gives every process that starts from now on the other code."""

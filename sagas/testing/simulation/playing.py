@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from sagas.coordinator.handles import outcome
 from sagas.errors import CoordinatorClosed, SagaCompensated, SagaError, SagaStuck
 from sagas.testing.faults import SIGNAL, START
 from sagas.testing.simulation.fleet import Endless
@@ -26,14 +27,14 @@ _MOST_RETRIES = 3
 _ENDS = ("completed", "compensated")
 
 
-def play(fleet: Fleet, stage: Stage, call: SagaCall[Any], answer: Callable[[str, Execution, int], object]) -> None:
+def play(fleet: Fleet, stage: Stage, call: SagaCall[Any], answer: Callable[[str, Execution], object]) -> None:
     """Plays a run to its end.
 
     Args:
         fleet: Where.
         stage: Takes down what happens.
         call: The saga.
-        answer: Gives the payload of the n-th signal of a name, from 0, for an execution that waits for it.
+        answer: Gives the payload of the next signal, by its name and the execution that waits for it.
     """
     player = _Player(fleet, stage, call, answer)
     try:
@@ -51,7 +52,7 @@ class _Player:
     """See ``play``."""
 
     def __init__(
-        self, fleet: Fleet, stage: Stage, call: SagaCall[Any], answer: Callable[[str, Execution, int], object]
+        self, fleet: Fleet, stage: Stage, call: SagaCall[Any], answer: Callable[[str, Execution], object]
     ) -> None:
         self._fleet = fleet
         self._stage = stage
@@ -61,7 +62,6 @@ class _Player:
         self._told = False
         self._over = False
         self._nudged: tuple[object, ...] = ()
-        self._sent: dict[str, int] = {}
         self._withheld: set[str] = set()
         self._retries = 0
         self._cancelled = False
@@ -78,6 +78,8 @@ class _Player:
             fleet.start()
             return True
         if not self._over and (self._caller is None or not self._caller.running or self._told):
+            if self._retries and self._writing() and self._wait():
+                return True  # what an operator ordered is on its way to the disk
             if self._stuck():
                 return self._nudge() or self._operate(host)  # an order may be on its way to another process
             self._ask(host)
@@ -106,8 +108,9 @@ class _Player:
         """Starts the saga and waits for its end."""
         stage = self._stage
         try:
-            handle = await host.coordinator.start(self._call, id=SAGA_ID)
-            status, value = "completed", await handle.result()
+            if self._fleet.disk.row(SAGA_ID) is None:
+                await host.coordinator.start(self._call, id=SAGA_ID)
+            status, value = "completed", await outcome(host.engine, self._call.saga, SAGA_ID, None)
         except CoordinatorClosed:
             self._caller = None  # and asks elsewhere
             return
@@ -127,6 +130,10 @@ class _Player:
         row = self._fleet.disk.row(SAGA_ID)
         return row is not None and row.status == "stuck"
 
+    def _writing(self) -> bool:
+        """Says whether something is on its way to the disk."""
+        return any(x.running and x.engine.journal.busy for x in self._fleet.processes)
+
     def _operate(self, host: Process) -> bool:
         """Repairs what is broken and has the saga try again; says whether that may help."""
         self._retries += 1
@@ -137,7 +144,10 @@ class _Player:
             )
             return False
         self._stage.note("", "an operator repairs what is broken, and retries")
-        host.spawn(self._try(host.coordinator.retry(SAGA_ID, by="operator"), "retry"))
+        if self._fleet.changed and "ReplayDiverged" in self._why():  # the other code cannot go on with it
+            host.spawn(self._try(host.coordinator.cancel(SAGA_ID, reason="deployed"), "cancel"))
+        else:
+            host.spawn(self._try(host.coordinator.retry(SAGA_ID, by="operator"), "retry"))
         self._told = False
         self._caller = None
         return True
@@ -195,8 +205,7 @@ class _Player:
 
     def _send(self, host: Process, name: str, execution: Execution) -> None:
         """Sends a signal."""
-        count = self._sent[name] = self._sent.get(name, -1) + 1
-        payload = self._answer(name, execution, count)
+        payload = self._answer(name, execution)
         self._stage.note("", f"sends signal {name}: {payload!r}")
         host.spawn(self._try(host.coordinator.signal(SAGA_ID, name, payload), f"signal {name}"))
 

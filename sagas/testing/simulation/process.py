@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from copy import copy
 from typing import TYPE_CHECKING, Any
 
 from sagas.coordinator.coordinator import Coordinator
@@ -14,13 +15,13 @@ from sagas.testing.simulation.writing import DiskCalls
 
 if TYPE_CHECKING:
     import asyncio
-    from collections.abc import Callable, Coroutine, Iterable
+    from collections.abc import Callable, Coroutine, Iterable, Sequence
 
     from sagas.coordinator.sweeper import Sweeper
     from sagas.core.definitions import Saga, Step
     from sagas.testing.simulation.fleet import Fleet
 
-__all__ = ["Process"]
+__all__ = ["FOREVER", "Process", "SimulatedCoordinator"]
 
 # Nothing in a simulation waits for a lease or a poll: whoever dies is known to be dead, and whoever has something to
 # look after is told. So both are longer than any saga, and virtual time jumps over days without stopping for them.
@@ -43,13 +44,13 @@ class Process:
     """
 
     def __init__(
-        self, fleet: Fleet, name: str, sagas: Iterable[Saga[..., Any]], steps: Iterable[Step[..., Any]]
+        self, fleet: Fleet, name: str, sagas: Sequence[Saga[..., Any]], steps: Sequence[Step[..., Any]]
     ) -> None:
         self.fleet = fleet
         self.name = name
-        self.loop = ProcessLoop(fleet.time)
+        self.loop = ProcessLoop(fleet.time)  # type: ignore[abstract]  # what it does not have, it refuses
         self.clock = ProcessClock(fleet.time, self.loop, fleet.tokens)
-        self.coordinator = _Coordinator(self, sagas, steps)
+        self.coordinator = fleet.coordinator_for(self, sagas, steps)
         self.alive = True
         self.frozen = False
         self.fresh = True
@@ -106,6 +107,7 @@ class Process:
         self.frozen = self.loop.stopped = False
         self.loop.ahead += 2 * FOREVER
         self.loop.fire_due()
+        self.spawn(self.coordinator.sweeper.beat())
 
     def stop(self) -> None:
         """Is asked to end as a deploy asks it to."""
@@ -124,16 +126,25 @@ class Process:
         self.tasks.clear()
 
 
-class _Coordinator(Coordinator):
+class SimulatedCoordinator(Coordinator):
     """The real one, told where its time, its threads and its users' functions are."""
 
-    def __init__(self, process: Process, sagas: Iterable[Saga[..., Any]], steps: Iterable[Step[..., Any]]) -> None:
+    sweeper: Sweeper
+
+    def __init__(self, process: Process, sagas: Sequence[Saga[..., Any]], steps: Sequence[Step[..., Any]]) -> None:
         super().__init__(
             process.fleet.disk, sagas=sagas, steps=steps, clock=process.clock, name=process.name, lease=FOREVER,
             poll=FOREVER, max_running=None,
         )  # fmt: skip
         self._process = process
-        self.sweeper: Sweeper
+
+    def copied_for(self, process: Process) -> SimulatedCoordinator:
+        """Makes one for another process with the same code, without looking for the steps around it again."""
+        other = copy(self)
+        vars(other).update(
+            _process=process, _clock=process.clock, _name=process.name, _engine=None, _stack=None, _orders=None
+        )
+        return other
 
     @property
     def engine(self) -> Engine:
@@ -152,8 +163,11 @@ class _Coordinator(Coordinator):
         return engine
 
     def _tasks(self, engine: Engine, sweeper: Sweeper) -> Iterable[Callable[[], Coroutine[Any, Any, None]]]:
-        """See ``Coordinator``: what only looks after other fleets, or warns, is left out."""
+        """See ``Coordinator``.
+
+        What only warns is left out, and so is the heartbeat until it can matter: when a process is thawed.
+        """
         self.sweeper = sweeper
-        yield from (engine.journal.run, engine.pool.run, engine.timers.run, sweeper.beat, sweeper.run)
+        yield from (engine.journal.run, engine.pool.run, engine.timers.run, sweeper.run)
         if any(x.options.limit or (x.undo and x.undo.limit) for x in self._registry.steps.values()):
             yield engine.limits.run

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from sagas.core.definitions import Step
-from sagas.testing.faults import options_of
+from sagas.testing.faults import COMMIT, options_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
@@ -99,6 +99,7 @@ class Stage:
     Attributes:
         time: Virtual time.
         faults: The plan.
+        commit: What can go wrong with a commit.
         late: See ``options_of``.
         look: Gives what the world holds, for the story; ``None`` if nobody wants one.
         watch: Called after every record and effect.
@@ -118,6 +119,7 @@ class Stage:
 
     time: Time
     faults: tuple[Fault, ...]
+    commit: tuple[str, ...] = COMMIT
     late: bool = False
     look: Callable[[], Mapping[str, str]] | None = None
     watch: Callable[[], None] | None = None

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
+from functools import cache
 from typing import TYPE_CHECKING, Any
 
 from sagas.errors import StoreUnavailable
 from sagas.stores.port import Batch
-from sagas.testing.faults import COMMIT
 from sagas.testing.simulation.loop import give_way
 
 if TYPE_CHECKING:
@@ -18,8 +18,6 @@ if TYPE_CHECKING:
     from sagas.testing.simulation.process import Process
 
 __all__ = ["DiskCalls"]
-
-_ONE = tuple(x for x in COMMIT if x != "part")
 
 
 class DiskCalls:
@@ -43,7 +41,7 @@ class DiskCalls:
         if not isinstance(batch, Batch) or not batch.rows:
             return function(*args)
         stage = self._process.fleet.stage
-        found = stage.visit("commit", COMMIT if len(batch.rows) > 1 else _ONE)
+        found = stage.visit("commit", stage.commit if len(batch.rows) > 1 else _of_one(stage.commit))
         if not found:
             done: Committed = function(batch)
             self._process.fleet.committed(self._process, batch, done)
@@ -89,6 +87,12 @@ class DiskCalls:
                 process.fleet.order(one)
         if "doubtful" in what:
             raise StoreUnavailable("simulated: the connection was lost after the commit")
+
+
+@cache
+def _of_one(options: tuple[str, ...]) -> tuple[str, ...]:
+    """Leaves out what can only happen to several records."""
+    return tuple(x for x in options if x != "part")
 
 
 def _first_half(batch: Batch) -> Batch:

@@ -17,8 +17,8 @@ class LockTable:
         refused: Tickets that were not taken, as (saga, path).
     """
 
-    lines: dict[str, dict[str, str]] = field(default_factory=dict)
-    refused: set[tuple[str, str]] = field(default_factory=set)
+    lines: dict[str, dict[str, str]] = field(default_factory=dict[str, dict[str, str]])
+    refused: set[tuple[str, str]] = field(default_factory=set[tuple[str, str]])
 
     def take(self, saga: str, name: str, path: str) -> None:
         """Puts a saga into a line; if that closed a circle of waiters, it is refused."""

@@ -1,0 +1,158 @@
+"""What carries a step to whoever performs it, and the answer back.
+
+A transport takes requests to a participant, which has a *barrier with memory*: it knows every idempotency key that it
+has seen, and what became of it. So a request may be sent as often as it takes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from hashlib import blake2b
+from typing import Literal, Protocol
+
+from sagas.core.events import ErrorInfo
+
+__all__ = ["Kind", "Outcome", "StepReply", "StepRequest", "Transport"]
+
+Kind = Literal["action", "undo", "probe"]
+Outcome = Literal["succeeded", "rejected", "failed", "in_doubt", "not_applied", "fenced", "running"]
+
+_NO_HEADERS: Mapping[str, str] = {}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StepRequest:
+    """One attempt of a step, a compensator or a probe.
+
+    Attributes:
+        kind: Which of the three.
+        step: Name of the step.
+        saga_id: The saga.
+        path: The step's place in it.
+        idempotency_key: The same for every attempt. A probe has that of the action which it asks about, an undo one
+            of its own.
+        undoes: Of an undo, the idempotency key of the action that it undoes; else ``None``.
+        attempt: From 1.
+        arguments: Of the step, as one JSON object.
+        result: Of an undo, the action's result as JSON; ``None`` if the action is in doubt, and else.
+        deadline: POSIX time after which nobody waits for the answer; ``None`` if there is none. Nothing is begun
+            after it.
+        headers: What travels along, such as W3C ``traceparent``; names in lower case.
+    """
+
+    kind: Kind
+    step: str
+    saga_id: str
+    path: str
+    idempotency_key: str
+    undoes: str | None = None
+    attempt: int = 1
+    arguments: bytes = b"{}"
+    result: bytes | None = None
+    deadline: float | None = None
+    headers: Mapping[str, str] = field(default_factory=lambda: _NO_HEADERS)
+
+    def __post_init__(self) -> None:
+        """Refuses what no participant could make sense of.
+
+        Raises:
+            ValueError: An undo does not say what it undoes, or something else does.
+        """
+        if (self.kind == "undo") != (self.undoes is not None):
+            raise ValueError(f"a request for an undo, and no other, names the key that it undoes; this is {self}")
+        if self.kind != "undo" and self.result is not None:
+            raise ValueError(f"only a request for an undo has a result; this is {self}")
+
+    @property
+    def action_key(self) -> str:
+        """The idempotency key of the action that all of this is about."""
+        return self.idempotency_key if self.undoes is None else self.undoes
+
+    def fingerprint(self) -> bytes:
+        """Gives 16 bytes over all that has to be the same whenever the same idempotency key comes again."""
+        digest = blake2b(digest_size=16)
+        result = b"" if self.result is None else b"+" + self.result
+        for part in (self.kind.encode(), self.step.encode(), self.action_key.encode(), self.arguments, result):
+            digest.update(len(part).to_bytes(8, "big") + part)
+        return digest.digest()
+
+
+@dataclass(frozen=True, slots=True)
+class StepReply:
+    """How it went. Make one with the class's functions.
+
+    | Outcome | What it says |
+    |---|---|
+    | ``succeeded`` | The action acted, the undo undid, or the probe found that the action acted. |
+    | ``rejected`` | The action did not act, and says why. Another attempt gets the same answer. |
+    | ``failed`` | It did not act, and another attempt may. |
+    | ``in_doubt`` | It may have acted. Another attempt is safe. |
+    | ``not_applied`` | To a probe: the action did not act. |
+    | ``fenced`` | To an action: its undo came first. It did not act, and never will. |
+    | ``running`` | An earlier attempt is still at work. Ask again later. |
+
+    Attributes:
+        outcome: See above.
+        payload: The action's result as JSON, if it, or its probe, succeeded.
+        error: Why it did not. Of a rejection with ``fields``, so that the body gets the same exception.
+    """
+
+    outcome: Outcome
+    payload: bytes | None = None
+    error: ErrorInfo | None = None
+
+    @classmethod
+    def succeeded(cls, payload: bytes = b"null") -> StepReply:
+        """It acted; with its result as JSON."""
+        return cls("succeeded", payload)
+
+    @classmethod
+    def rejected(cls, error: ErrorInfo) -> StepReply:
+        """It did not act, by its own decision."""
+        return cls("rejected", error=error)
+
+    @classmethod
+    def failed(cls, error: ErrorInfo) -> StepReply:
+        """It did not act, but might if it is tried again."""
+        return cls("failed", error=error)
+
+    @classmethod
+    def in_doubt(cls, error: ErrorInfo) -> StepReply:
+        """Nobody knows."""
+        return cls("in_doubt", error=error)
+
+    @classmethod
+    def not_applied(cls) -> StepReply:
+        """The action did not act."""
+        return cls("not_applied")
+
+    @classmethod
+    def fenced(cls) -> StepReply:
+        """The action's undo came first."""
+        return cls("fenced")
+
+    @classmethod
+    def running(cls) -> StepReply:
+        """An earlier attempt is still at work."""
+        return cls("running")
+
+
+class Transport(Protocol):
+    """Takes requests to a participant."""
+
+    async def call(self, request: StepRequest) -> StepReply:
+        """Sends a request, and waits for its answer until its deadline.
+
+        What goes wrong on the way is an answer too: ``failed`` if the request cannot have arrived, else ``in_doubt``.
+        May be called by many tasks at once. If it is cancelled, the request may be at work all the same.
+
+        Raises:
+            KeyReused: The participant knows the idempotency key from another request. Nothing was done.
+            TransportClosed: This transport is closed.
+        """
+        ...
+
+    async def close(self) -> None:
+        """Lets go of every connection. Closing twice does no harm."""
+        ...
