@@ -270,6 +270,10 @@ class Checker:
 
     # --- shrinking ----------------------------------------------------------------------------------------------
 
+    def smallest(self, run: Run) -> Run:
+        """Looks for a run that breaks the same law after fewer faults, with a simpler input."""
+        return self._smallest(run, run.broken[0].law)
+
     def _failure(self, run: Run) -> CheckFailed:
         """Tells the story of a run that breaks a law, once it is as small as it gets."""
         law = run.broken[0].law
