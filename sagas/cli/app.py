@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from sagas.cli import simulations
 from sagas.cli.problems import Commands, Problem, complain
 from sagas.errors import SagaError
 
@@ -25,6 +26,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     add_completion=False,
 )
+simulations.add_to(app)
 
 _LONGEST_NAME = 200
 

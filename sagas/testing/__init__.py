@@ -2,9 +2,24 @@
 
 from sagas.testing.checking import CheckFailed, Report, check
 from sagas.testing.faults import Fault
+from sagas.testing.planned import play
 from sagas.testing.reproducing import reproduce
 from sagas.testing.runs import Broken, Run, Scenario
 from sagas.testing.simulator import Simulator
 from sagas.testing.strategies import runs
+from sagas.testing.virtual_clock import VirtualClock
 
-__all__ = ["Broken", "CheckFailed", "Fault", "Report", "Run", "Scenario", "Simulator", "check", "reproduce", "runs"]
+__all__ = [
+    "Broken",
+    "CheckFailed",
+    "Fault",
+    "Report",
+    "Run",
+    "Scenario",
+    "Simulator",
+    "VirtualClock",
+    "check",
+    "play",
+    "reproduce",
+    "runs",
+]

@@ -19,6 +19,7 @@ from sagas.testing.runs import Run, Scenario
 from sagas.testing.scenarios import calls_of, explore, further
 from sagas.testing.simulation.answers import ALL_CHECKS, draw_some
 from sagas.testing.simulator import Simulator
+from sagas.testing.stories import story
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -274,6 +275,10 @@ class Checker:
 
     # --- shrinking ----------------------------------------------------------------------------------------------
 
+    def smallest(self, run: Run) -> Run:
+        """Looks for a run that breaks the same law after fewer faults, with a simpler input."""
+        return self._smallest(run, run.broken[0].law)
+
     def _failure(self, run: Run) -> CheckFailed:
         """Tells the story of a run that breaks a law, once it is as small as it gets."""
         law = run.broken[0].law
@@ -328,19 +333,4 @@ def failure_of(simulator: Simulator, run: Run, seed: int | None = None) -> Check
     """Tells the story of a run that breaks a law, as it is."""
     told = simulator.run(run.scenario, watch=True)
     shown = told if told.broken else run
-    return CheckFailed(_message(simulator.saga, shown, seed), shown, shown.broken[0].law)
-
-
-def _message(saga: Saga[..., Any], run: Run, seed: int | None) -> str:
-    """Tells the story of a run that breaks a law."""
-    faults = run.scenario.faults
-    counted = "without any fault" if not faults else f"after {len(faults)} fault{'s' if len(faults) > 1 else ''}"
-    lines = [f"saga {saga.name}, {counted}: {run.broken[0].law} — is broken", ""]
-    lines += [f"  {x.law}: {x.how}" for x in run.broken[:5]]
-    lines += ["", f"  input: {run.scenario.call!r}"]
-    lines += [f"  fault: {fault!r}" for fault in faults]
-    lines += ["", *(f"  {line}" for line in run.timeline().splitlines()), ""]
-    lines += ["To play this run again, put this above the test:", "", f"    {run.scenario!r}", ""]
-    if seed is not None:
-        lines += [f"To draw the same runs again: check(…, seed={seed}), or pytest --sagas-seed={seed}"]
-    return "\n".join(lines)
+    return CheckFailed(story(shown, seed), shown, shown.broken[0].law)

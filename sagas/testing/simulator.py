@@ -32,6 +32,7 @@ from sagas.testing.simulation.fleet import Fleet
 from sagas.testing.simulation.playing import SAGA_ID, play
 from sagas.testing.simulation.stage import Stage
 from sagas.testing.twins import Twins
+from sagas.testing.stories import snapshot
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator, Mapping, Sequence
@@ -178,9 +179,9 @@ class Simulator:
             broken=[Broken(law, how) for law, how in stage.problems],
         )
 
-    def _look(self, world: Any) -> str:
+    def _look(self, world: Any) -> dict[str, str]:
         """Shows what counts of the world."""
-        return repr(self.view(world)) if self.view is not None else ""
+        return snapshot(self.view(world) if self.view is not None else world)
 
     def _watch(self, stage: Stage, world: Any) -> None:
         """Makes sure of what always has to hold."""

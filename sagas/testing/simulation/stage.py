@@ -40,13 +40,13 @@ class Entry(NamedTuple):
         time: Seconds since the beginning.
         process: Which one; ``""`` for the world outside.
         what: What happened.
-        view: What the world held then; ``None`` if nobody asked.
+        view: What the world held then, as text by name of the part; see ``stories.snapshot``.
     """
 
     time: float
     process: str
     what: str
-    view: str | None
+    view: Mapping[str, str]
 
 
 @dataclass(slots=True)
@@ -122,7 +122,7 @@ class Stage:
     faults: tuple[Fault, ...]
     commit: tuple[str, ...] = COMMIT
     late: bool = False
-    look: Callable[[], str] | None = None
+    look: Callable[[], Mapping[str, str]] | None = None
     watch: Callable[[], None] | None = None
     mutation: Callable[..., Any] | None = None
     began: float = 0.0
