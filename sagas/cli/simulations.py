@@ -26,7 +26,9 @@ Inputs = Annotated[
 Signals = Annotated[
     str | None, typer.Option("--signals", metavar="NAME", help="A mapping of strategies of what signals say.")
 ]
-Steps = Annotated[list[str] | None, typer.Option("--step", metavar="NAME", help="A step that its module does not name.")]
+Steps = Annotated[
+    list[str] | None, typer.Option("--step", metavar="NAME", help="A step that its module does not name.")
+]
 Faults = Annotated[
     str | None, typer.Option("--faults", metavar="KIND,…", help="Only these kinds, such as 'crash after,lost reply'.")
 ]
@@ -46,7 +48,9 @@ def simulate(
     view: View = None,
     invariant: Annotated[
         list[str] | None,
-        typer.Option("--invariant", metavar="NAME", help="Is called with the world at the end, and raises or is false."),
+        typer.Option(
+            "--invariant", metavar="NAME", help="Is called with the world at the end, and raises or is false."
+        ),
     ] = None,
     always: Annotated[
         list[str] | None,

@@ -31,8 +31,8 @@ from sagas.testing.simulation.answers import draw_some, example_of
 from sagas.testing.simulation.fleet import Fleet
 from sagas.testing.simulation.playing import SAGA_ID, play
 from sagas.testing.simulation.stage import Stage
-from sagas.testing.twins import Twins
 from sagas.testing.stories import snapshot
+from sagas.testing.twins import Twins
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator, Mapping, Sequence
