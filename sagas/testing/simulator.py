@@ -15,8 +15,10 @@ from typing import TYPE_CHECKING, Any, cast
 import sniffio
 
 from sagas.core.definitions import Step
+from sagas.core.failures import with_tracebacks
 from sagas.core.records import decode
 from sagas.core.registry import Registry
+from sagas.testing.coverage import Coverage
 from sagas.testing.determinism import replay_all, replay_prefixes, with_line
 from sagas.testing.faults import COMMIT
 from sagas.testing.history import read
@@ -29,12 +31,14 @@ from sagas.testing.simulation.answers import draw_some, example_of
 from sagas.testing.simulation.fleet import Fleet
 from sagas.testing.simulation.playing import SAGA_ID, play
 from sagas.testing.simulation.stage import Stage
+from sagas.testing.stories import snapshot
 from sagas.testing.twins import Twins
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator, Mapping, Sequence
 
     from hypothesis.strategies import SearchStrategy
+    from sqlalchemy import Engine
 
     from sagas.core.definitions import Saga
     from sagas.core.execution import Execution
@@ -62,8 +66,15 @@ class Simulator:
         signals: What each signal may say, by name; by default what its type allows.
         steps: Steps to know in addition.
         deployed: Sagas that are there after a deploy, instead.
-        late: Whether steps may act after their process was taken for dead; see ``faults``.
+        late: Whether requests may arrive when their saga is over; see ``faults``.
+        database: Gives what transactional steps write to, out of the world.
         mutation: Replaces compensators; see ``mutating``.
+
+    Attributes:
+        registry: The code that is simulated.
+        reachable: Names of the steps that the body mentions.
+        coverage: What happened in all runs together.
+        lines: Which lines of the body ran.
     """
 
     def __init__(
@@ -78,6 +89,7 @@ class Simulator:
         steps: Sequence[Step[..., Any]] = (),
         deployed: Sequence[Saga[..., Any]] = (),
         late: bool = False,
+        database: Callable[[Any], Engine] | None = None,
         mutation: Callable[..., Any] | None = None,
     ) -> None:
         self.saga = saga
@@ -91,14 +103,15 @@ class Simulator:
         self._deployed = tuple(deployed)
         self._late = late
         self._mutation = mutation
+        self._database = database
         self._refusals: dict[str, Exception] = {}
         self._fleet: Fleet | None = None
         self._shapes: set[object] = set()
-        self._reference = None if view is None else Reference(self._make_world, view, self.registry.steps)
+        self._reference = None if view is None else Reference(self._make_world, view, self.registry.steps, database)
         self.lines = Lines(saga.function)
         self._twins = Twins(saga, SAGA_ID, self.registry.steps)
         self.reachable = _names_in(saga) & set(self.registry.steps)
-        self.runs = 0
+        self.coverage = Coverage()
 
     def run(self, scenario: Scenario, *, watch: bool = False) -> Run:
         """Plays a run.
@@ -110,7 +123,6 @@ class Simulator:
         Returns:
             The run, with the laws that it breaks.
         """
-        self.runs += 1
         with _undisturbed(), ExitStack() as stack:
             before = copy_context()
             world = enter(stack, self._make_world())
@@ -123,6 +135,7 @@ class Simulator:
             self._end()
         if self._comparable(run):
             self._compare(run, history, has)
+        self.coverage.add(run)
         return run
 
     # --- playing ------------------------------------------------------------------------------------------------
@@ -138,6 +151,7 @@ class Simulator:
             stage.look = lambda: self._look(world)
         if self._always:
             stage.watch = lambda: self._watch(stage, world)
+        fleet.disk.database = None if self._database is None else self._database(world)
         fleet.begin(stage)
         if not fleet.processes:
             fleet.start()
@@ -167,9 +181,9 @@ class Simulator:
             sent=stage.sent,
         )
 
-    def _look(self, world: Any) -> str:
+    def _look(self, world: Any) -> dict[str, str]:
         """Shows what counts of the world."""
-        return repr(self.view(world)) if self.view is not None else ""
+        return snapshot(self.view(world) if self.view is not None else world)
 
     def _watch(self, stage: Stage, world: Any) -> None:
         """Makes sure of what always has to hold."""
@@ -306,6 +320,7 @@ def _names_in(saga: Saga[..., Any]) -> set[str]:
 @contextmanager
 def _undisturbed() -> Generator[None]:
     """Keeps the logs quiet and the garbage collector out, and tells anyio at once that this is asyncio."""
+    token = with_tracebacks.set(False)
     library, collects = sniffio.thread_local.name, gc.isenabled()
     for logger in _LOGGERS:
         logger.disabled = True
@@ -317,5 +332,6 @@ def _undisturbed() -> Generator[None]:
         for logger in _LOGGERS:
             logger.disabled = False
         sniffio.thread_local.name = library
+        with_tracebacks.reset(token)
         if collects:
             gc.enable()
