@@ -6,7 +6,7 @@ They are the numbered semantics of the design. None asks the core about order or
 from __future__ import annotations
 
 import re
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from sagas.core import commands as c
 from sagas.core import events as e
@@ -168,38 +168,47 @@ def _siblings(run: Run, _: History) -> Iterator[str]:
 _BRANCH = re.compile(r":\d+$")
 
 
-def _undo_budget(run: Run, _: History) -> Iterator[str]:
-    """5: a compensator is tried as often as its budget says, not more and not less, before an operator is asked."""
+def _budgets(run: Run, _: History) -> Iterator[str]:
+    """5: a step and a compensator are tried as often as their budget says before an operator or the body is asked.
+
+    A new owner begins anew, as one does that never heard the end of a commit.
+    """
     if any(x.what == "deploy" for x in run.fired):
         return
-    begun: dict[str, tuple[int, int]] = {}  # where the budget began, and how many owners there were since
+    anew = sum(x.what == "doubtful" for x in run.fired)
+    begun: dict[tuple[str, str], tuple[int, int]] = {}  # where a budget began, and how many owners there were since
     for record in run.records:
         event = record.event
         for command in record.commands:
-            if isinstance(command, c.RunUndo):
-                begun.setdefault(command.path, (record.seq, 1))
-        if isinstance(event, e.SagaTakenOver):
-            begun = {path: (since, owners + 1) for path, (since, owners) in begun.items()}
-        elif isinstance(event, e.UndoRetried):
-            begun[event.path] = (record.seq, 1)
-        elif isinstance(event, (e.UndoFailed, e.UndoSucceeded)) and event.path in begun:
-            since, owners = begun.pop(event.path)
-            yield from _budget_broken(run, event, (since, record.seq), owners)
+            if isinstance(command, (c.RunUndo, c.RunStep)):
+                begun.setdefault(("undo" if isinstance(command, c.RunUndo) else "step", command.path), (record.seq, 1))
+        if isinstance(event, _TAKES_OVER):
+            begun = {place: (since, owners + 1) for place, (since, owners) in begun.items()}
+        elif isinstance(event, (e.UndoRetried, e.StepRetried)):
+            begun["undo" if isinstance(event, e.UndoRetried) else "step", event.path] = (record.seq, 1)
+        elif isinstance(event, _TRIED):
+            role = "undo" if isinstance(event, (e.UndoFailed, e.UndoSucceeded)) else "step"
+            if (role, event.path) in begun:
+                since, owners = begun.pop((role, event.path))
+                yield from _budget_broken(run, role, event, (since, record.seq), owners + anew)
 
 
-def _budget_broken(
-    run: Run, event: e.UndoFailed | e.UndoSucceeded, between: tuple[int, int], owners: int
-) -> Iterator[str]:
-    """Holds how often a compensator was tried against its budget; each owner has one, and may die within it."""
-    calls = [x for x in run.calls if x.role == "undo" and x.path == event.path and between[0] < x.began <= between[1]]
+_TRIED = (e.UndoFailed, e.UndoSucceeded, e.StepSucceeded, e.StepRejected, e.StepInDoubt)
+
+
+def _budget_broken(run: Run, role: str, event: Any, between: tuple[int, int], owners: int) -> Iterator[str]:
+    """Holds how often something was tried against its budget."""
+    calls = [x for x in run.calls if x.role == role and x.path == event.path and between[0] < x.began <= between[1]]
     step = run.steps.get(calls[0].step) if calls else None
-    budget = step.undo.retry.attempts if step is not None and step.undo is not None else None
+    if step is None or (role == "undo" and step.undo is None):
+        return
+    budget = step.undo.retry.attempts if role == "undo" and step.undo is not None else step.options.retry.attempts
     if budget is None:
         return
     if len(calls) > budget * owners:
-        yield f"the undo of {calls[0].step} ({event.path}) is tried {len(calls)} times, and may be {budget} times"
+        yield f"the {role} of {step.name} ({event.path}) is tried {len(calls)} times, and may be {budget} times"
     if isinstance(event, e.UndoFailed) and len(calls) < budget:
-        yield f"the undo of {calls[0].step} ({event.path}) is given up after {len(calls)} of {budget} tries"
+        yield f"the undo of {step.name} ({event.path}) is given up after {len(calls)} of {budget} tries"
 
 
 def _true(run: Run, _: History) -> Iterator[str]:
@@ -253,7 +262,7 @@ LAWS: dict[str, Callable[[Run, History], Iterator[str]]] = {
     "nothing is begun before its cause is durable, or again after its end": _causes_are_durable,
     "one owner writes": _ownership,
     "a failure stops what runs beside it": _siblings,
-    "undo keeps to its budget": _undo_budget,
+    "nothing is tried more often, or less, than its budget says": _budgets,
     "the journal says what happened": _true,
     "a signal is received once": _signals,
 }
