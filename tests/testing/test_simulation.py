@@ -47,7 +47,7 @@ def test_time_stands_still_until_it_is_told_to_pass(loop: ProcessLoop, time: Tim
         woken.append(loop.time())
 
     for seconds in (3.0, 1.0, 86_400.0):
-        loop.create_task(nap(seconds))
+        _ = loop.create_task(nap(seconds))
     loop.drain(100)
     assert (woken, loop.next_timer()) == ([], 1001.0)
     pass_time(loop, time, 1000.5)
@@ -91,8 +91,9 @@ def test_a_loop_that_is_stopped_runs_nothing_more(loop: ProcessLoop) -> None:
         ran.append("stop")
         loop.stopped = True
 
-    for callback in (lambda: ran.append("before"), stop, lambda: ran.append("after")):
-        loop.call_soon(callback)
+    loop.call_soon(ran.append, "before")
+    loop.call_soon(stop)
+    loop.call_soon(ran.append, "after")
     loop.drain(100)
     assert ran == ["before", "stop"]
     loop.stopped = False
@@ -111,7 +112,7 @@ def test_what_is_buried_neither_runs_on_nor_complains(loop: ProcessLoop) -> None
             await asyncio.sleep(1.0)
             ran.append("never")
 
-    loop.create_task(stubborn())
+    _ = loop.create_task(stubborn())
     loop.drain(100)
     loop.stopped = True
     assert ran == []
@@ -259,7 +260,7 @@ def test_every_kind_of_fault_happens_somewhere() -> None:
 
 # --- the same every time --------------------------------------------------------------------------------------------
 
-BODIES = (plain, trip, errand, talk, patient)
+BODIES: tuple[Saga[..., Any], ...] = (plain, trip, errand, talk, patient)
 REUSED = {body.name: Simulator(body, world=world, view=view) for body in BODIES}
 
 
@@ -273,7 +274,8 @@ def told(run: Run) -> object:
 
 
 def draw_call(data: st.DataObject) -> SagaCall[Any]:
-    return data.draw(st.sampled_from(BODIES))(data.draw(st.integers(0, 3)))
+    body: Saga[..., Any] = data.draw(st.sampled_from(BODIES))
+    return body(data.draw(st.integers(0, 3)))
 
 
 @settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.too_slow])
