@@ -122,7 +122,7 @@ def test_what_is_buried_neither_runs_on_nor_complains(loop: ProcessLoop) -> None
 
 def test_a_socket_is_refused_with_a_sentence_that_helps(loop: ProcessLoop) -> None:
     with pytest.raises(Impossible, match="the world that check"):
-        loop.create_connection(lambda: asyncio.Protocol(), "localhost", 80)  # type: ignore[unused-coroutine]
+        loop.create_connection(asyncio.Protocol, "localhost", 80)  # type: ignore[unused-coroutine]
 
 
 # --- runs -----------------------------------------------------------------------------------------------------------
