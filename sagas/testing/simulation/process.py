@@ -126,7 +126,8 @@ class Process:
         return self.fresh and self.running and not (engine.sagas or engine.journal.busy or engine.pool.running)
 
     def clear(self) -> None:
-        """Forgets timers of sagas that have ended."""
+        """Forgets timers of sagas that have ended, and what was done to its clock."""
+        self.clock.ahead = 0.0
         self.engine.timers.clear()
         self.tasks.clear()
 
