@@ -18,6 +18,7 @@ from sagas.core.definitions import Step
 from sagas.core.failures import with_tracebacks
 from sagas.core.records import decode
 from sagas.core.registry import Registry
+from sagas.errors import RequestError
 from sagas.testing.coverage import Coverage
 from sagas.testing.determinism import replay_all, replay_prefixes, with_line
 from sagas.testing.faults import COMMIT
@@ -70,6 +71,9 @@ class Simulator:
         database: Gives what transactional steps write to, out of the world.
         mutation: Replaces compensators; see ``mutating``.
 
+    Raises:
+        RequestError: Steps are transactional, and there is no database.
+
     Attributes:
         registry: The code that is simulated.
         reachable: Names of the steps that the body mentions.
@@ -112,6 +116,12 @@ class Simulator:
         self._twins = Twins(saga, SAGA_ID, self.registry.steps)
         self.reachable = _names_in(saga) & set(self.registry.steps)
         self.coverage = Coverage()
+        needy = sorted(x for x in self.reachable if self.registry.steps[x].options.transactional)
+        if needy and database is None:
+            raise RequestError(
+                f"transactional steps need a database, and {', '.join(needy)} is one: say which one of the world's they "
+                "write to, as in database=lambda world: world.engine"
+            )
 
     def run(self, scenario: Scenario, *, watch: bool = False) -> Run:
         """Plays a run.
