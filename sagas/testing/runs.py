@@ -9,8 +9,9 @@ from sagas.core.commands import RunStep
 from sagas.testing.stories import table
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
 
+    from sagas.core.definitions import Step
     from sagas.core.operations import SagaCall
     from sagas.core.records import Record
     from sagas.testing.faults import Fault
@@ -73,6 +74,8 @@ class Run:
         opportunities: Where else something could have gone wrong.
         entries: The story, if it was watched.
         broken: The laws that do not hold.
+        steps: The steps of the code that it began with, by name.
+        sent: How many signals were sent, by name.
     """
 
     scenario: Scenario
@@ -88,6 +91,8 @@ class Run:
     opportunities: Sequence[Opportunity]
     entries: Sequence[Entry]
     broken: list[Broken] = field(default_factory=list[Broken])
+    steps: Mapping[str, Step[..., Any]] = field(default_factory=dict[str, "Step[..., Any]"])
+    sent: Mapping[str, int] = field(default_factory=dict[str, int])
 
     @property
     def missed(self) -> tuple[Fault, ...]:

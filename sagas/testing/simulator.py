@@ -187,6 +187,8 @@ class Simulator:
             opportunities=stage.opportunities,
             entries=stage.entries,
             broken=[Broken(law, how) for law, how in stage.problems],
+            steps=self.registry.steps,
+            sent=stage.sent,
         )
 
     def _look(self, world: Any) -> dict[str, str]:
