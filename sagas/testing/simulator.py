@@ -161,7 +161,8 @@ class Simulator:
     def _make_run(self, scenario: Scenario, stage: Stage, fleet: Fleet, world: Any) -> Run:
         """Writes down what happened."""
         row = fleet.disk.row(SAGA_ID)
-        last = stage.reports[-1] if stage.reports else None
+        ends = [x for x in stage.reports if x.status in _ENDS] or stage.reports
+        last = ends[-1] if ends else None
         completed = last is not None and last.status == "completed"
         return Run(
             scenario=scenario,
