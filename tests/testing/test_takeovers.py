@@ -48,7 +48,7 @@ def test_a_process_that_was_thawed_waits_for_its_timers() -> None:
 
 
 def test_a_run_has_the_result_though_a_process_tells_later_that_the_saga_was_stuck() -> None:
-    faults = (Fault("error", "ship"), Fault("down", "undo of ship"), Fault("long pause", "commit", 12))
+    faults = (Fault("error", "ship"), Fault("down", "undo of ship"), Fault("long pause", "commit", 11))
     run = Simulator(order).run(Scenario(order("lamp"), faults))
     assert [x.status for x in run.reports] == ["compensated", "stuck"]
     assert (run.missed, run.broken, run.status) == ((), [], "compensated")
