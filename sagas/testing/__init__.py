@@ -24,7 +24,6 @@ __all__ = [
     "assert_probes",
     "assert_undoes",
     "check",
-    "check",
     "play",
     "reproduce",
     "runs",

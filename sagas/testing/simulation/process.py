@@ -127,6 +127,7 @@ class Process:
 
     def clear(self) -> None:
         """Forgets what the last run has left: a run has to go the same way whatever was played before it."""
+        self.clock.ahead = 0.0
         self.engine.timers.clear()
         self.engine.pool.dismiss()
         self.tasks.clear()
