@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+import time
 from collections import deque
 from dataclasses import dataclass, replace
 from itertools import combinations, islice
@@ -38,6 +39,8 @@ _CALLS = 25
 _KINDS_OF_INPUT = 6
 _FAULTS = 4
 _OTHERS = 100
+# Seconds. A run that does not end is slow to play.
+_SHRINKING = 10.0
 
 
 class CheckFailed(AssertionError):  # noqa: N818 - a test fails with it
@@ -178,6 +181,7 @@ class Checker:
         self.seed = seed
         self._calls = calls
         self._runs = runs
+        self._until = 0.0
 
     def report(self) -> Report:
         """Tells what was tried."""
@@ -301,12 +305,15 @@ class Checker:
         return failure_of(self.simulator, smallest, self.seed)
 
     def _breaks(self, scenario: Scenario, law: str) -> Run | None:
-        """Plays a run; gives it if it breaks the law."""
+        """Plays a run; gives it if it breaks the law, and there is still time to make it smaller."""
+        if time.monotonic() > self._until:
+            return None
         run = self.simulator.run(scenario)
         return run if any(x.law == law for x in run.broken) and not run.missed else None
 
     def _smallest(self, run: Run, law: str) -> Run:
         """Leaves out faults, puts one in the place of two, and looks for a simpler input."""
+        self._until = time.monotonic() + _SHRINKING
         found: Run | None = run
         while found is not None:
             run = found

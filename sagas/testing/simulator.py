@@ -50,6 +50,8 @@ __all__ = ["Simulator"]
 
 _ENDS = ("completed", "compensated")
 _EMPTY = CellType()
+# So many signals in a run say the simplest there is; then others come, since some sagas wait for those.
+_SAME = 4
 _LOGGERS = [logging.getLogger(f"sagas.{name}") for name in ("coordinator", "core", "journal")]
 _UNDONE = "undone is as if it had never been"
 _ONCE = "done is as if it had been done once"
@@ -171,7 +173,8 @@ class Simulator:
     def _make_run(self, scenario: Scenario, stage: Stage, fleet: Fleet, world: Any) -> Run:
         """Writes down what happened."""
         row = fleet.disk.row(SAGA_ID)
-        last = stage.reports[-1] if stage.reports else None
+        ends = [x for x in stage.reports if x.status in _ENDS] or stage.reports
+        last = ends[-1] if ends else None
         completed = last is not None and last.status == "completed"
         return Run(
             scenario=scenario,
@@ -243,10 +246,10 @@ class Simulator:
         again = partial(replay_all, self.saga, SAGA_ID, steps, records, rows)
         how = again()
         if how is None and shape not in self._shapes:
-            self._shapes.add(shape)
             again = partial(replay_prefixes, self.saga, SAGA_ID, steps, records, self.lines)
             how = again()
             if how is None:
+                self._shapes.add(shape)  # one that differs is found again, or nobody could make it smaller
                 return self._twins.differ(records)
         return None if how is None else f"{with_line(how, self.saga, again)}{self._twins.suspects(records)}"
 
@@ -285,7 +288,7 @@ class _Answers:
             annotation = execution.awaited_type(name)
             self._known[name] = list(example_of(annotation, f"signal {name}"))
         values = self._known[name]
-        which = self._chosen[self._sent] if self._sent < len(self._chosen) else 0
+        which = self._chosen[self._sent] if self._sent < len(self._chosen) else max(0, self._sent - _SAME)
         self._sent += 1
         return values[which % len(values)]
 
