@@ -120,7 +120,9 @@ def _as_json(found: Found, story: CheckFailed) -> dict[str, Any]:
     }
 
 
-def _lines(tried: dict[str, Any], stories: list[tuple[Found, CheckFailed]], *, all_played: bool) -> Iterator[Text | str]:
+def _lines(
+    tried: dict[str, Any], stories: list[tuple[Found, CheckFailed]], *, all_played: bool
+) -> Iterator[Text | str]:
     """Tells what was found, for a terminal."""
     for found, story in stories:
         first, *rest = str(story).splitlines()
