@@ -59,6 +59,11 @@ class Box:
     dummy: bool = False
 
     @property
+    def column(self) -> int:
+        """Gives the zone in which it is; what is on the way from one to another is between them."""
+        return int(self.zone) if self.zone in (0, _LAST_ZONE) else 1
+
+    @property
     def height(self) -> float:
         """Of its drawing."""
         return 0.0 if self.dummy else _HEIGHT
@@ -226,12 +231,8 @@ def _middle(box: Box, near: Iterable[Box], place: Mapping[str, int], back: int) 
 def _place(rows: Sequence[Sequence[Box]], near: Mapping[str, list[Box]]) -> None:
     """Places the zones side by side; in each, boxes are near the middle of their neighbours."""
     left = 0.0
-    for is_in_zone in (
-        lambda x: x.zone < 1 and not x.zone % 1,
-        lambda x: 0 < x.zone < _LAST_ZONE,
-        lambda x: x.zone == _LAST_ZONE,
-    ):
-        zone = [found for row in rows if (found := [box for box in row if is_in_zone(box)])]
+    for column in range(_LAST_ZONE + 1):
+        zone = [found for row in rows if (found := [box for box in row if box.column == column])]
         _place_zone(zone, near)
         boxes = [box for row in zone for box in row]
         shift = left - min((box.x - box.width / 2 for box in boxes), default=0.0)

@@ -111,6 +111,7 @@ class Ways:
         """Notes that a step is called, and what led to that."""
         if path in self._order:
             return
+        self._cause = []  # whatever failed before was caught
         before = [x for x in self._order if follows(path, x)]
         target = self._stop("step", path)
         self._forward += [x._replace(target=target) for x in self._leads(self._last(before), "next")]
@@ -125,9 +126,9 @@ class Ways:
         if what == "doubt":
             self._doubted.add(path)
             self._forward.append(Way(step, doubt, "doubt"))
-            self._cause = [Way(doubt, doubt, "undo")]
+            self._cause = self._cause or [Way(doubt, doubt, "undo")]
         elif what == "rejected":
-            self._cause = [Way(step, step, "failed")]
+            self._cause = self._cause or [Way(step, step, "failed")]
 
     def _undo(self, path: str, number: int) -> None:
         """Notes that a step is undone, and what led to that."""
