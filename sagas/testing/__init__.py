@@ -1,5 +1,6 @@
 """Proves that sagas recover: simulated runs in which everything goes wrong that can."""
 
+from sagas.testing.assertions import assert_commutes, assert_idempotent, assert_probes, assert_undoes
 from sagas.testing.checking import CheckFailed, Report, check
 from sagas.testing.faults import Fault
 from sagas.testing.planned import play
@@ -18,6 +19,10 @@ __all__ = [
     "Scenario",
     "Simulator",
     "VirtualClock",
+    "assert_commutes",
+    "assert_idempotent",
+    "assert_probes",
+    "assert_undoes",
     "check",
     "play",
     "reproduce",

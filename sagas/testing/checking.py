@@ -5,6 +5,7 @@ from __future__ import annotations
 import random
 from collections import deque
 from dataclasses import dataclass, replace
+from itertools import combinations, islice
 from typing import TYPE_CHECKING, Any
 
 import hypothesis
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
     from hypothesis.strategies import DataObject, SearchStrategy
+    from sqlalchemy import Engine
 
     from sagas.core.definitions import Saga, Step
     from sagas.core.operations import SagaCall
@@ -35,6 +37,7 @@ __all__ = ["CheckFailed", "Checker", "Report", "check", "failure_of"]
 _CALLS = 25
 _KINDS_OF_INPUT = 6
 _FAULTS = 4
+_OTHERS = 100
 
 
 class CheckFailed(AssertionError):  # noqa: N818 - a test fails with it
@@ -105,6 +108,7 @@ def check(
     steps: Sequence[Step[..., Any]] = (),
     deploys: Sequence[Saga[..., Any]] = (),
     late: bool = False,
+    database: Callable[[Any], Engine] | None = None,
     runs: int = 1_000,
     coverage: float = 0.9,
     seed: int | None = None,
@@ -128,8 +132,9 @@ def check(
         signals: Strategies for what signals say, by name; by default what their types allow.
         steps: Steps that the saga's module does not name.
         deploys: The sagas of another release, which a deploy brings at any moment.
-        late: Whether a step may act long after its process was taken for dead. Only a participant with an inbox, or a
+        late: Whether a request may arrive when its saga is long over. Only a participant with an inbox, or a
             transaction, fends that off.
+        database: Gives the database that transactional steps write to, out of the world.
         runs: How many runs to play, about.
         coverage: Which share of all faults that could happen has to have happened, from 0 to 1.
         seed: For the draws; a new one by default, which a failure names.
@@ -144,7 +149,7 @@ def check(
     __tracebackhide__ = True
     simulator = Simulator(
         saga, world=world, view=view, invariants=invariants, always=always, signals=signals, steps=steps,
-        deployed=deploys, late=late,
+        deployed=deploys, late=late, database=database,
     )  # fmt: skip
     chosen = seed if seed is not None else seed_of_session()
     checker = Checker(simulator, calls_of(saga, inputs), runs, chosen)
@@ -286,16 +291,11 @@ class Checker:
         return run if any(x.law == law for x in run.broken) and not run.missed else None
 
     def _smallest(self, run: Run, law: str) -> Run:
-        """Leaves out faults, and looks for a simpler input."""
-        smaller = True
-        while smaller:
-            smaller = False
-            for fault in run.scenario.faults:
-                faults = tuple(x for x in run.scenario.faults if x != fault)
-                found = self._breaks(replace(run.scenario, faults=faults), law)
-                if found is not None:
-                    run, smaller = found, True
-                    break
+        """Leaves out faults, puts one in the place of two, and looks for a simpler input."""
+        found: Run | None = run
+        while found is not None:
+            run = found
+            found = self._with_less(run, law) or self._with_one_for_two(run, law)
         scenario = run.scenario
         try:
             call = hypothesis.find(
@@ -307,6 +307,26 @@ class Checker:
         except (NoSuchExample, Flaky):
             return run
         return self._breaks(replace(scenario, call=call), law) or run
+
+    def _with_less(self, run: Run, law: str) -> Run | None:
+        """Leaves out a fault."""
+        for fault in run.scenario.faults:
+            faults = tuple(x for x in run.scenario.faults if x != fault)
+            found = self._breaks(replace(run.scenario, faults=faults), law)
+            if found is not None:
+                return found
+        return None
+
+    def _with_one_for_two(self, run: Run, law: str) -> Run | None:
+        """Puts another fault in the place of two."""
+        for pair in combinations(run.scenario.faults, 2):
+            rest = tuple(x for x in run.scenario.faults if x not in pair)
+            base = self.simulator.run(replace(run.scenario, faults=rest))
+            for _, fault in islice(further(base), _OTHERS):
+                found = self._breaks(replace(run.scenario, faults=(*rest, fault)), law)
+                if found is not None:
+                    return found
+        return None
 
 
 def failure_of(simulator: Simulator, run: Run, seed: int | None = None) -> CheckFailed:

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any, Protocol, TypeVar
+from typing import TYPE_CHECKING, Any, Protocol, TypeVar, cast, overload
 
 from hypothesis import strategies as st
 from hypothesis.strategies import SearchStrategy
 
-from sagas.core.operations import SagaCall
+from sagas.core.operations import SagaCall, StepCall
 from sagas.errors import RequestError
 from sagas.testing.faults import Fault
 from sagas.testing.runs import Scenario
@@ -16,11 +16,11 @@ from sagas.testing.runs import Scenario
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from sagas.core.definitions import Saga
+    from sagas.core.definitions import Saga, Step
     from sagas.testing.runs import Run
     from sagas.testing.simulator import Simulator
 
-__all__ = ["Inputs", "calls_of", "explore", "further"]
+__all__ = ["Inputs", "calls_of", "explore", "further", "values_of"]
 
 Ex = TypeVar("Ex")
 Inputs = SearchStrategy[Any] | Mapping[str, SearchStrategy[Any]] | None
@@ -35,39 +35,62 @@ class Draw(Protocol):
         ...
 
 
-def calls_of(saga: Saga[..., Any], inputs: Inputs) -> SearchStrategy[SagaCall[Any]]:
-    """Makes a strategy of calls of a saga.
+@overload
+def calls_of(declared: Saga[..., Any], inputs: Inputs) -> SearchStrategy[SagaCall[Any]]: ...
+@overload
+def calls_of(declared: Step[..., Any], inputs: Inputs) -> SearchStrategy[StepCall[Any]]: ...
+def calls_of(declared: Saga[..., Any] | Step[..., Any], inputs: Inputs) -> SearchStrategy[Any]:
+    """Makes a strategy of calls of a saga, or of a step.
 
     Args:
-        saga: The saga.
+        declared: The saga or step.
         inputs: A strategy of calls (``st.builds(place_order, …)``), or of values for its one parameter, or a mapping
             of strategies for its parameters by name; for others, and by default for all, what their types allow.
 
     Raises:
         RequestError: It has no parameter of a name that is in the mapping, or not exactly one for a strategy.
     """
-    names = saga.parameters.names
     if isinstance(inputs, SearchStrategy):
-        return inputs.map(lambda value: _as_call(saga, value))
+        return inputs.map(lambda value: _as_call(declared, value))
+    values = values_of(declared, inputs)
+    return st.fixed_dictionaries(values).map(lambda arguments: declared(**arguments))
+
+
+def values_of(
+    declared: Saga[..., Any] | Step[..., Any], inputs: Mapping[str, SearchStrategy[Any]] | None
+) -> dict[str, SearchStrategy[Any]]:
+    """Gives a strategy for each parameter of a saga or step; see ``calls_of``.
+
+    Raises:
+        RequestError: It has no parameter of a name that is in the mapping, or one whose type nothing says.
+    """
+    names = declared.parameters.names
     given = dict(inputs or {})
     unknown = set(given) - set(names)
     if unknown:
-        raise RequestError(f"{saga.where} has no parameter {', '.join(sorted(unknown))}; it has: {', '.join(names)}")
-    hints: Mapping[str, Any] = saga.parameters.hints()
-    values = {name: given[name] if name in given else st.from_type(hints[name]) for name in names}
-    return st.fixed_dictionaries(values).map(lambda arguments: saga(**arguments))
-
-
-def _as_call(saga: Saga[..., Any], value: Any) -> SagaCall[Any]:
-    """Makes a call of what a strategy gave."""
-    if isinstance(value, SagaCall):
-        return value  # pyright: ignore[reportUnknownVariableType]  # of whatever it returns
-    if len(saga.parameters.names) != 1:
         raise RequestError(
-            f"{saga.where} has {len(saga.parameters.names)} parameters, so inputs= has to be a mapping of strategies "
-            f"by name, or a strategy of calls: st.builds({saga.name}, …)"
+            f"{declared.where} has no parameter {', '.join(sorted(unknown))}; it has: {', '.join(names) or 'none'}"
         )
-    return saga(value)
+    hints = declared.parameters.hints()
+    untyped = [name for name in names if name not in given and name not in hints]
+    if untyped:
+        raise RequestError(
+            f"{declared.where} does not say of which type {', '.join(untyped)} is; annotate it, or give a strategy: "
+            f"inputs={{{untyped[0]!r}: …}}"
+        )
+    return {name: given[name] if name in given else st.from_type(cast("Any", hints[name])) for name in names}
+
+
+def _as_call(declared: Saga[..., Any] | Step[..., Any], value: Any) -> Any:
+    """Makes a call of what a strategy gave."""
+    if isinstance(value, (SagaCall, StepCall)):
+        return cast("Any", value)
+    if len(declared.parameters.names) != 1:
+        raise RequestError(
+            f"{declared.where} has {len(declared.parameters.names)} parameters, so inputs= has to be a mapping of "
+            f"strategies by name, or a strategy of calls: st.builds({declared.name}, …)"
+        )
+    return declared(value)
 
 
 def further(run: Run) -> Iterator[tuple[int, Fault]]:

@@ -8,6 +8,7 @@ import logging
 from contextlib import ExitStack, contextmanager
 from contextvars import copy_context
 from copy import deepcopy
+from functools import partial
 from types import CellType
 from typing import TYPE_CHECKING, Any, cast
 
@@ -18,7 +19,7 @@ from sagas.core.failures import with_tracebacks
 from sagas.core.records import decode
 from sagas.core.registry import Registry
 from sagas.testing.coverage import Coverage
-from sagas.testing.determinism import replay_all, replay_prefixes
+from sagas.testing.determinism import replay_all, replay_prefixes, with_line
 from sagas.testing.faults import COMMIT
 from sagas.testing.history import read
 from sagas.testing.laws import LAWS
@@ -31,11 +32,13 @@ from sagas.testing.simulation.fleet import Fleet
 from sagas.testing.simulation.playing import SAGA_ID, play
 from sagas.testing.simulation.stage import Stage
 from sagas.testing.stories import snapshot
+from sagas.testing.twins import Twins
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator, Mapping, Sequence
 
     from hypothesis.strategies import SearchStrategy
+    from sqlalchemy import Engine
 
     from sagas.core.definitions import Saga
     from sagas.core.execution import Execution
@@ -63,7 +66,8 @@ class Simulator:
         signals: What each signal may say, by name; by default what its type allows.
         steps: Steps to know in addition.
         deployed: Sagas that are there after a deploy, instead.
-        late: Whether steps may act after their process was taken for dead; see ``faults``.
+        late: Whether requests may arrive when their saga is over; see ``faults``.
+        database: Gives what transactional steps write to, out of the world.
         mutation: Replaces compensators; see ``mutating``.
 
     Attributes:
@@ -85,6 +89,7 @@ class Simulator:
         steps: Sequence[Step[..., Any]] = (),
         deployed: Sequence[Saga[..., Any]] = (),
         late: bool = False,
+        database: Callable[[Any], Engine] | None = None,
         mutation: Callable[..., Any] | None = None,
     ) -> None:
         self.saga = saga
@@ -98,11 +103,13 @@ class Simulator:
         self._deployed = tuple(deployed)
         self._late = late
         self._mutation = mutation
+        self._database = database
         self._refusals: dict[str, Exception] = {}
         self._fleet: Fleet | None = None
         self._shapes: set[object] = set()
-        self._reference = None if view is None else Reference(self._make_world, view, self.registry.steps)
+        self._reference = None if view is None else Reference(self._make_world, view, self.registry.steps, database)
         self.lines = Lines(saga.function)
+        self._twins = Twins(saga, SAGA_ID, self.registry.steps)
         self.reachable = _names_in(saga) & set(self.registry.steps)
         self.coverage = Coverage()
 
@@ -144,6 +151,7 @@ class Simulator:
             stage.look = lambda: self._look(world)
         if self._always:
             stage.watch = lambda: self._watch(stage, world)
+        fleet.disk.database = None if self._database is None else self._database(world)
         fleet.begin(stage)
         if not fleet.processes:
             fleet.start()
@@ -213,14 +221,22 @@ class Simulator:
         """Replays a run; one of a kind that was not seen before, from every prefix of its journal."""
         if any(x.what == "deploy" for x in run.fired) or not rows:
             return
-        steps, records = self.registry.steps, run.records
-        how = replay_all(self.saga, SAGA_ID, steps, records, rows)
-        shape = run.shape
-        if how is None and shape not in self._shapes:
-            self._shapes.add(shape)
-            how = replay_prefixes(self.saga, SAGA_ID, steps, records, self.lines)
+        how = self._difference(run, rows)
         if how is not None:
             run.broken.insert(0, Broken("a body does the same every time", how))
+
+    def _difference(self, run: Run, rows: Sequence[Any]) -> str | None:
+        """Says how a replay differs from what ran, and where."""
+        steps, records, shape = self.registry.steps, run.records, run.shape
+        again = partial(replay_all, self.saga, SAGA_ID, steps, records, rows)
+        how = again()
+        if how is None and shape not in self._shapes:
+            self._shapes.add(shape)
+            again = partial(replay_prefixes, self.saga, SAGA_ID, steps, records, self.lines)
+            how = again()
+            if how is None:
+                return self._twins.differ(records)
+        return None if how is None else f"{with_line(how, self.saga, again)}{self._twins.suspects(records)}"
 
     def _comparable(self, run: Run) -> bool:
         """Says whether it is known what the world has to be."""

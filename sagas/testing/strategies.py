@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
     from hypothesis.strategies import DrawFn, SearchStrategy
+    from sqlalchemy import Engine
 
     from sagas.core.definitions import Saga, Step
     from sagas.testing.runs import Run
@@ -32,6 +33,7 @@ def runs(
     steps: Sequence[Step[..., Any]] = (),
     deploys: Sequence[Saga[..., Any]] = (),
     late: bool = False,
+    database: Callable[[Any], Engine] | None = None,
     most: int = 4,
 ) -> SearchStrategy[Run]:
     """Gives a strategy of finished runs: ``@given(runs(place_order, world=Shop))``.
@@ -47,13 +49,14 @@ def runs(
         steps: See ``check``.
         deploys: See ``check``.
         late: See ``check``.
+        database: See ``check``.
         most: How many faults there may be in a run.
 
     Raises:
         CheckFailed: While drawing: a law does not hold.
     """
     simulator = Simulator(
-        saga, world=world, view=view, signals=signals, steps=steps, deployed=deploys, late=late
+        saga, world=world, view=view, signals=signals, steps=steps, deployed=deploys, late=late, database=database
     )  # fmt: skip
     calls = calls_of(saga, inputs)
 

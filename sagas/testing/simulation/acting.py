@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from contextvars import copy_context
+from functools import partial
 from typing import TYPE_CHECKING, Any, cast
 
 import anyio
@@ -28,8 +30,8 @@ _LOSES = ("lost reply", "mute")
 _NEVER_ANSWERS = ("hangs", "late reply")
 
 
-class Lost(ConnectionError):  # noqa: N818 - names what happened
-    """The simulated network lost a request or a reply."""
+class Lost(ConnectionError, TimeoutError):  # noqa: N818 - names what happened
+    """The simulated network lost a request or a reply; whoever takes one of these for a refusal sees one."""
 
 
 class Actor(Caller):
@@ -100,14 +102,15 @@ class Actor(Caller):
         await self._after(call, at, what)
         return result
 
-    async def _before(self, target: object, call: Call, at: str, what: list[str]) -> None:
+    async def _before(self, target: Step[..., Any] | Compensator | Probe, call: Call, at: str, what: list[str]) -> None:
         """Makes go wrong what goes wrong before the function runs."""
         process = self._process
         for one in what:
             if one == "crash before":
                 await process.die()
             elif one == "late":
-                await process.freeze()
+                process.fleet.delayed.append((copy_context(), partial(self._act, target, call)))
+                raise Lost(f"simulated: the connection to {at} was lost")
             elif one in ("cancel", "restart", "deploy"):
                 process.fleet.order(one)
                 await anyio.sleep(_MEANWHILE)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
 from sagas.coordinator.handles import outcome
@@ -45,7 +46,9 @@ def play(fleet: Fleet, stage: Stage, call: SagaCall[Any], answer: Callable[[str,
     except Endless:
         stage.problems.append(("it terminates", "something goes on and on, and no time passes"))
         return
-    stage.problems.append(("it terminates", f"it has not ended after {_MOST_MOVES} rounds of waiting"))
+    stage.problems.append(
+        ("it terminates", f"it has not ended after {_MOST_MOVES} rounds of waiting, and {player.waits()}")
+    )
 
 
 class _Player:
@@ -78,16 +81,16 @@ class _Player:
             fleet.start()
             return True
         if not self._over and (self._caller is None or not self._caller.running or self._told):
-            if self._retries and self._writing() and self._wait():
-                return True  # what an operator ordered is on its way to the disk
+            if (self._told or self._stuck()) and (self._nudge() or self._note_order()):
+                return True
             if self._stuck():
-                return self._nudge() or self._operate(host)  # an order may be on its way to another process
+                return self._operate(host)
             self._ask(host)
             return True
         if not self._over and (self._nudge() or self._signal(host)):
             return True
         if self._over:
-            return self._thaw()
+            return self._thaw() or self._deliver(host)
         return self._wait() or self._thaw() or self._cancel(host) or self._give_up(host)
 
     # --- whoever asks for the saga ------------------------------------------------------------------------------
@@ -130,15 +133,11 @@ class _Player:
         row = self._fleet.disk.row(SAGA_ID)
         return row is not None and row.status == "stuck"
 
-    def _writing(self) -> bool:
-        """Says whether something is on its way to the disk."""
-        return any(x.running and x.engine.journal.busy for x in self._fleet.processes)
-
     def _operate(self, host: Process) -> bool:
         """Repairs what is broken and has the saga try again; says whether that may help."""
         self._retries += 1
         self._stage.broken.clear()
-        if self._retries > _MOST_RETRIES:
+        if self._retries > _MOST_RETRIES + len(self._stage.fired):
             self._stage.problems.append(
                 ("an operator can finish it", f"nothing is broken any more, and it is stuck again: {self._why()}")
             )
@@ -151,6 +150,11 @@ class _Player:
         self._told = False
         self._caller = None
         return True
+
+    def _note_order(self) -> bool:
+        """Lets time pass until the last order is durable, if the database was away just then."""
+        writes = any(x.running and x.engine.journal.busy for x in self._fleet.processes)
+        return writes and self._wait()
 
     def _why(self) -> str:
         """Says why the saga is stuck."""
@@ -228,7 +232,7 @@ class _Player:
         if row is None:
             return False
         alone = row.ended_at is None and not disk.alive(row.owner, now)
-        mail = len(disk.mail(row.owner, now, 10))
+        mail = disk.letters
         state = (len(self._stage.rows), row.owner, row.status, mail, now, tuple(x.name for x in self._fleet.processes))
         if not (alone or mail) or state == self._nudged:
             return False
@@ -257,6 +261,15 @@ class _Player:
         frozen[0].thaw()
         return True
 
+    def _deliver(self, host: Process) -> bool:
+        """Has a request arrive that was on its way for long; says whether there was one."""
+        if not self._fleet.delayed:
+            return False
+        context, request = self._fleet.delayed.pop(0)
+        self._stage.note("", "a request arrives that was given up long ago")
+        host.spawn(_arrive(request), context)
+        return True
+
     def _cancel(self, host: Process) -> bool:
         """Ends a saga that waits for something that never comes."""
         execution = self._execution()
@@ -271,10 +284,22 @@ class _Player:
         """Notes that the saga waits for nothing that could come."""
         if self._stuck():
             return self._operate(host)
-        execution = self._execution()
-        waits = "no process drives it" if execution is None else f"it waits for {_wants(execution)}"
-        self._stage.problems.append(("it terminates", f"nothing is left to happen, and {waits}"))
+        self._stage.problems.append(("it terminates", f"nothing is left to happen, and {self.waits()}"))
         return False
+
+    def waits(self) -> str:
+        """Says what a saga waits for that does not end."""
+        execution = self._execution()
+        if execution is not None:
+            return f"it waits for {_wants(execution)}"
+        deployed = ": is there code for it after the deploy?" if self._fleet.changed else ""
+        return f"no process drives it{deployed}"
+
+
+async def _arrive(request: Callable[[], Coroutine[Any, Any, object]]) -> None:
+    """Has a request arrive whose sender has gone, so that nobody hears what comes of it."""
+    with suppress(Exception):
+        await request()
 
 
 def _wants(execution: Execution) -> str:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from sagas.coordinator.coordinator import Coordinator
 from sagas.coordinator.engine import Engine
+from sagas.coordinator.watching import Watching
 from sagas.testing.simulation.acting import Actor
 from sagas.testing.simulation.clock import ProcessClock
 from sagas.testing.simulation.loop import ProcessLoop, give_way
@@ -16,6 +17,7 @@ from sagas.testing.simulation.writing import DiskCalls
 if TYPE_CHECKING:
     import asyncio
     from collections.abc import Callable, Coroutine, Iterable, Sequence
+    from contextvars import Context
 
     from sagas.coordinator.sweeper import Sweeper
     from sagas.core.definitions import Saga, Step
@@ -26,6 +28,8 @@ __all__ = ["FOREVER", "Process", "SimulatedCoordinator"]
 # Nothing in a simulation waits for a lease or a poll: whoever dies is known to be dead, and whoever has something to
 # look after is told. So both are longer than any saga, and virtual time jumps over days without stopping for them.
 FOREVER = 1e10
+# Whoever waits for a saga that another process drives looks after pauses that double, without end but for this.
+_RARELY = 1e8
 
 
 class Process:
@@ -50,6 +54,7 @@ class Process:
         self.name = name
         self.loop = ProcessLoop(fleet.time)  # type: ignore[abstract]  # what it does not have, it refuses
         self.clock = ProcessClock(fleet.time, self.loop, fleet.tokens)
+        self.calls = DiskCalls(self)
         self.coordinator = fleet.coordinator_for(self, sagas, steps)
         self.alive = True
         self.frozen = False
@@ -79,9 +84,9 @@ class Process:
         """Gives what drives its sagas."""
         return self.coordinator.engine
 
-    def spawn(self, work: Coroutine[Any, Any, object]) -> None:
+    def spawn(self, work: Coroutine[Any, Any, object], context: Context | None = None) -> None:
         """Runs something in it."""
-        self.tasks.append(self.loop.create_task(work))
+        self.tasks.append(self.loop.create_task(work, context=context))
 
     def wake(self) -> None:
         """Has it look for sagas and mail, as an announcement would."""
@@ -121,7 +126,8 @@ class Process:
         return self.fresh and self.running and not (engine.sagas or engine.journal.busy or engine.pool.running)
 
     def clear(self) -> None:
-        """Forgets timers of sagas that have ended."""
+        """Forgets timers of sagas that have ended, and what was done to its clock."""
+        self.clock.ahead = 0.0
         self.engine.timers.clear()
         self.tasks.clear()
 
@@ -155,10 +161,12 @@ class SimulatedCoordinator(Coordinator):
         """See ``Coordinator``."""
         engine = Engine(
             self._store, self._registry, self._clock, codec=None, tracing=None, threads=1, keep_waiting=100,
-            max_running=None, limit_turn=1.0, calls=DiskCalls(self._process),
+            max_running=None, limit_turn=1.0, calls=self._process.calls,
         )  # fmt: skip
         engine.owner = self._process.fleet.tokens.owner()
+        engine.journal.has_sessions = self._process.fleet.disk.database is not None
         engine.timers.longest_wait = math.inf
+        engine.watching = Watching(self._store, poll=_RARELY)
         engine.attempting.caller = Actor(self._process)
         return engine
 

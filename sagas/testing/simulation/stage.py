@@ -114,6 +114,7 @@ class Stage:
         reports: What was reported to the caller, in order.
         entries: The story.
         pivoted: Whether a pivot has succeeded.
+        of_one: What can go wrong with a commit of a single record.
         problems: Laws that were seen broken while it ran, with what broke them.
     """
 
@@ -136,7 +137,11 @@ class Stage:
     entries: list[Entry] = field(default_factory=list[Entry])
     pivoted: bool = False
     problems: list[tuple[str, str]] = field(default_factory=list[tuple[str, str]])
+    of_one: tuple[str, ...] = ()
     _options: dict[object, tuple[str, ...]] = field(default_factory=dict[object, "tuple[str, ...]"])
+
+    def __post_init__(self) -> None:
+        self.of_one = tuple(x for x in self.commit if x != "part")
 
     def options_at(self, target: Step[..., Any] | Compensator | Probe) -> tuple[str, ...]:
         """Lists what can go wrong with a function, here and now."""

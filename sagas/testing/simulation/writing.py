@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from functools import cache
 from typing import TYPE_CHECKING, Any
 
 from sagas.errors import StoreUnavailable
 from sagas.stores.port import Batch
 from sagas.testing.simulation.loop import give_way
+from sagas.testing.simulation.transacting import transact
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -37,11 +37,13 @@ class DiskCalls:
     async def call(self, function: Callable[..., Any], *args: Any, limiter: CapacityLimiter) -> Any:  # noqa: ARG002 - nothing to limit
         """See ``Calls.call``."""
         await give_way()
+        if len(args) > 1:
+            return await transact(self._process, function, *args)
         batch = args[0]
         if not isinstance(batch, Batch) or not batch.rows:
             return function(*args)
         stage = self._process.fleet.stage
-        found = stage.visit("commit", stage.commit if len(batch.rows) > 1 else _of_one(stage.commit))
+        found = stage.visit("commit", stage.commit if len(batch.rows) > 1 else stage.of_one)
         if not found:
             done: Committed = function(batch)
             self._process.fleet.committed(self._process, batch, done)
@@ -66,10 +68,10 @@ class DiskCalls:
             await process.freeze()
         done = commit(batch)
         fleet.committed(process, batch, done)
-        await self._after(what)
+        await self.after(what)
         return done
 
-    async def _after(self, what: list[str]) -> None:
+    async def after(self, what: list[str]) -> None:
         """Makes go wrong what goes wrong once the records are durable."""
         process = self._process
         for one in what:
@@ -80,19 +82,12 @@ class DiskCalls:
             elif one in ("cancel", "restart", "deploy"):
                 process.fleet.order(one)
             elif one in ("clock back", "clock ahead"):
-                process.fresh = False
                 process.clock.ahead += 3600.0 if one == "clock ahead" else -3600.0
                 process.engine.timers.look()
             elif one.startswith("signal "):
                 process.fleet.order(one)
         if "doubtful" in what:
             raise StoreUnavailable("simulated: the connection was lost after the commit")
-
-
-@cache
-def _of_one(options: tuple[str, ...]) -> tuple[str, ...]:
-    """Leaves out what can only happen to several records."""
-    return tuple(x for x in options if x != "part")
 
 
 def _first_half(batch: Batch) -> Batch:
