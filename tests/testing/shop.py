@@ -1,76 +1,112 @@
-"""A world and sagas that the tests of the checks share."""
+"""A small shop, its sagas, right and wrong ones, and the world that they act on."""
 
 from __future__ import annotations
 
-from sagas import Rejected, current_step, receive, saga, step
+from collections.abc import Generator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import Any
 
-__all__ = ["OutOfStock", "Shop", "buy", "buy_if_approved", "new_shop", "put_back", "shop", "take", "total"]
+from hypothesis import strategies as st
+
+from sagas import Rejected, current_step, gather, receive, saga, scope, step
+
+__all__ = [
+    "Shop", "amounts", "ask", "careless", "never_more_than_two", "nothing_is_owed", "open_shop", "order", "total",
+]  # fmt: skip
 
 
-class OutOfStock(Rejected):
-    """There is not enough."""
-
-
+@dataclass
 class Shop:
-    """Keeps what was taken, by key, as a participant with an idempotency key does."""
-
-    def __init__(self) -> None:
-        self.stock = 10
-        self.taken: dict[str, int] = {}
-        self.gifts: set[str] = set()
-
-    def take(self, key: str, items: int) -> None:
-        if key in self.taken:
-            return
-        if items > self.stock:
-            raise OutOfStock(f"{items} of {self.stock}")
-        self.taken[key] = items
-        self.stock -= items
-
-    def put_back(self, key: str) -> None:
-        self.stock += self.taken.get(key, 0)
-        self.taken[key] = 0
+    reserved: dict[str, str] = field(default_factory=dict)
+    charged: dict[str, int] = field(default_factory=dict)
 
 
-_last = Shop()
+shop = Shop()
+amounts = {"amount": st.integers(1, 9)}
 
 
-def new_shop() -> Shop:
-    """Makes a world, and puts it where the steps find it."""
-    global _last  # noqa: PLW0603 - as the fakes of a test suite are
-    _last = Shop()
-    return _last
+@contextmanager
+def open_shop() -> Generator[Shop]:
+    global shop  # noqa: PLW0603 - as a module's connection to a database would be
+    shop = Shop()
+    yield shop
 
 
-def shop() -> Shop:
-    """Gives the world of the run."""
-    return _last
+def total(world: Shop) -> dict[str, Any]:
+    return {"reserved": sorted(world.reserved.values()), "charged": sorted(world.charged.values())}
 
 
-def total(world: Shop) -> int:
-    """Gives what counts of a world."""
-    return world.stock
+def nothing_is_owed(world: Shop) -> bool:
+    return all(amount > 0 for amount in world.charged.values())
+
+
+def never_more_than_two(world: Shop) -> None:
+    assert len(world.charged) <= 2, "charged three times"
 
 
 @step
-async def take(items: int) -> int:
-    shop().take(current_step().idempotency_key, items)
-    return items
+async def reserve(item: str) -> None:
+    shop.reserved[current_step().idempotency_key] = item
 
 
-@take.compensator
-async def put_back() -> None:
-    shop().put_back(current_step().undoes or "")
+@reserve.compensator
+async def release(item: str) -> None:
+    shop.reserved.pop(current_step().undoes or "", None)
+
+
+@step
+async def charge(amount: int) -> None:
+    shop.charged[current_step().idempotency_key] = amount
+
+
+@charge.compensator
+async def refund(amount: int) -> None:
+    shop.charged.pop(current_step().undoes or "", None)
+
+
+@step
+async def pack() -> None: ...
+
+
+@pack.compensator
+async def unpack() -> None: ...
+
+
+@step(pivot=True)
+async def ship() -> None: ...
+
+
+@step
+async def charge_for_ever(amount: int) -> None:
+    shop.charged[current_step().idempotency_key] = amount
+
+
+@charge_for_ever.compensator
+async def keep_the_money(amount: int) -> None: ...
 
 
 @saga
-async def buy(items: int) -> int:
-    return await take(items) + await take(items)
+async def order(item: str, amount: int) -> None:
+    await reserve(item)
+    await gather(charge(amount), pack())
+    await ship()
 
 
 @saga
-async def buy_if_approved(items: int) -> int:
-    taken = await take(items)
-    if not await receive("approval", bool, timeout=3600):
-        raise OutOfStock("not approved")
-    return taken
+async def careless(amount: int) -> None:
+    await charge_for_ever(amount)
+    await ship()
+
+
+@saga
+async def ask(item: str) -> bool:
+    await reserve(item)
+    try:
+        async with scope():
+            await pack()
+            if not await receive("approval", bool):
+                raise Rejected("no")
+    except Rejected:
+        return False
+    return True

@@ -19,7 +19,7 @@ from sqlmodel import Session
 from sagas import Retry, current_step, gather, now, saga, sleep, step
 from sagas.errors import RequestError
 from sagas.testing import CheckFailed, Fault, Run, Scenario, Simulator, check, reproduce, runs
-from tests.testing.shop import Shop, buy, buy_if_approved, new_shop, shop, take, total
+from tests.testing.counter import Shop, buy, buy_if_approved, new_shop, shop, take, total
 
 _FEW = {"items": st.integers(1, 3)}
 
