@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from sagas.cli import simulations
 from sagas.cli.problems import Commands, Problem, complain
 from sagas.errors import SagaError
 
@@ -25,6 +26,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     add_completion=False,
 )
+simulations.add_to(app)
 
 _LONGEST_NAME = 200
 
@@ -248,27 +250,44 @@ def check(
     code: Annotated[
         list[str] | None,
         typer.Argument(
-            metavar="CODE...", help="Where the sagas are: MODULE, or MODULE:NAME for one or a list of them."
+            metavar="CODE...",
+            help="MODULE, or MODULE:NAME for one saga or a list of them. Without --journal also files and directories.",
         ),
     ] = None,
     *,
-    journal: Annotated[str | None, typer.Option("--journal", metavar="URL", help="Try it on this journal.")] = None,
+    journal: Annotated[
+        str | None, typer.Option("--journal", metavar="URL", help="Try it on the open sagas of this journal instead.")
+    ] = None,
     codec: Annotated[
         str | None, typer.Option("--codec", metavar="MODULE:NAME", help="What the journal is written through, if so.")
     ] = None,
     strict: Annotated[
-        bool, typer.Option("--strict", help="Find steps too that are called with other arguments than recorded.")
+        bool,
+        typer.Option(
+            "--strict", help="Fail on warnings too; with --journal on steps that are called with other arguments."
+        ),
     ] = False,
+    rules: Annotated[bool, typer.Option("--rules", help="List what is looked for, and check nothing.")] = False,
+    sarif: Annotated[bool, typer.Option("--sarif", help="Write SARIF 2.1.0, for code hosts, to stdout.")] = False,
     json: Json = False,
 ) -> None:
-    """Try code on the open sagas of a journal before it is deployed: would they go on, could they be undone?
+    """Find mistakes in sagas by reading their code; with --journal, try it on a journal's open sagas.
 
-    Nothing is called or written. Exits with 0 if all would, with 1 if not, with 2 if it could not be tried.
+    Reading imports and runs nothing. Trying replays every open saga, forward and back, and calls and writes nothing.
+    Exits with 0 if all is well, with 1 if something was found, with 2 if it could not be checked.
     """
-    from sagas.cli.checking import check as check_code
+    from sagas.cli import linting
 
     try:
-        found = check_code(code or [], journal, codec, strict=strict, json=json)
+        if rules:
+            found = linting.list_rules(json=json)
+        elif journal is None:
+            found = linting.lint(code or [], codec, strict=strict, json=json, sarif=sarif)
+        else:
+            from sagas.cli.checking import check as check_code
+
+            linting.refuse_sarif(sarif=sarif)
+            found = check_code(code or [], journal, codec, strict=strict, json=json)
     except SagaError as error:
         complain(str(error))
         raise typer.Exit(_NOT_TRIED) from error

@@ -29,7 +29,7 @@ _WHEN = {
 }
 
 
-def check(places: Sequence[str], journal: str | None, codec: str | None, *, strict: bool, json: bool) -> int:
+def check(places: Sequence[str], journal: str, codec: str | None, *, strict: bool, json: bool) -> int:
     """Checks code against a journal.
 
     Args:
@@ -46,8 +46,6 @@ def check(places: Sequence[str], journal: str | None, codec: str | None, *, stri
         Problem: There is no such code or journal, or something is not named at all.
         SagaError: The code makes no sense, or the journal cannot be read.
     """
-    if journal is None:
-        raise Problem("nothing to check against; pass the journal with --journal sqlite:///orders.db")
     if not places:
         raise Problem("which code? Name the modules with your sagas: sagas check shop.orders shop.returns --journal …")
     registry = find_registry(places)

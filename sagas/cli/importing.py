@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
     from types import ModuleType
 
-__all__ = ["find_codec", "find_registry", "import_module"]
+__all__ = ["find_codec", "find_object", "find_registry", "import_module"]
 
 
 def import_module(name: str) -> ModuleType:
@@ -96,6 +96,23 @@ def _attribute(module: ModuleType, name: str) -> object:
     if not hasattr(module, name):
         raise Problem(f"{name} does not exist in {module.__name__}")
     return getattr(module, name)
+
+
+def find_object(place: str, option: str, home: str) -> Any:
+    """Gives whatever is at a place.
+
+    Args:
+        place: ``module:name``, or only a name in the module of the saga.
+        option: What asks for it, for the message.
+        home: The module of the saga.
+
+    Raises:
+        Problem: There is nothing.
+    """
+    module_name, colon, name = place.rpartition(":")
+    if not name or (colon and not module_name):
+        raise Problem(f"{option} {place!r} names nothing; write MODULE:NAME, or NAME for what is in {home}")
+    return _attribute(import_module(module_name or home), name)
 
 
 def find_codec(place: str) -> Codec:

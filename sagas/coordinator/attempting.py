@@ -329,6 +329,8 @@ class _Run:
 
     def _report(self, what: str, number: int, error: BaseException) -> None:
         """Shows a developer where a function failed; what it says may not even be printable, so not as it is."""
+        if not logger.isEnabledFor(logging.WARNING):
+            return
         told = describe(error).traceback
         logger.warning("saga %s: %s %d of step %s failed\n%s", self._runtime.id, what, number, self._command.name, told)
 

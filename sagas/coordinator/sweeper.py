@@ -101,10 +101,7 @@ class Sweeper:
 
     async def _rest(self) -> None:
         """Waits until there may be something to look after."""
-        if self._engine.wanted:
-            await anyio.sleep(self._poll)
-            return
-        with anyio.move_on_after(self._pause):
+        with anyio.move_on_after(self._poll if self._engine.wanted else self._pause):
             await self._wake.wait()
 
     async def _rest_after(self, error: StoreError) -> None:

@@ -54,6 +54,11 @@ class Timers:
         if self._wake is not None and self._heap[0][0] >= until:
             self._wake.set()
 
+    @property
+    def due(self) -> float | None:
+        """When the next one fires, at a POSIX time; ``None`` if there is none."""
+        return self._heap[0][0] if self._heap else None
+
     def clear(self) -> None:
         """Forgets every timer."""
         if self._heap:

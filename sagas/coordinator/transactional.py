@@ -35,6 +35,9 @@ class TransactionalAttempt:
         holds: Whether it holds back the other records of its saga.
         error: What the function raised.
         span: Span id of the attempt.
+        step: Which step.
+        arguments: What it is called with.
+        context: What it can know about itself.
     """
 
     def __init__(
@@ -55,11 +58,11 @@ class TransactionalAttempt:
         self.holds = False
         self.error: BaseException | None = None
         self.span = ""
-        self._step = step
-        self._arguments = arguments
+        self.step = step
+        self.arguments = arguments
         self._attempts = attempts
         self._clock = clock
-        self._context = context
+        self.context = context
         self._stop = stop
         self._refused = refused
         self._path = path
@@ -69,14 +72,19 @@ class TransactionalAttempt:
         self._action: Next | None = None
         self._ended = anyio.Event()
 
-    def run(self, session: Session) -> None:
-        """Runs the function; what it wrote is rolled back to the savepoint if it raises."""
+    def run(self, session: Session, instead: Callable[..., Any] | None = None) -> None:
+        """Runs the function; what it wrote is rolled back to the savepoint if it raises.
+
+        Args:
+            session: What it writes with.
+            instead: What to run in its place.
+        """
         self.error = None
         self._started = self._clock.now()
-        token = running_step.set(self._context)
+        token = running_step.set(self.context)
         try:
-            result = self._step.function(session, **self._arguments)
-            self._payload = self._step.result_schema.encode(result)
+            result = (instead or self.step.function)(session, **self.arguments)
+            self._payload = self.step.result_schema.encode(result)
             session.commit()
         except BaseException as error:
             if is_outage(error):

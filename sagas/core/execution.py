@@ -120,9 +120,9 @@ class Execution(Stepping):
         return not self.open and not self.state.ended
 
     @property
-    def body(self) -> object:
-        """The coroutine of the body, for messages; ``None`` when it has ended."""
-        return None if self._root is None else self._root.routine
+    def body(self) -> Fiber | None:
+        """The strand of the body itself, for messages; ``None`` when it has ended."""
+        return self._root
 
     @property
     def submitted(self) -> bool:

@@ -6,6 +6,7 @@ import inspect
 import traceback
 import typing
 from contextlib import suppress
+from contextvars import ContextVar
 from functools import cache
 from typing import TYPE_CHECKING
 
@@ -19,10 +20,12 @@ from sagas.errors import DeclarationError, PayloadError, Rejected, SagaError, St
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
-__all__ = ["describe", "describe_rejection", "is_rejection", "one_line", "revive", "type_name"]
+__all__ = ["describe", "describe_rejection", "is_rejection", "one_line", "revive", "type_name", "with_tracebacks"]
 
 _TRACEBACK_LIMIT = 8
 _TEXT_LIMIT = 4000
+# Writing a traceback costs more than all else about an attempt, so a simulation of thousands of sagas goes without.
+with_tracebacks: ContextVar[bool] = ContextVar("sagas_with_tracebacks", default=True)
 
 
 def type_name(kind: type[BaseException]) -> str:
@@ -53,6 +56,8 @@ def one_line(error: BaseException | ErrorInfo) -> str:
 
 def describe(error: BaseException) -> ErrorInfo:
     """Turns an exception into data."""
+    if not with_tracebacks.get():
+        return ErrorInfo(type_name(type(error)), _text(error))
     try:
         lines = traceback.format_exception(error, limit=-_TRACEBACK_LIMIT)
     except Exception as broken:

@@ -5,10 +5,12 @@ from sagas.testing.checking import CheckFailed, Report, check
 from sagas.testing.faults import Fault
 from sagas.testing.mutants import Mutant, Mutants
 from sagas.testing.mutating import assert_undos_tested, mutate
+from sagas.testing.planned import play
 from sagas.testing.reproducing import reproduce
 from sagas.testing.runs import Broken, Run, Scenario
 from sagas.testing.simulator import Simulator
 from sagas.testing.strategies import runs
+from sagas.testing.virtual_clock import VirtualClock
 
 __all__ = [
     "Broken",
@@ -20,6 +22,7 @@ __all__ = [
     "Run",
     "Scenario",
     "Simulator",
+    "VirtualClock",
     "assert_commutes",
     "assert_idempotent",
     "assert_probes",
@@ -27,6 +30,7 @@ __all__ = [
     "assert_undos_tested",
     "check",
     "mutate",
+    "play",
     "reproduce",
     "runs",
 ]

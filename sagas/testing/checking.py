@@ -3,31 +3,33 @@
 from __future__ import annotations
 
 import random
-import sys
 from collections import deque
 from dataclasses import dataclass, replace
+from itertools import combinations, islice
 from typing import TYPE_CHECKING, Any
 
 import hypothesis
-from hypothesis import HealthCheck, Phase, given, settings
+from hypothesis import Phase, given, settings
 from hypothesis import strategies as st
 from hypothesis.errors import Flaky, NoSuchExample
 
-from sagas.testing.coverage import Coverage
 from sagas.testing.faults import Fault
 from sagas.testing.reproducing import planned, seed_of_session
 from sagas.testing.runs import Run, Scenario
 from sagas.testing.scenarios import calls_of, explore, further
-from sagas.testing.simulation.answers import draw_some
+from sagas.testing.simulation.answers import ALL_CHECKS, draw_some
 from sagas.testing.simulator import Simulator
+from sagas.testing.stories import story
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
     from hypothesis.strategies import DataObject, SearchStrategy
+    from sqlalchemy import Engine
 
     from sagas.core.definitions import Saga, Step
     from sagas.core.operations import SagaCall
+    from sagas.testing.coverage import Coverage
     from sagas.testing.scenarios import Inputs
 
 __all__ = ["CheckFailed", "Checker", "Report", "check", "failure_of"]
@@ -35,9 +37,10 @@ __all__ = ["CheckFailed", "Checker", "Report", "check", "failure_of"]
 _CALLS = 25
 _KINDS_OF_INPUT = 6
 _FAULTS = 4
+_OTHERS = 100
 
 
-class CheckFailed(AssertionError):
+class CheckFailed(AssertionError):  # noqa: N818 - a test fails with it
     """A law does not hold.
 
     Attributes:
@@ -73,8 +76,10 @@ class Report:
         coverage = self.coverage
         ends = ", ".join(f"{count} {status}" for status, count in sorted(coverage.outcomes.items()))
         lines = [
-            f"{coverage.runs} runs ({ends}); {coverage.share:.0%} of {len(coverage.offered)} faults happened; "
-            f"seed {self.seed}"
+            (
+                f"{coverage.runs} runs ({ends}); {coverage.share:.0%} of {len(coverage.offered)} faults happened; "
+                f"seed {self.seed}"
+            )
         ]
         kinds: dict[str, int] = {}
         for (what, _), count in coverage.fired.items():
@@ -103,6 +108,7 @@ def check(
     steps: Sequence[Step[..., Any]] = (),
     deploys: Sequence[Saga[..., Any]] = (),
     late: bool = False,
+    database: Callable[[Any], Engine] | None = None,
     runs: int = 1_000,
     coverage: float = 0.9,
     seed: int | None = None,
@@ -126,8 +132,9 @@ def check(
         signals: Strategies for what signals say, by name; by default what their types allow.
         steps: Steps that the saga's module does not name.
         deploys: The sagas of another release, which a deploy brings at any moment.
-        late: Whether a step may act long after its process was taken for dead. Only a participant with an inbox, or a
+        late: Whether a request may arrive when its saga is long over. Only a participant with an inbox, or a
             transaction, fends that off.
+        database: Gives the database that transactional steps write to, out of the world.
         runs: How many runs to play, about.
         coverage: Which share of all faults that could happen has to have happened, from 0 to 1.
         seed: For the draws; a new one by default, which a failure names.
@@ -142,7 +149,7 @@ def check(
     __tracebackhide__ = True
     simulator = Simulator(
         saga, world=world, view=view, invariants=invariants, always=always, signals=signals, steps=steps,
-        deployed=deploys, late=late,
+        deployed=deploys, late=late, database=database,
     )  # fmt: skip
     chosen = seed if seed is not None else seed_of_session()
     checker = Checker(simulator, calls_of(saga, inputs), runs, chosen)
@@ -167,7 +174,7 @@ class Checker:
 
     def __init__(self, simulator: Simulator, calls: SearchStrategy[SagaCall[Any]], runs: int, seed: int) -> None:
         self.simulator = simulator
-        self.coverage = Coverage()
+        self.coverage = simulator.coverage
         self.seed = seed
         self._calls = calls
         self._runs = runs
@@ -209,7 +216,6 @@ class Checker:
         """Plays a run that has to hold."""
         __tracebackhide__ = True
         run = self.simulator.run(scenario)
-        self.coverage.add(run)
         if run.broken:
             raise self._failure(run)
         return run
@@ -247,14 +253,13 @@ class Checker:
         @hypothesis.seed(self.seed)
         @settings(
             max_examples=max(1, (self._runs - self.coverage.runs) // (_FAULTS // 2 + 1)), database=None, deadline=None,
-            suppress_health_check=list(HealthCheck), phases=[Phase.generate, Phase.shrink], print_blob=False,
+            suppress_health_check=ALL_CHECKS, phases=[Phase.generate, Phase.shrink], print_blob=False,
             report_multiple_bugs=False, verbosity=hypothesis.Verbosity.quiet,
         )  # fmt: skip
         @given(st.data())
         def explore_some(data: DataObject) -> None:
             call = data.draw(self._calls)
             run = explore(data.draw, self.simulator, call, _FAULTS)
-            self.coverage.add(run)
             if run.broken:
                 last[:] = [run]
                 raise AssertionError(run.broken[0].law)
@@ -270,6 +275,10 @@ class Checker:
 
     # --- shrinking ----------------------------------------------------------------------------------------------
 
+    def smallest(self, run: Run) -> Run:
+        """Looks for a run that breaks the same law after fewer faults, with a simpler input."""
+        return self._smallest(run, run.broken[0].law)
+
     def _failure(self, run: Run) -> CheckFailed:
         """Tells the story of a run that breaks a law, once it is as small as it gets."""
         law = run.broken[0].law
@@ -282,48 +291,46 @@ class Checker:
         return run if any(x.law == law for x in run.broken) and not run.missed else None
 
     def _smallest(self, run: Run, law: str) -> Run:
-        """Leaves out faults, and looks for a simpler input."""
-        smaller = True
-        while smaller:
-            smaller = False
-            for fault in run.scenario.faults:
-                faults = tuple(x for x in run.scenario.faults if x != fault)
-                found = self._breaks(replace(run.scenario, faults=faults), law)
-                if found is not None:
-                    run, smaller = found, True
-                    break
+        """Leaves out faults, puts one in the place of two, and looks for a simpler input."""
+        found: Run | None = run
+        while found is not None:
+            run = found
+            found = self._with_less(run, law) or self._with_one_for_two(run, law)
         scenario = run.scenario
         try:
             call = hypothesis.find(
                 self._calls,
                 lambda call: self._breaks(replace(scenario, call=call), law) is not None,
-                settings=settings(
-                    max_examples=100, database=None, deadline=None, suppress_health_check=list(HealthCheck)
-                ),
+                settings=settings(max_examples=100, database=None, deadline=None, suppress_health_check=ALL_CHECKS),
                 random=random.Random(self.seed),  # noqa: S311 - draws examples
             )
         except (NoSuchExample, Flaky):
             return run
         return self._breaks(replace(scenario, call=call), law) or run
 
+    def _with_less(self, run: Run, law: str) -> Run | None:
+        """Leaves out a fault."""
+        for fault in run.scenario.faults:
+            faults = tuple(x for x in run.scenario.faults if x != fault)
+            found = self._breaks(replace(run.scenario, faults=faults), law)
+            if found is not None:
+                return found
+        return None
+
+    def _with_one_for_two(self, run: Run, law: str) -> Run | None:
+        """Puts another fault in the place of two."""
+        for pair in combinations(run.scenario.faults, 2):
+            rest = tuple(x for x in run.scenario.faults if x not in pair)
+            base = self.simulator.run(replace(run.scenario, faults=rest))
+            for _, fault in islice(further(base), _OTHERS):
+                found = self._breaks(replace(run.scenario, faults=(*rest, fault)), law)
+                if found is not None:
+                    return found
+        return None
+
 
 def failure_of(simulator: Simulator, run: Run, seed: int | None = None) -> CheckFailed:
     """Tells the story of a run that breaks a law, as it is."""
     told = simulator.run(run.scenario, watch=True)
     shown = told if told.broken else run
-    return CheckFailed(_message(simulator.saga, shown, seed), shown, shown.broken[0].law)
-
-
-def _message(saga: Saga[..., Any], run: Run, seed: int | None) -> str:
-    """Tells the story of a run that breaks a law."""
-    faults = run.scenario.faults
-    counted = "without any fault" if not faults else f"after {len(faults)} fault{'s' if len(faults) > 1 else ''}"
-    lines = [f"saga {saga.name}, {counted}: {run.broken[0].law} — is broken", ""]
-    lines += [f"  {x.law}: {x.how}" for x in run.broken[:5]]
-    lines += ["", f"  input: {run.scenario.call!r}"]
-    lines += [f"  fault: {fault!r}" for fault in faults]
-    lines += ["", *(f"  {line}" for line in run.timeline().splitlines()), ""]
-    lines += ["To play this run again, put this above the test:", "", f"    {run.scenario!r}", ""]
-    if seed is not None:
-        lines += [f"To draw the same runs again: check(…, seed={seed}), or pytest --sagas-seed={seed}"]
-    return "\n".join(lines)
+    return CheckFailed(story(shown, seed), shown, shown.broken[0].law)

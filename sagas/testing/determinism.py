@@ -5,22 +5,25 @@ from __future__ import annotations
 from contextlib import closing
 from typing import TYPE_CHECKING, Any
 
+from sagas.coordinator.seclusion import Secluded
+from sagas.core.commands import RunLocal
 from sagas.core.execution import Execution
 from sagas.core.recording import Recording
 from sagas.core.records import encode
 from sagas.core.replay import replay
-from sagas.coordinator.seclusion import Secluded
 from sagas.errors import IllegalTransition, PayloadError, ReplayDiverged
+from sagas.testing.where import LastLine, where
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Callable, Mapping, Sequence
     from contextlib import AbstractContextManager
 
+    from sagas.core.commands import Command
     from sagas.core.definitions import Saga, Step
     from sagas.core.records import Record
     from sagas.stores.port import JournalRow
 
-__all__ = ["replay_all", "replay_prefixes", "where"]
+__all__ = ["replay_all", "replay_prefixes", "with_line"]
 
 
 def replay_all(
@@ -42,10 +45,12 @@ def replay_all(
             try:
                 given = execution.apply(record.event, record.at)
             except (ReplayDiverged, IllegalTransition, PayloadError) as error:
-                return f"replayed, it does something else{where(execution)}: {error}"
+                place = where(execution, getattr(error, "path", ""))
+                return f"replayed, it does something else{place}: {error}"
             if encode(record.event, given) != (row.kind, row.path, row.data):
+                place = where(execution, _first_other(given, record.commands))
                 return (
-                    f"replayed, it asks for something else{where(execution)} after record {record.seq} ({row.kind} "
+                    f"replayed, it asks for something else{place} after record {record.seq} ({row.kind} "
                     f"{row.path}): {_names(given)} instead of {_names(record.commands)}"
                 )
     return None
@@ -101,18 +106,29 @@ def _state(execution: Execution) -> object:
     )
 
 
-def where(execution: Execution) -> str:
-    """Names the line at which a body waits."""
-    found = ""
-    routine: Any = execution.body
-    while routine is not None:
-        frame = getattr(routine, "cr_frame", None)
-        if frame is None:
-            break
-        code = frame.f_code
-        found = f", at {code.co_filename}:{frame.f_lineno} in {code.co_name}"
-        routine = getattr(routine, "cr_await", None)
-    return found
+def with_line(how: str, saga: Saga[..., Any], again: Callable[[], object]) -> str:
+    """Names the line at which a body ended, if it waits at none.
+
+    Args:
+        how: What is known.
+        saga: Its definition.
+        again: Does the same once more.
+    """
+    if ", at " in how:
+        return how
+    with LastLine({saga.function.__code__.co_filename}) as last:
+        again()
+    return f"{how}{last}"
+
+
+def _first_other(given: Sequence[Command], noted: Sequence[Command]) -> str:
+    """Gives the path of the first command that is not the one that was noted."""
+    kept = [x for x in given if not isinstance(x, RunLocal)]
+    for one, other in zip(kept, noted, strict=False):
+        if (type(one), getattr(one, "path", "")) != (type(other), getattr(other, "path", "")):
+            return str(getattr(one, "path", ""))
+    longer = kept[len(noted) :] or list(noted)[len(kept) :] or kept[:1]
+    return str(getattr(longer[0], "path", "")) if longer else ""
 
 
 def _names(commands: Sequence[object]) -> str:

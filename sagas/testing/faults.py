@@ -34,7 +34,7 @@ KINDS: dict[str, str] = {
     "pause before": "the process is frozen before it, taken for dead, and thawed when another has taken over",
     "pause after": "the process is frozen after it, taken for dead, and thawed when another has taken over",
     "long pause": "the process is frozen after it, taken for dead, and thawed when all is over",
-    "late": "the process is frozen before it, and it acts only when another process has taken over and gone on",
+    "late": "the connection is lost, and the request arrives only when all is over",
     "cancel": "somebody cancels the saga meanwhile",
     "restart": "the process is asked to stop meanwhile, and another one started",
     "deploy": "the process is asked to stop meanwhile, and one with the other code started",
@@ -91,10 +91,9 @@ def options_of(target: Step[..., Any] | Compensator | Probe, *, late: bool = Fal
 
     Args:
         target: A step, a compensator or a probe.
-        late: Whether a step that runs in the coordinator's process may act when it is taken for dead. Only a
-            participant with an inbox, or a transaction, can fend that off.
+        late: Whether a request may arrive when its saga is over. Only a participant with an inbox, or a transaction,
+            can fend that off.
     """
-
     if isinstance(target, Probe):
         return _PROBE
     timed = target.options.timeout or target.options.total_timeout if isinstance(target, Step) else target.timeout
@@ -102,7 +101,8 @@ def options_of(target: Step[..., Any] | Compensator | Probe, *, late: bool = Fal
     if isinstance(target, Step):
         without = _UNTRANSACTIONAL if target.options.transactional else _NOT_ATOMIC if target.options.atomic else ()
         options = ("rejected", *(x for x in options if x not in without), "slow")
-    return (*options, "late") if late else options
+    in_transaction = isinstance(target, Step) and target.options.transactional
+    return (*options, "late") if late and not in_transaction else options
 
 
 # A step that raises only if nothing happened does not lose its reply.

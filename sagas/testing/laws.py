@@ -20,6 +20,8 @@ if TYPE_CHECKING:
 __all__ = ["LAWS"]
 
 _ENDS = ("completed", "compensated")
+# Whoever takes a saga over and cannot go on with it writes that down instead, which fences the owner before it too.
+_TAKES_OVER = (e.SagaTakenOver, e.SagaParked)
 
 
 def _ends_one_way(run: Run, _: History) -> Iterator[str]:
@@ -44,7 +46,7 @@ def _reported_is_durable(run: Run, _: History) -> Iterator[str]:
             yield f"it was reported {report.status} before that was durable"
 
 
-def _undo_order(run: Run, history: History) -> Iterator[str]:
+def _undo_order(_: Run, history: History) -> Iterator[str]:
     """2: undo in reverse causal order; and only of what may have acted."""
     if not history.undoing:
         return
@@ -75,7 +77,7 @@ def _all_undone(run: Run, history: History) -> Iterator[str]:
 
 
 def _pivot(run: Run, history: History) -> Iterator[str]:
-    """Once a pivot succeeded, nothing before it is undone, and the saga only goes forward."""
+    """After a pivot succeeded, nothing before it is undone, and the saga only goes forward."""
     pivots: list[str] = []
     for moment in history.moments:
         step = history.asked.get(moment.path)
@@ -135,7 +137,7 @@ def _ownership(run: Run, _: History) -> Iterator[str]:
     """8: only the process that took the saga over last writes its journal."""
     owner: str | None = None
     for record, writer in zip(run.records, run.writers, strict=True):
-        if owner is None or isinstance(record.event, e.SagaTakenOver):
+        if owner is None or isinstance(record.event, _TAKES_OVER):
             owner = writer
         elif writer != owner:
             yield f"record {record.seq} is written by process {writer}, though {owner} had taken the saga over"

@@ -4,7 +4,10 @@ from __future__ import annotations
 
 from contextlib import AbstractContextManager, ExitStack
 from copy import deepcopy
-from typing import TYPE_CHECKING, Any, NamedTuple
+from functools import partial
+from typing import TYPE_CHECKING, Any, NamedTuple, cast
+
+from sqlmodel import Session
 
 from sagas.context import StepContext, running_step
 from sagas.core import events as e
@@ -13,11 +16,13 @@ from sagas.testing.simulation.loop import ProcessLoop, Time
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Mapping, Sequence
 
+    from sqlalchemy import Engine
+
     from sagas.core.definitions import Step
     from sagas.testing.history import History
     from sagas.testing.runs import Run
 
-__all__ = ["Reference", "Survivor", "call_plainly", "survivors"]
+__all__ = ["Reference", "Survivor", "call_plainly", "context_of", "enter", "names", "show_difference", "survivors"]
 
 
 class Survivor(NamedTuple):
@@ -64,27 +69,49 @@ class Reference:
         world: See ``Simulator``.
         view: See ``Simulator``.
         steps: By name.
+        database: See ``Simulator``.
     """
 
     def __init__(
-        self, world: Callable[[], Any], view: Callable[[Any], Any], steps: Mapping[str, Step[..., Any]]
+        self,
+        world: Callable[[], Any],
+        view: Callable[[Any], Any],
+        steps: Mapping[str, Step[..., Any]],
+        database: Callable[[Any], Engine] | None = None,
     ) -> None:
         self._world = world
         self._view = view
         self._steps = steps
+        self._database = database
         self._known: dict[tuple[Survivor, ...], object] = {}
 
     def view_after(self, steps: tuple[Survivor, ...]) -> object:
         """Gives what a world looks like in which only these steps happened."""
         if steps not in self._known:
             with ExitStack() as stack:
-                made = self._world()
-                world = stack.enter_context(made) if isinstance(made, AbstractContextManager) else made
+                world = enter(stack, self._world())
                 for one in steps:
-                    step = self._steps[one.name]
-                    call_plainly(step.function, step.arguments_schema.decode(one.arguments), context_of(one))
+                    self._do(one, world)
                 self._known[steps] = deepcopy(self._view(world))
         return self._known[steps]
+
+    def _do(self, one: Survivor, world: Any) -> None:
+        """Does a step."""
+        step = self._steps[one.name]
+        arguments = step.arguments_schema.decode(one.arguments)
+        if not step.options.transactional or self._database is None:
+            call_plainly(step.function, arguments, context_of(one))
+            return
+        with Session(self._database(world)) as session:
+            call_plainly(partial(step.function, session), arguments, context_of(one))
+            session.commit()
+
+
+def enter(stack: ExitStack, world: Any) -> Any:
+    """Enters a world that is a context manager."""
+    if isinstance(world, AbstractContextManager):
+        return stack.enter_context(cast("AbstractContextManager[Any]", world))
+    return world
 
 
 def context_of(one: Survivor) -> StepContext:
@@ -107,7 +134,7 @@ def call_plainly(function: Callable[..., Any], arguments: Mapping[str, object], 
 def _finish(awaitable: Awaitable[Any]) -> Any:
     """Waits for the end of something."""
     time = Time(0.0)
-    loop = ProcessLoop(time)
+    loop = ProcessLoop(time)  # type: ignore[abstract]  # what it does not have, it refuses
 
     async def wait() -> Any:
         return await awaitable

@@ -5,6 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from sagas.core.commands import RunStep
+from sagas.testing.stories import table
+
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
@@ -96,23 +99,15 @@ class Run:
         """Says whether a compensator of a step has run to its end."""
         return any(x.role == "undo" and x.step == step and x.acted for x in self.calls)
 
-    def timeline(self) -> str:
-        """Tells the story as a table: when, which process, what happened, and what the world held then."""
-        return "\n".join(_table(self.entries))
+    def timeline(self, *, width: int | None = None) -> str:
+        """Tells the story as a table: when, which process, what happens, and what of the world has changed by then.
 
+        Args:
+            width: How many letters a line may have; that of the terminal by default.
+        """
+        return "\n".join(table(self.entries, self._names(), width))
 
-def _table(entries: Sequence[Entry]) -> list[str]:
-    """Draws the table; what the world held is shown where it changed."""
-    lines: list[tuple[str, str, str, str]] = [("time", "process", "what happens", "the world")]
-    before: str | None = None
-    for entry in entries:
-        view = "" if entry.view == before or entry.view is None else entry.view
-        before = entry.view
-        lines.append((f"{entry.time:.3f}", entry.process or "-", entry.what, view))
-    if not any(line[3] for line in lines[1:]):
-        lines = [(*line[:3], "") for line in lines]
-    widths = [max(len(line[column]) for line in lines) for column in range(3)]
-    widths[2] = min(widths[2], 90)
-    return [
-        f"{line[0]:>{widths[0]}}  {line[1]:<{widths[1]}}  {line[2]:<{widths[2]}}  {line[3]}".rstrip() for line in lines
-    ]
+    def _names(self) -> dict[str, str]:
+        """Names the steps, by their places."""
+        commands = (x for record in self.records for x in record.commands)
+        return {x.path: x.name for x in commands if isinstance(x, RunStep)}

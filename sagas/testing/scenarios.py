@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any, cast, overload
+from typing import TYPE_CHECKING, Any, Protocol, TypeVar, cast, overload
 
 from hypothesis import strategies as st
 from hypothesis.strategies import SearchStrategy
@@ -16,16 +16,23 @@ from sagas.testing.runs import Scenario
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from hypothesis.strategies import DrawFn
-
     from sagas.core.definitions import Saga, Step
     from sagas.testing.runs import Run
     from sagas.testing.simulator import Simulator
 
 __all__ = ["Inputs", "calls_of", "explore", "further", "values_of"]
 
+Ex = TypeVar("Ex")
 Inputs = SearchStrategy[Any] | Mapping[str, SearchStrategy[Any]] | None
 _MOST_ANSWERS = 3
+
+
+class Draw(Protocol):
+    """How hypothesis draws."""
+
+    def __call__(self, strategy: SearchStrategy[Ex], /) -> Ex:
+        """Draws a value."""
+        ...
 
 
 @overload
@@ -98,7 +105,7 @@ def further(run: Run) -> Iterator[tuple[int, Fault]]:
                 yield position, Fault(what, place.at, place.nth)
 
 
-def explore(draw: DrawFn, simulator: Simulator, call: SagaCall[Any], most: int) -> Run:
+def explore(draw: Draw, simulator: Simulator, call: SagaCall[Any], most: int) -> Run:
     """Draws a run: one fault after the other, each from what the run before came by.
 
     Every run on the way is held against the laws too; the first that breaks one is given.

@@ -3,36 +3,42 @@
 from __future__ import annotations
 
 import gc
-from copy import deepcopy
 import inspect
 import logging
-from contextlib import AbstractContextManager, ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager
 from contextvars import copy_context
+from copy import deepcopy
+from functools import partial
 from types import CellType
 from typing import TYPE_CHECKING, Any, cast
 
 import sniffio
 
 from sagas.core.definitions import Step
+from sagas.core.failures import with_tracebacks
 from sagas.core.records import decode
 from sagas.core.registry import Registry
-from sagas.errors import SagaError
-from sagas.testing.determinism import replay_all, replay_prefixes
+from sagas.testing.coverage import Coverage
+from sagas.testing.determinism import replay_all, replay_prefixes, with_line
+from sagas.testing.faults import COMMIT
 from sagas.testing.history import read
 from sagas.testing.laws import LAWS
 from sagas.testing.lines import Lines
-from sagas.testing.reference import Reference, names, show_difference, survivors
+from sagas.testing.reference import Reference, enter, names, show_difference, survivors
 from sagas.testing.runs import Broken, Run
 from sagas.testing.simulation.acting import plain_rejection
 from sagas.testing.simulation.answers import draw_some, example_of
 from sagas.testing.simulation.fleet import Fleet
 from sagas.testing.simulation.playing import SAGA_ID, play
 from sagas.testing.simulation.stage import Stage
+from sagas.testing.stories import snapshot
+from sagas.testing.twins import Twins
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping, Sequence
+    from collections.abc import Callable, Generator, Mapping, Sequence
 
     from hypothesis.strategies import SearchStrategy
+    from sqlalchemy import Engine
 
     from sagas.core.definitions import Saga
     from sagas.core.execution import Execution
@@ -60,8 +66,15 @@ class Simulator:
         signals: What each signal may say, by name; by default what its type allows.
         steps: Steps to know in addition.
         deployed: Sagas that are there after a deploy, instead.
-        late: Whether steps may act after their process was taken for dead; see ``faults``.
+        late: Whether requests may arrive when their saga is over; see ``faults``.
+        database: Gives what transactional steps write to, out of the world.
         mutation: Replaces compensators; see ``mutating``.
+
+    Attributes:
+        registry: The code that is simulated.
+        reachable: Names of the steps that the body mentions.
+        coverage: What happened in all runs together.
+        lines: Which lines of the body ran.
     """
 
     def __init__(
@@ -76,12 +89,13 @@ class Simulator:
         steps: Sequence[Step[..., Any]] = (),
         deployed: Sequence[Saga[..., Any]] = (),
         late: bool = False,
+        database: Callable[[Any], Engine] | None = None,
         mutation: Callable[..., Any] | None = None,
     ) -> None:
         self.saga = saga
         self.registry = Registry([saga], steps)
         self.view = view
-        self._world = world or (lambda: None)
+        self._make_world: Callable[[], Any] = world or _no_world
         self._invariants = [(x, _takes_run(x)) for x in invariants]
         self._always = always
         self._signals = {name: draw_some(x, 10) for name, x in (signals or {}).items()}
@@ -89,13 +103,15 @@ class Simulator:
         self._deployed = tuple(deployed)
         self._late = late
         self._mutation = mutation
+        self._database = database
         self._refusals: dict[str, Exception] = {}
         self._fleet: Fleet | None = None
         self._shapes: set[object] = set()
-        self._reference = None if view is None else Reference(self._world, view, self.registry.steps)
+        self._reference = None if view is None else Reference(self._make_world, view, self.registry.steps, database)
         self.lines = Lines(saga.function)
+        self._twins = Twins(saga, SAGA_ID, self.registry.steps)
         self.reachable = _names_in(saga) & set(self.registry.steps)
-        self.runs = 0
+        self.coverage = Coverage()
 
     def run(self, scenario: Scenario, *, watch: bool = False) -> Run:
         """Plays a run.
@@ -107,20 +123,19 @@ class Simulator:
         Returns:
             The run, with the laws that it breaks.
         """
-        self.runs += 1
         with _undisturbed(), ExitStack() as stack:
             before = copy_context()
-            made = self._world()
-            world = stack.enter_context(made) if isinstance(made, AbstractContextManager) else made
+            world = enter(stack, self._make_world())
             if copy_context() != before:
                 self._fleet = None  # what runs in it would not see the new world
             run, rows = self._play(scenario, world, watch=watch)
             history = read(run.records)
             self._judge(run, history, rows)
-            has = deepcopy(self.view(world)) if self._comparable(run) else None
+            has = deepcopy(self.view(world)) if self.view is not None and self._comparable(run) else None
             self._end()
         if self._comparable(run):
             self._compare(run, history, has)
+        self.coverage.add(run)
         return run
 
     # --- playing ------------------------------------------------------------------------------------------------
@@ -130,11 +145,13 @@ class Simulator:
         if self._fleet is None:
             self._fleet = Fleet([self.saga], self._steps, self._refusal, self._deployed)
         fleet = self._fleet
-        stage = Stage(fleet.time, scenario.faults, late=self._late, mutation=self._mutation)
+        commit = (*COMMIT, "deploy") if self._deployed else COMMIT
+        stage = Stage(fleet.time, scenario.faults, commit=commit, late=self._late, mutation=self._mutation)
         if watch:
-            stage.look = lambda: repr(self.view(world)) if self.view is not None else ""
+            stage.look = lambda: self._look(world)
         if self._always:
             stage.watch = lambda: self._watch(stage, world)
+        fleet.disk.database = None if self._database is None else self._database(world)
         fleet.begin(stage)
         if not fleet.processes:
             fleet.start()
@@ -161,6 +178,10 @@ class Simulator:
             entries=stage.entries,
             broken=[Broken(law, how) for law, how in stage.problems],
         )
+
+    def _look(self, world: Any) -> dict[str, str]:
+        """Shows what counts of the world."""
+        return snapshot(self.view(world) if self.view is not None else world)
 
     def _watch(self, stage: Stage, world: Any) -> None:
         """Makes sure of what always has to hold."""
@@ -200,14 +221,22 @@ class Simulator:
         """Replays a run; one of a kind that was not seen before, from every prefix of its journal."""
         if any(x.what == "deploy" for x in run.fired) or not rows:
             return
-        steps, records = self.registry.steps, run.records
-        how = replay_all(self.saga, SAGA_ID, steps, records, rows)
-        shape = run.shape
-        if how is None and shape not in self._shapes:
-            self._shapes.add(shape)
-            how = replay_prefixes(self.saga, SAGA_ID, steps, records, self.lines)
+        how = self._difference(run, rows)
         if how is not None:
             run.broken.insert(0, Broken("a body does the same every time", how))
+
+    def _difference(self, run: Run, rows: Sequence[Any]) -> str | None:
+        """Says how a replay differs from what ran, and where."""
+        steps, records, shape = self.registry.steps, run.records, run.shape
+        again = partial(replay_all, self.saga, SAGA_ID, steps, records, rows)
+        how = again()
+        if how is None and shape not in self._shapes:
+            self._shapes.add(shape)
+            again = partial(replay_prefixes, self.saga, SAGA_ID, steps, records, self.lines)
+            how = again()
+            if how is None:
+                return self._twins.differ(records)
+        return None if how is None else f"{with_line(how, self.saga, again)}{self._twins.suspects(records)}"
 
     def _comparable(self, run: Run) -> bool:
         """Says whether it is known what the world has to be."""
@@ -238,7 +267,7 @@ class _Answers:
         self._chosen = chosen
         self._sent = 0
 
-    def __call__(self, name: str, execution: Execution, count: int) -> object:
+    def __call__(self, name: str, execution: Execution) -> object:
         """See ``playing.play``."""
         if name not in self._known:
             annotation = execution.awaited_type(name)
@@ -247,6 +276,10 @@ class _Answers:
         which = self._chosen[self._sent] if self._sent < len(self._chosen) else 0
         self._sent += 1
         return values[which % len(values)]
+
+
+def _no_world() -> None:
+    """Is the world of those who need none."""
 
 
 def _takes_run(invariant: Callable[..., object]) -> bool:
@@ -258,7 +291,7 @@ def _holds(invariant: Callable[..., object], *args: object) -> str | None:
     """Says how an invariant is broken; ``None`` if it is not."""
     try:
         holds = invariant(*args)
-    except Exception as error:
+    except Exception as error:  # noqa: BLE001 - whatever it raises says that it does not hold
         return f"{type(error).__name__}: {error}" if str(error) else type(error).__name__
     return "it does not hold" if holds is False else None
 
@@ -283,8 +316,9 @@ def _names_in(saga: Saga[..., Any]) -> set[str]:
 
 
 @contextmanager
-def _undisturbed() -> Iterator[None]:
+def _undisturbed() -> Generator[None]:
     """Keeps the logs quiet and the garbage collector out, and tells anyio at once that this is asyncio."""
+    token = with_tracebacks.set(False)
     library, collects = sniffio.thread_local.name, gc.isenabled()
     for logger in _LOGGERS:
         logger.disabled = True
@@ -296,5 +330,6 @@ def _undisturbed() -> Iterator[None]:
         for logger in _LOGGERS:
             logger.disabled = False
         sniffio.thread_local.name = library
+        with_tracebacks.reset(token)
         if collects:
             gc.enable()

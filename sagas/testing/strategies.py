@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
     from hypothesis.strategies import DrawFn, SearchStrategy
+    from sqlalchemy import Engine
 
     from sagas.core.definitions import Saga, Step
     from sagas.testing.runs import Run
@@ -32,20 +33,30 @@ def runs(
     steps: Sequence[Step[..., Any]] = (),
     deploys: Sequence[Saga[..., Any]] = (),
     late: bool = False,
+    database: Callable[[Any], Engine] | None = None,
     most: int = 4,
 ) -> SearchStrategy[Run]:
     """Gives a strategy of finished runs: ``@given(runs(place_order, world=Shop))``.
 
-    Each was held against the laws already; the arguments are those of ``check``.
+    Each was held against the laws already.
 
     Args:
+        saga: See ``check``.
+        inputs: See ``check``.
+        world: See ``check``.
+        view: See ``check``.
+        signals: See ``check``.
+        steps: See ``check``.
+        deploys: See ``check``.
+        late: See ``check``.
+        database: See ``check``.
         most: How many faults there may be in a run.
 
     Raises:
         CheckFailed: While drawing: a law does not hold.
     """
     simulator = Simulator(
-        saga, world=world, view=view, signals=signals, steps=steps, deployed=deploys, late=late
+        saga, world=world, view=view, signals=signals, steps=steps, deployed=deploys, late=late, database=database
     )  # fmt: skip
     calls = calls_of(saga, inputs)
 

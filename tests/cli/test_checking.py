@@ -165,9 +165,10 @@ def test_what_cannot_be_tried_exits_with_2(check: Callable[..., Done], arguments
 @pytest.mark.parametrize(
     ("arguments", "says"),
     [
-        ((), "pass the journal with --journal"),
         (("--journal", "sqlite:///absent.db"), "there is no database"),
         (("--journal", "memory:"), "use --journal sqlite:///FILE"),
+        (("--journal", "memory:", "--sarif"), "--sarif is for findings in files"),
+        (("--codec", f"{NEW}:Reversed"), "--codec is for a journal"),
     ],
 )
 def test_a_journal_that_is_not_there_exits_with_2(sagas: CommandLine, arguments: tuple[str, ...], says: str) -> None:

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from pathlib import Path
 
-__all__ = ["DEPLOYING", "DOCS", "ON_POSTGRES", "OWN", "PAGES", "ROOT", "SHARED", "TUTORIAL", "name_of"]
+__all__ = ["CHECKING", "DEPLOYING", "DOCS", "ON_POSTGRES", "OWN", "PAGES", "ROOT", "SHARED", "TUTORIAL", "name_of"]
 
 ROOT = Path(__file__).parents[2]
 DOCS = ROOT / "docs"
 # These are several files each, which test_tutorial.py writes.
 TUTORIAL = DOCS / "tutorial.md"
+CHECKING = DOCS / "how-to" / "check-statically.md"
 DEPLOYING = DOCS / "how-to" / "deploy-new-versions.md"
 OWN = DOCS / "how-to" / "write-your-own.md"
 # What these show runs on the journal that the environment names, as a service of several processes would have it.

@@ -8,9 +8,10 @@ from pathlib import Path
 import pytest
 
 from tests.docs.examples import blocks, run
-from tests.docs.pages import DEPLOYING, DOCS, OWN, PAGES, SHARED, TUTORIAL, name_of
+from tests.docs.pages import CHECKING, DEPLOYING, DOCS, OWN, PAGES, SHARED, TUTORIAL, name_of
 
-WITH_PYTHON = [page for page in PAGES if blocks(page, "python") and page not in (DEPLOYING, OWN, TUTORIAL)]
+_SEVERAL = (CHECKING, DEPLOYING, OWN, TUTORIAL)
+WITH_PYTHON = [page for page in PAGES if blocks(page, "python") and page not in _SEVERAL]
 
 
 @pytest.mark.parametrize("page", [page for page in WITH_PYTHON if page not in SHARED], ids=name_of)

@@ -190,8 +190,8 @@ def test_every_error_is_public() -> None:
 # --- what is generated, and what is named ------------------------------------------------------------------------
 
 
-def _diagrams() -> ModuleType:
-    spec = importlib.util.spec_from_file_location("make_diagrams", DOCS / "make_diagrams.py")
+def _script(name: str) -> ModuleType:
+    spec = importlib.util.spec_from_file_location(name, DOCS / f"{name}.py")
     assert spec is not None
     assert spec.loader is not None
     module = importlib.util.module_from_spec(spec)
@@ -200,9 +200,15 @@ def _diagrams() -> ModuleType:
 
 
 def test_the_state_diagrams_are_up_to_date() -> None:
-    diagrams = _diagrams()
+    diagrams = _script("make_diagrams")
     written = diagrams.PAGE.read_text(encoding="utf-8")
     assert written == diagrams.page(), "run `python docs/make_diagrams.py`"
+
+
+def test_the_tables_of_faults_and_laws_are_up_to_date() -> None:
+    testing = _script("make_testing")
+    written = testing.PAGE.read_text(encoding="utf-8")
+    assert written == testing.written(written), "run `python docs/make_testing.py`"
 
 
 def test_files_and_modules_that_pages_name_exist() -> None:

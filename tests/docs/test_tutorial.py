@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from tests.docs.newcomer import Newcomer
-from tests.docs.pages import DEPLOYING, OWN, TUTORIAL
+from tests.docs.pages import CHECKING, DEPLOYING, OWN, TUTORIAL
 
 
 def test_it_runs_from_top_to_bottom(tmp_path: Path) -> None:
@@ -33,3 +33,9 @@ def test_what_a_reader_wrote_passes_the_contracts(tmp_path: Path, file: str, tes
     newcomer.follow(OWN)
     told = newcomer.run("-m", "pytest", "-q", "-p", "no:cacheprovider", f"test_{file}.py")
     assert int(re.findall(r"(\d+) passed", told)[0]) >= tests
+
+
+def test_mistakes_are_found_as_the_page_says(tmp_path: Path) -> None:
+    newcomer = Newcomer(tmp_path)
+    newcomer.follow(CHECKING)
+    assert newcomer.commands == 2

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from contextvars import copy_context
+from functools import partial
 from typing import TYPE_CHECKING, Any, cast
 
 import anyio
@@ -28,8 +30,8 @@ _LOSES = ("lost reply", "mute")
 _NEVER_ANSWERS = ("hangs", "late reply")
 
 
-class Lost(ConnectionError):
-    """The simulated network lost a request or a reply."""
+class Lost(ConnectionError, TimeoutError):  # noqa: N818 - names what happened
+    """The simulated network lost a request or a reply; whoever takes one of these for a refusal sees one."""
 
 
 class Actor(Caller):
@@ -45,18 +47,18 @@ class Actor(Caller):
 
     async def call(self, target: UserFunction, arguments: Mapping[str, object]) -> Any:
         """See ``Caller.call``."""
-        assert isinstance(target, (Step, Compensator, Probe)), "a coordinator calls nothing else"
+        called = cast("Step[..., Any] | Compensator | Probe", target)  # a coordinator calls nothing else
         process, stage = self._process, self._process.fleet.stage
         make = running_step.get()
         assert callable(make), "the coordinator has set it"
-        call, at = _note(target, make(), arguments, process)
-        found = stage.visit(at, stage.options_at(target))
+        call, at = _note(called, make(), arguments, process)
+        found = stage.visit(at, stage.options_at(called))
         if not found and not stage.broken:
             if stage.look is not None:
                 stage.note(process.name, f"calls {at}")
-            return await self._act(target, call)
+            return await self._act(called, call)
         stage.note(process.name, f"calls {at}")
-        return await self._act_amid(target, call, at, [x.what for x in found])
+        return await self._act_amid(called, call, at, [x.what for x in found])
 
     async def _act(self, target: Step[..., Any] | Compensator | Probe, call: Call) -> Any:
         """Runs the function."""
@@ -83,7 +85,7 @@ class Actor(Caller):
         self, target: Step[..., Any] | Compensator | Probe, call: Call, at: str, what: list[str]
     ) -> Any:
         """Runs the function while things go wrong."""
-        process, stage = self._process, self._process.fleet.stage
+        stage = self._process.fleet.stage
         for one in what:
             stage.note("", f"{at}: {one}")
             if one in ("down", "mute"):
@@ -100,14 +102,15 @@ class Actor(Caller):
         await self._after(call, at, what)
         return result
 
-    async def _before(self, target: object, call: Call, at: str, what: list[str]) -> None:
+    async def _before(self, target: Step[..., Any] | Compensator | Probe, call: Call, at: str, what: list[str]) -> None:
         """Makes go wrong what goes wrong before the function runs."""
         process = self._process
         for one in what:
             if one == "crash before":
                 await process.die()
             elif one == "late":
-                await process.freeze()
+                process.fleet.delayed.append((copy_context(), partial(self._act, target, call)))
+                raise Lost(f"simulated: the connection to {at} was lost")
             elif one in ("cancel", "restart", "deploy"):
                 process.fleet.order(one)
                 await anyio.sleep(_MEANWHILE)

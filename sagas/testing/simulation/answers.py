@@ -16,7 +16,10 @@ if TYPE_CHECKING:
 
     from hypothesis.strategies import SearchStrategy
 
-__all__ = ["draw_some", "example_of"]
+__all__ = ["ALL_CHECKS", "draw_some", "example_of"]
+
+# Drawing is not what is tested here, however long it takes.
+ALL_CHECKS: list[HealthCheck] = [*HealthCheck]  # pyright: ignore[reportAssignmentType]  # iterating the enum's own metaclass
 
 
 def draw_some(strategy: SearchStrategy[Any], count: int) -> list[Any]:
@@ -33,7 +36,7 @@ def draw_some(strategy: SearchStrategy[Any], count: int) -> list[Any]:
     def draw() -> None:
         @settings(
             max_examples=count, database=None, derandomize=True, deadline=None, phases=[Phase.generate],
-            suppress_health_check=list(HealthCheck),
+            suppress_health_check=ALL_CHECKS,
         )  # fmt: skip
         @given(strategy)
         def collect(value: object) -> None:
@@ -41,7 +44,7 @@ def draw_some(strategy: SearchStrategy[Any], count: int) -> list[Any]:
 
         try:
             collect()
-        except BaseException as error:
+        except BaseException as error:  # noqa: BLE001 - it is raised in the other thread
             failure.append(error)
 
     thread = threading.Thread(target=draw)

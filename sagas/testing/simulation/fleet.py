@@ -10,7 +10,8 @@ from sagas.testing.simulation.loop import Time
 from sagas.testing.simulation.process import FOREVER, Process, SimulatedCoordinator
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Coroutine, Sequence
+    from contextvars import Context
 
     from sagas.core.definitions import Saga, Step
     from sagas.stores.port import Batch, Committed
@@ -41,6 +42,7 @@ class Fleet:
         stage: Of the run that is being played.
         rejection: Makes what a step raises when it refuses.
         orders: What is to be done from outside, once everybody waits.
+        delayed: Requests that are still on their way when whoever sent them has given them up.
     """
 
     def __init__(
@@ -56,6 +58,7 @@ class Fleet:
         self.rejection = rejection
         self.processes: list[Process] = []
         self.orders: list[str] = []
+        self.delayed: list[tuple[Context, Callable[[], Coroutine[Any, Any, object]]]] = []
         self.stage: Stage
         self._graves: list[Process] = []
         self._coordinators: dict[int, SimulatedCoordinator] = {}
@@ -73,12 +76,13 @@ class Fleet:
         self.time.now = stage.began = BEGINNING
         self.tokens.begin_again()
         self.orders.clear()
+        self.delayed.clear()
         self.long_frozen = False
         self._code = self._sagas
 
     def end(self) -> bool:
         """Cleans up after a run; says whether another one can follow, on what is left of the fleet."""
-        keep = [x for x in self.processes if x.idle()][:1]
+        keep = [] if self.changed else [x for x in self.processes if x.idle()][:1]
         for process in (*self._graves, *self.processes):
             if process not in keep:
                 process.loop.bury()
@@ -144,6 +148,11 @@ class Fleet:
             known = self._coordinators[id(sagas)] = SimulatedCoordinator(process, sagas, steps)
             return known
         return known.copied_for(process)
+
+    @property
+    def changed(self) -> bool:
+        """Whether other code was deployed."""
+        return self._code is not self._sagas
 
     def deploy(self) -> None:
         """Gives every process that starts from now on the other code."""

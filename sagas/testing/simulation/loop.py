@@ -21,7 +21,7 @@ __all__ = ["Impossible", "ProcessLoop", "Time", "give_way"]
 Ts = TypeVarTuple("Ts")
 
 
-class Impossible(SagaError):
+class Impossible(SagaError):  # noqa: N818 - says what it is
     """A step used something that a simulation does not have: a socket, a pipe, another process."""
 
 
@@ -78,7 +78,7 @@ class ProcessLoop(asyncio.AbstractEventLoop):
         try:
             while ready and not self.stopped and self.turns < last:
                 handle = ready.popleft()
-                if not handle._cancelled:  # type: ignore[attr-defined]  # noqa: SLF001 - as asyncio's own loop does
+                if not handle._cancelled:  # noqa: SLF001 - as asyncio's own loop does
                     self.turns += 1
                     handle._run()  # noqa: SLF001 - as asyncio's own loop does
         finally:
@@ -118,7 +118,7 @@ class ProcessLoop(asyncio.AbstractEventLoop):
                             coroutine.close()
                     except RuntimeError:
                         continue  # it awaited something while it was closed
-                    except BaseException:
+                    except BaseException:  # noqa: BLE001 - nobody is left to care
                         break
                     else:
                         break
@@ -168,14 +168,13 @@ class ProcessLoop(asyncio.AbstractEventLoop):
             self._tasks = [x for x in self._tasks if not x.done()]
         return task
 
-    def run_in_executor(  # type: ignore[override]
-        self, executor: object, func: Callable[[*Ts], Any], *args: *Ts
-    ) -> asyncio.Future[Any]:
+    def run_in_executor(self, executor: object, func: Callable[[*Ts], Any], *args: *Ts) -> asyncio.Future[Any]:
         """Runs it at once: a simulation has one thread."""
+        del executor
         future = self.create_future()
         try:
             future.set_result(func(*args))
-        except Exception as error:
+        except Exception as error:  # noqa: BLE001 - for whoever awaits it
             future.set_exception(error)
         return future
 

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
+from sagas.coordinator.handles import outcome
 from sagas.errors import CoordinatorClosed, SagaCompensated, SagaError, SagaStuck
 from sagas.testing.faults import SIGNAL, START
 from sagas.testing.simulation.fleet import Endless
@@ -26,14 +28,14 @@ _MOST_RETRIES = 3
 _ENDS = ("completed", "compensated")
 
 
-def play(fleet: Fleet, stage: Stage, call: SagaCall[Any], answer: Callable[[str, Execution, int], object]) -> None:
+def play(fleet: Fleet, stage: Stage, call: SagaCall[Any], answer: Callable[[str, Execution], object]) -> None:
     """Plays a run to its end.
 
     Args:
         fleet: Where.
         stage: Takes down what happens.
         call: The saga.
-        answer: Gives the payload of the n-th signal of a name, from 0, for an execution that waits for it.
+        answer: Gives the payload of the next signal, by its name and the execution that waits for it.
     """
     player = _Player(fleet, stage, call, answer)
     try:
@@ -44,14 +46,16 @@ def play(fleet: Fleet, stage: Stage, call: SagaCall[Any], answer: Callable[[str,
     except Endless:
         stage.problems.append(("it terminates", "something goes on and on, and no time passes"))
         return
-    stage.problems.append(("it terminates", f"it has not ended after {_MOST_MOVES} rounds of waiting"))
+    stage.problems.append(
+        ("it terminates", f"it has not ended after {_MOST_MOVES} rounds of waiting, and {player.waits()}")
+    )
 
 
 class _Player:
     """See ``play``."""
 
     def __init__(
-        self, fleet: Fleet, stage: Stage, call: SagaCall[Any], answer: Callable[[str, Execution, int], object]
+        self, fleet: Fleet, stage: Stage, call: SagaCall[Any], answer: Callable[[str, Execution], object]
     ) -> None:
         self._fleet = fleet
         self._stage = stage
@@ -61,7 +65,6 @@ class _Player:
         self._told = False
         self._over = False
         self._nudged: tuple[object, ...] = ()
-        self._sent: dict[str, int] = {}
         self._withheld: set[str] = set()
         self._retries = 0
         self._cancelled = False
@@ -78,6 +81,8 @@ class _Player:
             fleet.start()
             return True
         if not self._over and (self._caller is None or not self._caller.running or self._told):
+            if (self._told or self._stuck()) and (self._nudge() or self._note_order()):
+                return True
             if self._stuck():
                 return self._operate(host)
             self._ask(host)
@@ -85,7 +90,7 @@ class _Player:
         if not self._over and (self._nudge() or self._signal(host)):
             return True
         if self._over:
-            return self._thaw()
+            return self._thaw() or self._deliver(host)
         return self._wait() or self._thaw() or self._cancel(host) or self._give_up(host)
 
     # --- whoever asks for the saga ------------------------------------------------------------------------------
@@ -106,8 +111,9 @@ class _Player:
         """Starts the saga and waits for its end."""
         stage = self._stage
         try:
-            handle = await host.coordinator.start(self._call, id=SAGA_ID)
-            status, value = "completed", await handle.result()
+            if self._fleet.disk.row(SAGA_ID) is None:
+                await host.coordinator.start(self._call, id=SAGA_ID)
+            status, value = "completed", await outcome(host.engine, self._call.saga, SAGA_ID, None)
         except CoordinatorClosed:
             self._caller = None  # and asks elsewhere
             return
@@ -131,16 +137,24 @@ class _Player:
         """Repairs what is broken and has the saga try again; says whether that may help."""
         self._retries += 1
         self._stage.broken.clear()
-        if self._retries > _MOST_RETRIES:
+        if self._retries > _MOST_RETRIES + len(self._stage.fired):
             self._stage.problems.append(
                 ("an operator can finish it", f"nothing is broken any more, and it is stuck again: {self._why()}")
             )
             return False
         self._stage.note("", "an operator repairs what is broken, and retries")
-        host.spawn(self._try(host.coordinator.retry(SAGA_ID, by="operator"), "retry"))
+        if self._fleet.changed and "ReplayDiverged" in self._why():  # the other code cannot go on with it
+            host.spawn(self._try(host.coordinator.cancel(SAGA_ID, reason="deployed"), "cancel"))
+        else:
+            host.spawn(self._try(host.coordinator.retry(SAGA_ID, by="operator"), "retry"))
         self._told = False
         self._caller = None
         return True
+
+    def _note_order(self) -> bool:
+        """Lets time pass until the last order is durable, if the database was away just then."""
+        writes = any(x.running and x.engine.journal.busy for x in self._fleet.processes)
+        return writes and self._wait()
 
     def _why(self) -> str:
         """Says why the saga is stuck."""
@@ -195,8 +209,7 @@ class _Player:
 
     def _send(self, host: Process, name: str, execution: Execution) -> None:
         """Sends a signal."""
-        count = self._sent[name] = self._sent.get(name, -1) + 1
-        payload = self._answer(name, execution, count)
+        payload = self._answer(name, execution)
         self._stage.note("", f"sends signal {name}: {payload!r}")
         host.spawn(self._try(host.coordinator.signal(SAGA_ID, name, payload), f"signal {name}"))
 
@@ -219,7 +232,7 @@ class _Player:
         if row is None:
             return False
         alone = row.ended_at is None and not disk.alive(row.owner, now)
-        mail = len(disk.mail("", now, 10))
+        mail = disk.letters
         state = (len(self._stage.rows), row.owner, row.status, mail, now, tuple(x.name for x in self._fleet.processes))
         if not (alone or mail) or state == self._nudged:
             return False
@@ -248,6 +261,15 @@ class _Player:
         frozen[0].thaw()
         return True
 
+    def _deliver(self, host: Process) -> bool:
+        """Has a request arrive that was on its way for long; says whether there was one."""
+        if not self._fleet.delayed:
+            return False
+        context, request = self._fleet.delayed.pop(0)
+        self._stage.note("", "a request arrives that was given up long ago")
+        host.spawn(_arrive(request), context)
+        return True
+
     def _cancel(self, host: Process) -> bool:
         """Ends a saga that waits for something that never comes."""
         execution = self._execution()
@@ -262,10 +284,22 @@ class _Player:
         """Notes that the saga waits for nothing that could come."""
         if self._stuck():
             return self._operate(host)
-        execution = self._execution()
-        waits = "no process drives it" if execution is None else f"it waits for {_wants(execution)}"
-        self._stage.problems.append(("it terminates", f"nothing is left to happen, and {waits}"))
+        self._stage.problems.append(("it terminates", f"nothing is left to happen, and {self.waits()}"))
         return False
+
+    def waits(self) -> str:
+        """Says what a saga waits for that does not end."""
+        execution = self._execution()
+        if execution is not None:
+            return f"it waits for {_wants(execution)}"
+        deployed = ": is there code for it after the deploy?" if self._fleet.changed else ""
+        return f"no process drives it{deployed}"
+
+
+async def _arrive(request: Callable[[], Coroutine[Any, Any, object]]) -> None:
+    """Has a request arrive whose sender has gone, so that nobody hears what comes of it."""
+    with suppress(Exception):
+        await request()
 
 
 def _wants(execution: Execution) -> str:

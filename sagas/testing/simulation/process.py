@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from sagas.coordinator.coordinator import Coordinator
 from sagas.coordinator.engine import Engine
+from sagas.coordinator.watching import Watching
 from sagas.testing.simulation.acting import Actor
 from sagas.testing.simulation.clock import ProcessClock
 from sagas.testing.simulation.loop import ProcessLoop, give_way
@@ -16,6 +17,7 @@ from sagas.testing.simulation.writing import DiskCalls
 if TYPE_CHECKING:
     import asyncio
     from collections.abc import Callable, Coroutine, Iterable, Sequence
+    from contextvars import Context
 
     from sagas.coordinator.sweeper import Sweeper
     from sagas.core.definitions import Saga, Step
@@ -26,6 +28,8 @@ __all__ = ["FOREVER", "Process", "SimulatedCoordinator"]
 # Nothing in a simulation waits for a lease or a poll: whoever dies is known to be dead, and whoever has something to
 # look after is told. So both are longer than any saga, and virtual time jumps over days without stopping for them.
 FOREVER = 1e10
+# Whoever waits for a saga that another process drives looks after pauses that double, without end but for this.
+_RARELY = 1e8
 
 
 class Process:
@@ -48,8 +52,9 @@ class Process:
     ) -> None:
         self.fleet = fleet
         self.name = name
-        self.loop = ProcessLoop(fleet.time)
+        self.loop = ProcessLoop(fleet.time)  # type: ignore[abstract]  # what it does not have, it refuses
         self.clock = ProcessClock(fleet.time, self.loop, fleet.tokens)
+        self.calls = DiskCalls(self)
         self.coordinator = fleet.coordinator_for(self, sagas, steps)
         self.alive = True
         self.frozen = False
@@ -79,9 +84,9 @@ class Process:
         """Gives what drives its sagas."""
         return self.coordinator.engine
 
-    def spawn(self, work: Coroutine[Any, Any, object]) -> None:
+    def spawn(self, work: Coroutine[Any, Any, object], context: Context | None = None) -> None:
         """Runs something in it."""
-        self.tasks.append(self.loop.create_task(work))
+        self.tasks.append(self.loop.create_task(work, context=context))
 
     def wake(self) -> None:
         """Has it look for sagas and mail, as an announcement would."""
@@ -141,10 +146,9 @@ class SimulatedCoordinator(Coordinator):
     def copied_for(self, process: Process) -> SimulatedCoordinator:
         """Makes one for another process with the same code, without looking for the steps around it again."""
         other = copy(self)
-        other._process = process
-        other._clock = process.clock
-        other._name = process.name
-        other._engine = other._stack = other._orders = None
+        vars(other).update(
+            _process=process, _clock=process.clock, _name=process.name, _engine=None, _stack=None, _orders=None
+        )
         return other
 
     @property
@@ -156,10 +160,12 @@ class SimulatedCoordinator(Coordinator):
         """See ``Coordinator``."""
         engine = Engine(
             self._store, self._registry, self._clock, codec=None, tracing=None, threads=1, keep_waiting=100,
-            max_running=None, limit_turn=1.0, calls=DiskCalls(self._process),
+            max_running=None, limit_turn=1.0, calls=self._process.calls,
         )  # fmt: skip
         engine.owner = self._process.fleet.tokens.owner()
+        engine.journal.has_sessions = self._process.fleet.disk.database is not None
         engine.timers.longest_wait = math.inf
+        engine.watching = Watching(self._store, poll=_RARELY)
         engine.attempting.caller = Actor(self._process)
         return engine
 

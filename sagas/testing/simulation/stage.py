@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from sagas.core.definitions import Step
-from sagas.testing.faults import options_of
+from sagas.testing.faults import COMMIT, options_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
@@ -40,13 +40,13 @@ class Entry(NamedTuple):
         time: Seconds since the beginning.
         process: Which one; ``""`` for the world outside.
         what: What happened.
-        view: What the world held then; ``None`` if nobody asked.
+        view: What the world held then, as text by name of the part; see ``stories.snapshot``.
     """
 
     time: float
     process: str
     what: str
-    view: str | None
+    view: Mapping[str, str]
 
 
 @dataclass(slots=True)
@@ -99,6 +99,7 @@ class Stage:
     Attributes:
         time: Virtual time.
         faults: The plan.
+        commit: What can go wrong with a commit.
         late: See ``options_of``.
         look: Gives what the world holds, for the story; ``None`` if nobody wants one.
         watch: Called after every record and effect.
@@ -113,13 +114,15 @@ class Stage:
         reports: What was reported to the caller, in order.
         entries: The story.
         pivoted: Whether a pivot has succeeded.
+        of_one: What can go wrong with a commit of a single record.
         problems: Laws that were seen broken while it ran, with what broke them.
     """
 
     time: Time
     faults: tuple[Fault, ...]
+    commit: tuple[str, ...] = COMMIT
     late: bool = False
-    look: Callable[[], str] | None = None
+    look: Callable[[], Mapping[str, str]] | None = None
     watch: Callable[[], None] | None = None
     mutation: Callable[..., Any] | None = None
     began: float = 0.0
@@ -134,7 +137,11 @@ class Stage:
     entries: list[Entry] = field(default_factory=list[Entry])
     pivoted: bool = False
     problems: list[tuple[str, str]] = field(default_factory=list[tuple[str, str]])
+    of_one: tuple[str, ...] = ()
     _options: dict[object, tuple[str, ...]] = field(default_factory=dict[object, "tuple[str, ...]"])
+
+    def __post_init__(self) -> None:
+        self.of_one = tuple(x for x in self.commit if x != "part")
 
     def options_at(self, target: Step[..., Any] | Compensator | Probe) -> tuple[str, ...]:
         """Lists what can go wrong with a function, here and now."""

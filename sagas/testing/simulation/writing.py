@@ -6,8 +6,8 @@ from typing import TYPE_CHECKING, Any
 
 from sagas.errors import StoreUnavailable
 from sagas.stores.port import Batch
-from sagas.testing.faults import COMMIT
 from sagas.testing.simulation.loop import give_way
+from sagas.testing.simulation.transacting import transact
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -18,8 +18,6 @@ if TYPE_CHECKING:
     from sagas.testing.simulation.process import Process
 
 __all__ = ["DiskCalls"]
-
-_ONE = tuple(x for x in COMMIT if x != "part")
 
 
 class DiskCalls:
@@ -39,11 +37,13 @@ class DiskCalls:
     async def call(self, function: Callable[..., Any], *args: Any, limiter: CapacityLimiter) -> Any:  # noqa: ARG002 - nothing to limit
         """See ``Calls.call``."""
         await give_way()
+        if len(args) > 1:
+            return await transact(self._process, function, *args)
         batch = args[0]
         if not isinstance(batch, Batch) or not batch.rows:
             return function(*args)
         stage = self._process.fleet.stage
-        found = stage.visit("commit", COMMIT if len(batch.rows) > 1 else _ONE)
+        found = stage.visit("commit", stage.commit if len(batch.rows) > 1 else stage.of_one)
         if not found:
             done: Committed = function(batch)
             self._process.fleet.committed(self._process, batch, done)
@@ -68,10 +68,10 @@ class DiskCalls:
             await process.freeze()
         done = commit(batch)
         fleet.committed(process, batch, done)
-        await self._after(what)
+        await self.after(what)
         return done
 
-    async def _after(self, what: list[str]) -> None:
+    async def after(self, what: list[str]) -> None:
         """Makes go wrong what goes wrong once the records are durable."""
         process = self._process
         for one in what:

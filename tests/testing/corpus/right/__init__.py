@@ -1,0 +1,1 @@
+"""Right sagas, which have to pass."""

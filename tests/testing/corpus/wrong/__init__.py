@@ -1,0 +1,1 @@
+"""Wrong sagas, each with the report that it comes from."""
