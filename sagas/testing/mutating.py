@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 
     from hypothesis.strategies import SearchStrategy
+    from sqlalchemy import Engine
 
     from sagas.core.definitions import Compensator, Saga, Step
     from sagas.core.operations import SagaCall
@@ -60,6 +61,7 @@ class Options(TypedDict, total=False):
     steps: Sequence[Step[..., Any]]
     deploys: Sequence[Saga[..., Any]]
     late: bool
+    database: Callable[[Any], Engine] | None
     contents: Callable[[Any], Any] | None
     runs: int
     seed: int | None
@@ -77,6 +79,7 @@ def mutate(
     steps: Sequence[Step[..., Any]] = (),
     deploys: Sequence[Saga[..., Any]] = (),
     late: bool = False,
+    database: Callable[[Any], Engine] | None = None,
     contents: Callable[[Any], Any] | None = None,
     runs: int = 300,
     seed: int | None = None,
@@ -98,6 +101,7 @@ def mutate(
         steps: See ``check``.
         deploys: See ``check``.
         late: See ``check``.
+        database: See ``check``.
         contents: Gives everything of the world in which a breakage may show, to tell those that are harmless; by
             default all that is in it, as far as Python can look inside.
         runs: How many runs to play of the unbroken saga, about. Each breakage is tried in up to 32 of those in which
@@ -116,13 +120,13 @@ def mutate(
     switch = Switch()
     simulator = Recorder(
         saga, world=world, view=view, invariants=[*invariants, camera], always=always, signals=signals, steps=steps,
-        deployed=deploys, late=late, mutation=switch,
+        deployed=deploys, late=late, database=database, mutation=switch,
     )  # fmt: skip
     chosen = seed if seed is not None else seed_of_session()
     lab = _Lab(simulator, calls_of(saga, inputs), camera, switch, chosen)
     lab.explore(runs)
     mutants = tuple(lab.try_out(x) for x in lab.breakages())
-    return Mutants(saga.name, mutants, lab.never_undone(), simulator.runs, chosen)
+    return Mutants(saga.name, mutants, lab.never_undone(), simulator.coverage.runs, chosen)
 
 
 def assert_undos_tested(saga: Saga[..., Any], *, accept: Collection[str] = (), **options: Unpack[Options]) -> Mutants:
