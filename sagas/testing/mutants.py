@@ -90,7 +90,7 @@ class Mutants:
             )
             if found
         )
-        lines = [f"saga {self.saga}: {len(self.all)} mutants: {counts or 'none'} ({self.runs} runs, seed {self.seed})"]
+        lines = [f"saga {self.saga}: {len(self.all)} mutants: {counts or 'none'} (seed {self.seed})"]
         rows = [("compensator", "breakage", "fate", "noticed by"), *(_row(x) for x in self.all)]
         widths = [max(len(row[column]) for row in rows) for column in range(3)]
         lines += ["", *("  ".join((*map(str.ljust, row, widths), row[3])).rstrip() for row in rows)]
