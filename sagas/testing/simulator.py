@@ -167,6 +167,8 @@ class Simulator:
         fleet.begin(stage)
         if not fleet.processes:
             fleet.start()
+            fleet.settle()
+            fleet.tokens.begin_again()  # so that its keys are those of a run in which there was a process already
         play(fleet, stage, scenario.call, _Answers(self._signals, scenario.answers))
         return self._make_run(scenario, stage, fleet, world), stage.rows
 
