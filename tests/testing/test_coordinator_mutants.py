@@ -165,7 +165,8 @@ def timers_forgotten(patch: Patch) -> None:
 def pauses_of_steps_forgotten(patch: Patch) -> None:
     original = parking.outstanding
     _outstanding(
-        patch, lambda run: [x for x in original(run) if not (isinstance(x, commands.StartTimer) and x.path in run.steps)]
+        patch,
+        lambda run: [x for x in original(run) if not (isinstance(x, commands.StartTimer) and x.path in run.steps)],
     )
 
 
@@ -473,7 +474,8 @@ def test_a_mutant_breaks_a_law(mutant: Mutant, monkeypatch: Patch) -> None:
 
 
 @pytest.mark.parametrize(
-    ("mutant", "law"), [(dispatched_before_durable, DURABLE), (undo_in_forward_order, "undo goes in reverse causal order")]
+    ("mutant", "law"),
+    [(dispatched_before_durable, DURABLE), (undo_in_forward_order, "undo goes in reverse causal order")],
 )
 def test_a_check_of_a_user_finds_it_too(mutant: Mutant, law: str, monkeypatch: Patch) -> None:
     mutant(monkeypatch)
