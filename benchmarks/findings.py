@@ -10,6 +10,8 @@ from benchmarks.model import Case, Finding, Memory, Results, Size, SystemName, W
 
 _PARKED_BYTES = 3 * 1024
 _RECOVERY_SECONDS = 1.5
+_SIMULATED = 2_000
+_CHECK_SECONDS = 5.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,6 +55,7 @@ def findings(results: Results) -> list[Finding]:
         *_memory(results),
         *_recovery(results),
         *_size(results),
+        *_simulation(results),
     ]
 
 
@@ -139,6 +142,20 @@ def _size(results: Results) -> Iterator[Finding]:
             unit="B",
             note=_beside(found.get(_DBOS)),
         )
+
+
+def _simulation(results: Results) -> Iterator[Finding]:
+    for kind in dict.fromkeys(kind for each in results.simulation for kind in each.rates):
+        rates = [each.rates[kind] for each in results.simulation]
+        yield Finding(
+            what=f"simulated runs/s: {kind}", value=median(rates), low=min(rates), high=max(rates), unit="",
+            target=_SIMULATED,
+        )  # fmt: skip
+    if seconds := [each.check_seconds for each in results.simulation]:
+        yield Finding(
+            what="a check by default", value=median(seconds), low=min(seconds), high=max(seconds), unit="s",
+            target=_CHECK_SECONDS, at_least=False,
+        )  # fmt: skip
 
 
 def _beside(dbos: Memory | Size | None) -> str:

@@ -18,6 +18,7 @@ from benchmarks.model import (
     Memory,
     Recovery,
     Results,
+    Simulation,
     Size,
     SystemName,
     Window,
@@ -58,6 +59,8 @@ class Bench:
             self._recovery()
         if "size" in parts:
             self._size()
+        if "simulation" in parts:
+            self._simulation()
         return self.results
 
     def _throughput(self) -> None:
@@ -139,6 +142,13 @@ class Bench:
             with self._measuring(system, f"database size of {count:,} sagas") as request:
                 reply = ask("size", request | {"count": count})
                 self.results.size.append(Size(system, count, reply["bytes_per_saga"]))
+
+    def _simulation(self) -> None:
+        for number in range(self.options.rounds):
+            what = f"simulated runs, round {number + 1} of {self.options.rounds}"
+            with self._measuring(SystemName.LIBRARY, what) as request:
+                reply = ask("simulation", request | {"seconds": self.options.seconds})
+                self.results.simulation.append(Simulation(**reply))
 
     def _counted(self, counts: dict[SystemName, int]) -> list[tuple[SystemName, int]]:
         return [(system, count) for system, count in counts.items() if system in self.systems]

@@ -95,6 +95,19 @@ class Size:
 
 
 @dataclass(frozen=True, slots=True)
+class Simulation:
+    """What one round of simulated runs found.
+
+    Attributes:
+        rates: Runs a second of a five-step saga in one process, by what goes wrong in them.
+        check_seconds: How long a check with its default budget takes.
+    """
+
+    rates: dict[str, float]
+    check_seconds: float
+
+
+@dataclass(frozen=True, slots=True)
 class Finding:
     """One line of the verdict: a number beside its target.
 
@@ -135,6 +148,7 @@ class Results:
     memory: list[Memory] = field(default_factory=list)
     recovery: list[Recovery] = field(default_factory=list)
     size: list[Size] = field(default_factory=list)
+    simulation: list[Simulation] = field(default_factory=list)
     facts: dict[str, dict[str, Any]] = field(default_factory=dict)
     failed: list[str] = field(default_factory=list)
 

@@ -217,6 +217,15 @@ def _compacted_bytes(database: Path) -> int:
         return int(pages) * int(connection.execute("PRAGMA page_size").fetchone()[0])
 
 
+async def simulation(request: Request) -> Reply:
+    """Plays simulated runs, and a check."""
+    from benchmarks.simulation import rates, seconds_of_check
+
+    # They have event loops of their own, and are not to be disturbed by this one.
+    found = await asyncio.to_thread(rates, request["seconds"])
+    return {"rates": found, "check_seconds": await asyncio.to_thread(seconds_of_check)}
+
+
 TASKS: dict[str, Callable[[Request], Awaitable[Reply]]] = {
-    task.__name__: task for task in (throughput, ceiling, tape, memory, block, recover, size)
+    task.__name__: task for task in (throughput, ceiling, tape, memory, block, recover, size, simulation)
 }

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from sagas.core.commands import RunStep
@@ -33,6 +33,10 @@ class Scenario:
     call: SagaCall[Any]
     faults: tuple[Fault, ...] = ()
     answers: tuple[int, ...] = ()
+
+    def but(self, fault: Fault) -> Scenario:
+        """Gives the same with one more fault."""
+        return replace(self, faults=(*self.faults, fault))
 
     def __repr__(self) -> str:
         faults = "".join(f", {fault!r}" for fault in self.faults)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from contextlib import suppress
 from dataclasses import replace
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from sagas.coordinator.handles import outcome
@@ -158,6 +159,7 @@ class _Player:
         """Repairs what is broken and has the saga try again; says whether that may help."""
         self._retries += 1
         self._stage.broken.clear()
+        self._stage.suffered.clear()
         if self._retries > _MOST_RETRIES + len(self._stage.fired):
             self._stage.problems.append(
                 ("an operator can finish it", f"nothing is broken any more, and it is stuck again: {self._why()}")
@@ -165,9 +167,9 @@ class _Player:
             return False
         self._stage.note("", "an operator repairs what is broken, and retries")
         if self._fleet.changed and "ReplayDiverged" in self._why():  # the other code cannot go on with it
-            host.spawn(self._try(host.coordinator.cancel(SAGA_ID, reason="deployed"), "cancel"))
+            host.spawn(self._try(partial(host.coordinator.cancel, SAGA_ID, reason="deployed"), "cancel"))
         else:
-            host.spawn(self._try(host.coordinator.retry(SAGA_ID, by="operator"), "retry"))
+            host.spawn(self._try(partial(host.coordinator.retry, SAGA_ID, by="operator"), "retry"))
         self._told = False
         self._caller = None
         return True
@@ -194,7 +196,7 @@ class _Player:
         orders, fleet.orders = fleet.orders, []
         for order in orders:
             if order == "cancel" and host is not None:
-                host.spawn(self._try(host.coordinator.cancel(SAGA_ID, reason="simulated"), "cancel"))
+                host.spawn(self._try(partial(host.coordinator.cancel, SAGA_ID, reason="simulated"), "cancel"))
             elif order in ("restart", "deploy"):
                 if order == "deploy":
                     fleet.deploy()
@@ -203,10 +205,10 @@ class _Player:
                     host.stop()
                 fleet.start()
 
-    async def _try(self, order: Coroutine[Any, Any, None], what: str) -> None:
+    async def _try(self, order: Callable[[], Coroutine[Any, Any, None]], what: str) -> None:
         """Gives an order; one that makes no sense by now is refused, and that is all."""
         try:
-            await order
+            await order()
         except SagaError as error:
             self._stage.note("", f"{what} is refused: {error}")
 
@@ -239,7 +241,7 @@ class _Player:
         payload = self._answer(name, execution)
         self._stage.sent[name] = self._stage.sent.get(name, 0) + 1
         self._stage.note("", f"sends signal {name}: {payload!r}")
-        host.spawn(self._try(host.coordinator.signal(SAGA_ID, name, payload), f"signal {name}"))
+        host.spawn(self._try(partial(host.coordinator.signal, SAGA_ID, name, payload), f"signal {name}"))
 
     async def _send_early(self, host: Process, name: str) -> None:
         """Sends a signal as soon as the saga is there."""
@@ -305,7 +307,9 @@ class _Player:
             return False
         self._cancelled = True
         self._stage.note("", "nothing comes any more, so somebody cancels the saga")
-        host.spawn(self._try(host.coordinator.cancel(SAGA_ID, reason="what it waited for never came"), "cancel"))
+        host.spawn(
+            self._try(partial(host.coordinator.cancel, SAGA_ID, reason="what it waited for never came"), "cancel")
+        )
         return True
 
     def _fetch(self, host: Process) -> bool:

@@ -82,7 +82,6 @@ class DiskCalls:
             elif one in ("cancel", "restart", "deploy"):
                 process.fleet.order(one)
             elif one in ("clock back", "clock ahead"):
-                process.fresh = False
                 process.clock.ahead += 3600.0 if one == "clock ahead" else -3600.0
                 process.engine.timers.look()
             elif one.startswith("signal "):
