@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from sagas.core import commands as c
 from sagas.core import events as e
+from sagas.core.failures import is_rejection
 from sagas.core.paths import follows
 
 if TYPE_CHECKING:
@@ -229,9 +230,11 @@ def _true(run: Run, _: History) -> Iterator[str]:
 
 
 def _says_so(run: Run, call: Call) -> bool:
-    """Says whether what a step raises after it acted means that it did not: it is atomic, or transactional."""
+    """Says whether it is the step itself that says so of what it did: by a rejection, or because it is atomic."""
     step = run.steps.get(call.step)
-    return step is None or step.options.atomic or step.options.transactional
+    if step is None or step.options.atomic or step.options.transactional:
+        return True
+    return call.error is not None and is_rejection(call.error, step.options.rejects)
 
 
 def _signals(run: Run, _: History) -> Iterator[str]:

@@ -128,8 +128,13 @@ class Surroundings:
         return None
 
     def order(self, items: Sequence[Any]) -> list[Any]:
-        """Gives the items of a set in another order."""
-        return [*items[1:], items[0]] if self._number % 4 == 1 else [*reversed(items)]
+        """Gives the items of a set in another order.
+
+        That of a copy may be another one already, where hashes collide; so once it is left as it is.
+        """
+        if self._number == 2:  # noqa: PLR2004 - any of them
+            return list(items)
+        return [*items[1:], items[0]] if self._number == 1 else [*reversed(items)]
 
     # --- the clock ----------------------------------------------------------------------------------------------
 
