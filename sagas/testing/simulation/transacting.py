@@ -61,8 +61,9 @@ async def transact(
 
 def _call(process: Process, attempt: TransactionalAttempt) -> Call:
     """Writes down a call."""
-    context, known = attempt.context, len(process.fleet.stage.rows)
-    return Call("step", attempt.step.name, context.path, context.idempotency_key, attempt.arguments, process.name, known)
+    known, context = len(process.fleet.stage.rows), attempt.context
+    name, path, key = attempt.step.name, context.path, context.idempotency_key
+    return Call("step", name, path, key, attempt.arguments, process.name, known)
 
 
 async def _prepare(process: Process, attempt: TransactionalAttempt, call: Call) -> Callable[[Session], None]:
