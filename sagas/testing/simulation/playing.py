@@ -75,6 +75,7 @@ class _Player:
         self._fetched: tuple[int, str] | None = None
         self._withheld: set[str] = set()
         self._retries = 0
+        self._operated: tuple[int, float] | None = None
         self._cancelled = False
         self._early = [x for x in stage.faults if x.what == "early"]
 
@@ -157,6 +158,10 @@ class _Player:
 
     def _operate(self, host: Process) -> bool:
         """Repairs what is broken and has the saga try again; says whether that may help."""
+        seen = (len(self._stage.rows), self._fleet.time.now)
+        if seen == self._operated and self._wait():
+            return True  # an operator who saw nothing come of an order waits a while before the next
+        self._operated = seen
         self._retries += 1
         self._stage.broken.clear()
         self._stage.suffered.clear()
