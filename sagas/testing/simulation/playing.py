@@ -279,7 +279,9 @@ class _Player:
             return False
         self._cancelled = True
         self._stage.note("", "nothing comes any more, so somebody cancels the saga")
-        host.spawn(self._try(partial(host.coordinator.cancel, SAGA_ID, reason="what it waited for never came"), "cancel"))
+        host.spawn(
+            self._try(partial(host.coordinator.cancel, SAGA_ID, reason="what it waited for never came"), "cancel")
+        )
         return True
 
     def _give_up(self, host: Process) -> bool:
