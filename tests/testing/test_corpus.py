@@ -48,12 +48,11 @@ def test_a_known_bug_is_found_and_told_in_a_few_faults(case: Found, rng: random.
     assert failure.run is not None
     assert len(failure.run.scenario.faults) <= case.faults, str(failure)
 
-    @pasted(failure, case)
-    def again() -> None:
+    def play() -> None:
         check(case.saga, **case.options)
 
     with pytest.raises(CheckFailed) as repeated:
-        again()
+        pasted(failure, case)(play)()
     assert repeated.value.law == case.law
 
 

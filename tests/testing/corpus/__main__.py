@@ -20,11 +20,11 @@ def main() -> int:
     arguments = _parser().parse_args()
     seed = arguments.seed if arguments.seed is not None else random.SystemRandom().randrange(1 << 32)
     cases = [x for x in RIGHT if not arguments.only or x.saga.name in arguments.only]
-    print(f"seed {seed}: {arguments.runs} runs of {len(cases)} right sagas", flush=True)
+    _say(f"seed {seed}: {arguments.runs} runs of {len(cases)} right sagas")
     began = time.perf_counter()
     played = [_play(case, arguments.runs // len(cases), seed) for case in cases]
     runs, alarms = sum(played), sum(not x for x in played)
-    print(f"seed {seed}: {runs} runs, {runs / (time.perf_counter() - began):.0f}/s, {alarms} false alarms")
+    _say(f"seed {seed}: {runs} runs, {runs / (time.perf_counter() - began):.0f}/s, {alarms} false alarms")
     return 1 if alarms else 0
 
 
@@ -34,11 +34,17 @@ def _play(case: Right, runs: int, seed: int) -> int:
     try:
         report = check(case.saga, runs=runs, seed=seed, **case.options)
     except CheckFailed as failure:
-        print(f"{case.saga.name}: A FALSE ALARM, with seed {seed}\n{failure}", flush=True)
+        _say(f"{case.saga.name}: A FALSE ALARM, with seed {seed}\n{failure}")
         return 0
     count = report.coverage.runs
-    print(f"{case.saga.name}: {count} runs, {count / (time.perf_counter() - began):.0f}/s", flush=True)
+    _say(f"{case.saga.name}: {count} runs, {count / (time.perf_counter() - began):.0f}/s")
     return count
+
+
+def _say(text: str) -> None:
+    """Prints at once, since the whole takes long."""
+    sys.stdout.write(f"{text}\n")
+    sys.stdout.flush()
 
 
 def _parser() -> argparse.ArgumentParser:

@@ -14,7 +14,7 @@ from sagas.testing import Run
 from tests.testing.corpus.cases import Options, Right
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Generator
 
     from sqlalchemy import Engine
 
@@ -37,7 +37,7 @@ engine = create_engine("sqlite://", poolclass=StaticPool, connect_args={"check_s
 
 
 @contextmanager
-def open_bank() -> Iterator[Engine]:
+def open_bank() -> Generator[Engine]:
     """Makes the world of a run."""
     SQLModel.metadata.create_all(engine, tables=TABLES)
     with Session(engine) as session:
