@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from enum import StrEnum
+from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -38,6 +40,15 @@ Most = Annotated[int, typer.Option("--most", min=0, help="How many faults there 
 def add_to(app: typer.Typer) -> None:
     """Adds the commands."""
     app.command()(simulate)
+    app.command()(graph)
+
+
+class Format(StrEnum):
+    """How a graph is written."""
+
+    SVG = "svg"
+    MERMAID = "mermaid"
+    DOT = "dot"
 
 
 def simulate(
@@ -75,11 +86,46 @@ def simulate(
     from sagas.cli.simulating import simulate as play
 
     wishes = Wishes(
-        saga=saga, world=world, view=view, invariants=invariant or (), always=always or (), inputs=inputs, signals=signals,
-        steps=steps or (), faults=faults, most=most, seed=seed, late=late,
+        saga=saga, world=world, view=view, invariants=invariant or (), always=always or (), inputs=inputs,
+        signals=signals, steps=steps or (), faults=faults, most=most, seed=seed, late=late,
     )  # fmt: skip
     try:
         found = play(wishes, runs, keep_going=keep_going, json=json)
+    except SagaError as error:
+        complain(str(error))
+        raise typer.Exit(_NOT_TRIED) from error
+    raise typer.Exit(found)
+
+
+def graph(
+    saga: Saga,
+    *,
+    runs: Annotated[int, typer.Option("--runs", "-n", min=1, help="How many runs to play.")] = 2_000,
+    form: Annotated[Format | None, typer.Option("--format", "-f", help="By the file's name, else svg.")] = None,
+    output: Annotated[
+        Path | None, typer.Option("--output", "-o", metavar="FILE", help="Where to write it; to stdout by default.")
+    ] = None,
+    world: World = None,
+    inputs: Inputs = None,
+    signals: Signals = None,
+    steps: Steps = None,
+    faults: Faults = None,
+    most: Most = 4,
+    seed: Seed = None,
+) -> None:
+    """Draw the graph of all the ways that a saga takes in simulated runs: steps, undos, doubts, and how often.
+
+    Exits with 0, with 1 if a run broke a law on the way, with 2 if it could not be tried.
+    """
+    from sagas.cli.graphing import draw
+    from sagas.cli.playing import Wishes
+
+    wishes = Wishes(
+        saga=saga, world=world, view=None, inputs=inputs, signals=signals, steps=steps or (), faults=faults, most=most,
+        seed=seed,
+    )  # fmt: skip
+    try:
+        found = draw(wishes, runs, None if form is None else form.value, output)
     except SagaError as error:
         complain(str(error))
         raise typer.Exit(_NOT_TRIED) from error

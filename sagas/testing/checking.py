@@ -17,7 +17,7 @@ from hypothesis.errors import Flaky, NoSuchExample
 from sagas.testing.faults import Fault
 from sagas.testing.reproducing import planned, seed_of_session
 from sagas.testing.runs import Run, Scenario
-from sagas.testing.scenarios import calls_of, explore, further
+from sagas.testing.scenarios import calls_of, ending_of, explore, further
 from sagas.testing.simulation.answers import ALL_CHECKS, draw_some
 from sagas.testing.simulator import Simulator
 from sagas.testing.stories import story
@@ -236,19 +236,34 @@ class Checker:
         return list(kinds.values())[:_KINDS_OF_INPUT]
 
     def _try_every_fault(self, bases: Sequence[Run]) -> None:
-        """Makes every fault happen once at every place; also at those that only other faults lead to."""
-        queue = deque(bases)
+        """Makes every fault happen once at every place, and once more with a failure at the end that undoes it all.
+
+        Then it goes on to the places that only other faults lead to, such as undos: first to kinds of faults that
+        never happened there.
+        """
         tried: set[Fault] = set()
-        budget = 3 * self._runs // 4
-        while queue and self.coverage.runs < budget:
-            base = queue.popleft()
-            for _, fault in further(base):
-                if fault in tried or self.coverage.runs >= budget:
-                    continue
+        found = [run for base in bases for run in self._try_next(base, tried)]
+        failed = [self._play(x.scenario.but(ending)) for x in found if (ending := ending_of(x)) and self._may_go_on]
+        queue = deque([*found, *failed])
+        for run in queue:
+            self._try_next(run, tried, only_new=True)
+        while queue and self._may_go_on:
+            queue += self._try_next(queue.popleft(), tried)
+
+    def _try_next(self, base: Run, tried: set[Fault], *, only_new: bool = False) -> list[Run]:
+        """Makes every fault happen after those of a run that was not tried yet; gives the runs."""
+        found: list[Run] = []
+        for _, fault in further(base):
+            known = fault in tried or (only_new and self.coverage.fired[fault.what, fault.at])
+            if not known and self._may_go_on:
                 tried.add(fault)
-                run = self._play(replace(base.scenario, faults=(*base.scenario.faults, fault)))
-                if any(x not in tried for _, x in further(run)):
-                    queue.append(run)
+                found.append(self._play(base.scenario.but(fault)))
+        return found
+
+    @property
+    def _may_go_on(self) -> bool:
+        """Whether there are runs left beside those that are to be drawn."""
+        return self.coverage.runs < 3 * self._runs // 4
 
     def _draw(self) -> None:
         """Lets hypothesis draw inputs and chains of faults."""

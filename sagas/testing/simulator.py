@@ -18,6 +18,7 @@ from sagas.core.definitions import Step
 from sagas.core.failures import with_tracebacks
 from sagas.core.records import decode
 from sagas.core.registry import Registry
+from sagas.errors import RequestError
 from sagas.testing.coverage import Coverage
 from sagas.testing.determinism import replay_all, replay_prefixes, with_line
 from sagas.testing.faults import COMMIT
@@ -72,6 +73,9 @@ class Simulator:
         database: Gives what transactional steps write to, out of the world.
         mutation: Replaces compensators; see ``mutating``.
 
+    Raises:
+        RequestError: Steps are transactional, and there is no database.
+
     Attributes:
         registry: The code that is simulated.
         reachable: Names of the steps that the body mentions.
@@ -114,6 +118,12 @@ class Simulator:
         self._twins = Twins(saga, SAGA_ID, self.registry.steps)
         self.reachable = _names_in(saga) & set(self.registry.steps)
         self.coverage = Coverage()
+        needy = sorted(x for x in self.reachable if self.registry.steps[x].options.transactional)
+        if needy and database is None:
+            raise RequestError(
+                f"transactional steps need a database, and {', '.join(needy)} is one: say which one of the world's "
+                "they write to, as in database=lambda world: world.engine"
+            )
 
     def run(self, scenario: Scenario, *, watch: bool = False) -> Run:
         """Plays a run.
@@ -157,6 +167,8 @@ class Simulator:
         fleet.begin(stage)
         if not fleet.processes:
             fleet.start()
+            fleet.settle()
+            fleet.tokens.begin_again()  # so that its keys are those of a run in which there was a process already
         play(fleet, stage, scenario.call, _Answers(self._signals, scenario.answers))
         return self._make_run(scenario, stage, fleet, world), stage.rows
 
@@ -180,6 +192,8 @@ class Simulator:
             opportunities=stage.opportunities,
             entries=stage.entries,
             broken=[Broken(law, how) for law, how in stage.problems],
+            steps=self.registry.steps,
+            sent=stage.sent,
         )
 
     def _look(self, world: Any) -> dict[str, str]:

@@ -65,7 +65,7 @@ class Actor(Caller):
         stage = self._process.fleet.stage
         function = target.function
         if stage.mutation is not None and isinstance(target, Compensator):
-            function = stage.mutation(target, function, call)
+            function = stage.mutation(stage, target, call)
         try:
             result = function(**call.arguments)
             if hasattr(result, "__await__"):

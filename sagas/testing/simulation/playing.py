@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 from contextlib import suppress
+from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from sagas.coordinator.handles import outcome
 from sagas.errors import CoordinatorClosed, SagaCompensated, SagaError, SagaStuck
 from sagas.testing.faults import SIGNAL, START
+from sagas.testing.simulation.answers import example_of
 from sagas.testing.simulation.fleet import Endless
 from sagas.testing.simulation.stage import Report
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Coroutine
+    from collections.abc import Callable, Coroutine, Iterator
 
     from sagas.core.execution import Execution
     from sagas.core.operations import SagaCall
@@ -26,6 +28,8 @@ __all__ = ["SAGA_ID", "play"]
 SAGA_ID = "saga"
 _MOST_MOVES = 400
 _MOST_RETRIES = 3
+# So many rounds of waiting somebody looks on while what is tried without end is broken, and then repairs it.
+_PATIENCE = 100
 _ENDS = ("completed", "compensated")
 
 
@@ -40,7 +44,9 @@ def play(fleet: Fleet, stage: Stage, call: SagaCall[Any], answer: Callable[[str,
     """
     player = _Player(fleet, stage, call, answer)
     try:
-        for _ in range(_MOST_MOVES):
+        for number in range(_MOST_MOVES):
+            if number and number % _PATIENCE == 0:
+                player.repair()
             fleet.settle()
             if not player.move():
                 return
@@ -66,6 +72,7 @@ class _Player:
         self._told = False
         self._over = False
         self._nudged: tuple[object, ...] = ()
+        self._fetched: tuple[int, str] | None = None
         self._withheld: set[str] = set()
         self._retries = 0
         self._cancelled = False
@@ -92,7 +99,7 @@ class _Player:
             return True
         if self._over:
             return self._thaw() or self._deliver(host)
-        return self._wait() or self._thaw() or self._cancel(host) or self._give_up(host)
+        return self._wait() or self._thaw() or self._cancel(host) or self._fetch(host) or self._give_up(host)
 
     # --- whoever asks for the saga ------------------------------------------------------------------------------
 
@@ -100,9 +107,11 @@ class _Player:
         """Asks for the saga, or again for its end."""
         first, self._told = self._caller is None, False
         self._caller = host
-        twice = first and bool(list(self._stage.visit("start", START)))
-        for _ in range(2 if twice else 1):
+        what = [x.what for x in self._stage.visit("start", START)] if first else ()
+        for _ in range(2 if "twice" in what else 1):
             host.spawn(self._await_end(host))
+        if "another" in what:
+            host.spawn(self._ask_for_another(host))
         for fault in self._early:
             self._stage.fired.append(fault)
             host.spawn(self._send_early(host, fault.at.removeprefix("signal ")))
@@ -126,6 +135,18 @@ class _Player:
         self._over = self._over or status in _ENDS
         stage.reports.append(Report(status, value, len(stage.rows)))
         stage.note(host.name, f"reports: {status}" + (f", {value!r}" if status == "completed" else f": {value}"))
+
+    async def _ask_for_another(self, host: Process) -> None:
+        """Asks for a saga with another input by the same id, which has to be refused."""
+        for other in _others(self._call):
+            try:
+                await host.coordinator.start(other, id=SAGA_ID)
+            except SagaError as error:
+                self._stage.note(host.name, f"refuses {other!r}: {error}")
+            else:
+                self._stage.problems.append(
+                    ("an id stands for one saga", f"{other!r} is taken for {self._call!r}, which has the same id")
+                )
 
     # --- operators ----------------------------------------------------------------------------------------------
 
@@ -152,6 +173,12 @@ class _Player:
         self._told = False
         self._caller = None
         return True
+
+    def repair(self) -> None:
+        """Repairs what is broken, though no saga is stuck: it may be tried again for ever."""
+        if self._stage.broken:
+            self._stage.note("", "somebody repairs what is broken")
+            self._stage.broken.clear()
 
     def _note_order(self) -> bool:
         """Lets time pass until the last order is durable, if the database was away just then."""
@@ -212,6 +239,7 @@ class _Player:
     def _send(self, host: Process, name: str, execution: Execution) -> None:
         """Sends a signal."""
         payload = self._answer(name, execution)
+        self._stage.sent[name] = self._stage.sent.get(name, 0) + 1
         self._stage.note("", f"sends signal {name}: {payload!r}")
         host.spawn(self._try(partial(host.coordinator.signal, SAGA_ID, name, payload), f"signal {name}"))
 
@@ -284,6 +312,16 @@ class _Player:
         )
         return True
 
+    def _fetch(self, host: Process) -> bool:
+        """Has a saga looked for that nobody drives, since it waits for a signal alone: who sends one does the same."""
+        row, state = self._fleet.disk.row(SAGA_ID), (len(self._stage.rows), host.name)
+        waits = row is not None and row.ended_at is None and not row.active and row.wake_at is None
+        if not waits or self._stuck() or self._execution() is not None or state == self._fetched:
+            return False
+        self._fetched = state
+        host.engine.want(SAGA_ID)
+        return True
+
     def _give_up(self, host: Process) -> bool:
         """Notes that the saga waits for nothing that could come."""
         if self._stuck():
@@ -304,6 +342,22 @@ async def _arrive(request: Callable[[], Coroutine[Any, Any, object]]) -> None:
     """Has a request arrive whose sender has gone, so that nobody hears what comes of it."""
     with suppress(Exception):
         await request()
+
+
+def _others(call: SagaCall[Any]) -> Iterator[SagaCall[Any]]:
+    """Gives a call of the same saga with another input, if one can be made up."""
+    schema, hints = call.saga.arguments_schema, call.saga.parameters.hints()
+    given = schema.encode(call.arguments)
+    for name in call.arguments:
+        try:
+            values = example_of(hints.get(name, Any), f"parameter {name}")
+            calls = [replace(call, arguments={**call.arguments, name: value}) for value in values]
+            other = next((x for x in calls if schema.encode(x.arguments) != given), None)
+        except SagaError:
+            continue
+        if other is not None:
+            yield other
+            return
 
 
 def _wants(execution: Execution) -> str:

@@ -121,6 +121,7 @@ class Stage:
         pivoted: Whether a pivot has succeeded.
         of_one: What can go wrong with a commit of a single record.
         problems: Laws that were seen broken while it ran, with what broke them.
+        sent: How many signals were sent, by name.
     """
 
     time: Time
@@ -143,6 +144,7 @@ class Stage:
     entries: list[Entry] = field(default_factory=list[Entry])
     pivoted: bool = False
     problems: list[tuple[str, str]] = field(default_factory=list[tuple[str, str]])
+    sent: dict[str, int] = field(default_factory=dict[str, int])
     of_one: tuple[str, ...] = ()
     _options: dict[object, tuple[str, ...]] = field(default_factory=dict[object, "tuple[str, ...]"])
 

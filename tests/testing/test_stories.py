@@ -1,0 +1,90 @@
+"""The story of a run can be read: it fits the terminal, names things, and shows what has changed."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import pytest
+
+from sagas.testing import CheckFailed, Fault, play
+from sagas.testing.simulation.stage import Entry
+from sagas.testing.stories import snapshot, table
+from tests.testing import shop
+
+
+@dataclass
+class World:
+    stock: int
+    charged: dict[str, int]
+
+
+class Pair(NamedTuple):
+    left: int
+    right: int
+
+
+@pytest.mark.parametrize(
+    ("world", "parts"),
+    [
+        (None, {}),
+        (7, {"": "7"}),
+        ({"a": 1, "b": {"c": 2}}, {"a": "1", "b['c']": "2"}),
+        ({"b": {}}, {"b": "{}"}),
+        (World(1, {"key": 5}), {"stock": "1", "charged['key']": "5"}),
+        (Pair(1, 2), {"left": "1", "right": "2"}),
+        ((1, [2]), {"[0]": "1", "[1]": "[2]"}),
+        ([1, 2], {"": "[1, 2]"}),
+        ({}, {"": "{}"}),
+    ],
+)
+def test_a_snapshot_names_the_parts_of_a_world(world: object, parts: dict[str, str]) -> None:
+    assert snapshot(world) == parts
+
+
+def _told(*worlds: object, what: str = "calls reserve", width: int = 100) -> list[str]:
+    lines = table([Entry(0.5 * n, "A", what, snapshot(world)) for n, world in enumerate(worlds)], {}, width)
+    return lines[2:]
+
+
+def test_the_world_is_shown_at_first_and_then_what_has_changed() -> None:
+    first, same, more, less = _told(World(1, {}), World(1, {}), World(1, {"k": 2}), World(1, {}))
+    assert first.endswith("stock = 1, charged = {}")
+    assert same.endswith("calls reserve")
+    assert more.endswith("calls reserve  charged['k'] = 2")
+    assert less.endswith("calls reserve  charged = {}")
+
+
+def test_what_is_gone_is_told() -> None:
+    _, after = _told({"a": {"x": 1, "y": 2}}, {"a": {"x": 1}})
+    assert after.endswith("a['y'] is gone")
+
+
+@pytest.mark.parametrize("width", [60, 80, 120])
+def test_no_line_is_longer_than_the_terminal_is_wide(width: int) -> None:
+    long = "reports: compensated: " + "because of this and that " * 10
+    lines = _told({"a": "x" * 200}, {"a": "y" * 200}, what=long, width=width)
+    assert max(map(len, lines)) <= width
+    assert " ".join(" ".join(lines).split()).count("because") == 20
+
+
+def test_times_of_days_can_be_read() -> None:
+    lines = table([Entry(x, "A", "-", {}) for x in (1.5, 7_200, 180_061)], {}, 80)[2:]
+    assert [line.split("  A")[0].strip() for line in lines] == ["1.500", "02:00:00", "2d 02:01:01"]
+
+
+def test_the_story_explains_the_faults_and_names_the_steps_of_records(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SAGAS_COLUMNS", "150")
+    with pytest.raises(CheckFailed) as failure:
+        play(shop.careless(1), Fault("rejected", at="ship"), world=shop.open_shop, view=shop.total)
+    text = str(failure.value)
+    assert text.startswith("saga careless, after 1 fault: undone is as if it had never been — is broken\n")
+    assert "fault: Fault('rejected', at='ship'): it is refused before anything happens" in text
+    assert "writes StepSucceeded of charge_for_ever (1)" in text
+    assert text.endswith("    @reproduce(careless(amount=1), Fault('rejected', at='ship'))")
+
+
+def test_a_planned_run_tells_its_story_also_if_all_is_well() -> None:
+    run = play(shop.order("lamp", 1), world=shop.open_shop)
+    assert "reserved['" in run.timeline(width=160)
+    assert "reports: completed" in run.timeline()
