@@ -309,8 +309,14 @@ def _holds(invariant: Callable[..., object], *args: object) -> str | None:
     try:
         holds = invariant(*args)
     except Exception as error:  # noqa: BLE001 - whatever it raises says that it does not hold
-        return f"{type(error).__name__}: {error}" if str(error) else type(error).__name__
-    return "it does not hold" if holds is False else None
+        return f"{type(error).__name__}: {error}" if str(error) else _untrue(invariant)
+    return _untrue(invariant) if holds is False else None
+
+
+def _untrue(invariant: Callable[..., object]) -> str:
+    """Says what does not hold: what the docstring of an invariant says, if it has one."""
+    said = (inspect.getdoc(invariant) or "").partition("\n\n")[0].replace("\n", " ")
+    return f"it does not hold that: {said}" if said else "it does not hold"
 
 
 def _title(invariant: Callable[..., object]) -> str:

@@ -152,21 +152,23 @@ def boxes_are_full(world: Shop, run: Run) -> None:
 
 
 CASES = [
-    Right(place_order, Options(**SHOP, inputs={"pieces": PIECES, "cents": CENTS}, late=True)),
-    Right(pay_surely, Options(**SHOP, inputs={"cents": CENTS})),
+    Right(place_order, SHOP | Options(inputs={"pieces": PIECES, "cents": CENTS}, late=True)),
+    Right(pay_surely, SHOP | Options(inputs={"cents": CENTS})),
     Right(
-        pass_the_pivot, Options(**SHOP, inputs={"pieces": PIECES, "cents": CENTS}),
+        pass_the_pivot, SHOP | Options(inputs={"pieces": PIECES, "cents": CENTS}),
     ),
-    Right(fall_back, Options(**SHOP, inputs={"cents": CENTS}, late=True)),
+    Right(fall_back, SHOP | Options(inputs={"cents": CENTS}, late=True)),
     Right(
         decline_politely,
         Options(world=open_shop, view=books, invariants=[nothing_is_left, paid_as_told], inputs={"cents": CENTS}),
     ),
-    Right(fill_a_basket, Options(**SHOP, inputs={"items": st.lists(PIECES, max_size=4)})),
-    Right(do_both, Options(**SHOP, inputs={"pieces": PIECES, "cents": CENTS})),
+    Right(fill_a_basket, SHOP | Options(inputs={"items": st.lists(PIECES, max_size=4)})),
+    Right(do_both, SHOP | Options(inputs={"pieces": PIECES, "cents": CENTS})),
     Right(
         take_the_faster,
-        Options(world=open_shop, view=books, invariants=[nothing_is_left, one_supplier], inputs={"what": st.just("tea")}),
+        Options(
+            world=open_shop, view=books, invariants=[nothing_is_left, one_supplier], inputs={"what": st.just("tea")},
+        ),
     ),
     Right(
         try_one_by_one,

@@ -1,4 +1,4 @@
-"""Steps as they should be: each hands on its key, and its compensator finds by it what there is to undo, if anything."""
+"""Steps as they should be: each hands on its key, by which its compensator finds what there is to undo."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from sagas import NotApplied, Rejected, Retry, current_step, step
 from tests.testing.corpus.world import shop
 
 __all__ = [
-    "CardDeclined", "book", "bill", "charge", "charge_surely", "hand_over", "note", "pack", "reserve", "ship", "tell",
+    "CardDeclined", "bill", "book", "charge", "charge_surely", "hand_over", "note", "pack", "reserve", "ship", "tell",
 ]  # fmt: skip
 
 

@@ -9,12 +9,12 @@ from hypothesis import strategies as st
 from sqlalchemy.pool import StaticPool
 from sqlmodel import Field, Session, SQLModel, create_engine, select
 
-from sagas import Rejected, saga, step
+from sagas import Rejected, current_step, saga, step
 from sagas.testing import Run
 from tests.testing.corpus.cases import Options, Right
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Generator
 
     from sqlalchemy import Engine
 
@@ -26,18 +26,25 @@ class CorpusAccount(SQLModel, table=True):
     cents: int
 
 
+class CorpusUndone(SQLModel, table=True):
+    """What was undone already: a compensator may run twice."""
+
+    key: str = Field(primary_key=True)
+
+
+TABLES = [SQLModel.metadata.tables[x] for x in ("corpusaccount", "corpusundone")]
 engine = create_engine("sqlite://", poolclass=StaticPool, connect_args={"check_same_thread": False})
 
 
 @contextmanager
-def open_bank() -> Iterator[Engine]:
+def open_bank() -> Generator[Engine]:
     """Makes the world of a run."""
-    SQLModel.metadata.create_all(engine, tables=[CorpusAccount.__table__])  # type: ignore[attr-defined]
+    SQLModel.metadata.create_all(engine, tables=TABLES)
     with Session(engine) as session:
         session.add_all([CorpusAccount(name="Ada", cents=1000), CorpusAccount(name="Grace", cents=0)])
         session.commit()
     yield engine
-    SQLModel.metadata.drop_all(engine, tables=[CorpusAccount.__table__])  # type: ignore[attr-defined]
+    SQLModel.metadata.drop_all(engine, tables=TABLES)
 
 
 def balances(world: Engine) -> dict[str, int]:
@@ -62,9 +69,19 @@ def withdraw(session: Session, name: str, cents: int) -> int:
     return move(session, name, -cents)
 
 
+def move_back(name: str, cents: int) -> None:
+    """Adds to an account, once for each step that is undone."""
+    key = current_step().undoes
+    with Session(engine) as session:
+        if key is not None and session.get(CorpusUndone, key) is None:
+            session.add(CorpusUndone(key=key))
+            move(session, name, cents)
+            session.commit()
+
+
 @withdraw.compensator
-def put_back(session: Session, name: str, cents: int) -> None:
-    move(session, name, cents)
+def put_back(name: str, cents: int) -> None:
+    move_back(name, cents)
 
 
 @step(transactional=True)
@@ -73,8 +90,8 @@ def deposit(session: Session, name: str, cents: int) -> int:
 
 
 @deposit.compensator
-def take_back(session: Session, name: str, cents: int) -> None:
-    move(session, name, -cents)
+def take_back(name: str, cents: int) -> None:
+    move_back(name, -cents)
 
 
 @step(transactional=True)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from datetime import timedelta
+from typing import cast
 
 from hypothesis import strategies as st
 
@@ -153,7 +154,8 @@ async def travel(nights: int) -> list[str]:
 def all_or_nothing(world: Shop, run: Run) -> None:
     """There are as many beds as nights, and a flight."""
     if run.status == "completed":
-        assert len(world.bookings.entries) == 2 * run.scenario.call.arguments["nights"] + 1
+        nights = cast("int", run.scenario.call.arguments["nights"])
+        assert len(world.bookings.entries) == 2 * nights + 1
 
 
 @saga
@@ -188,7 +190,7 @@ NAMES = st.sampled_from(["Ada", "Grace", "Barbara"])
 CASES = [
     Right(
         ask_first,
-        Options(**SHOP, inputs=CENTS, signals={"approval": st.builds(Approval, NAMES, st.booleans())}),
+        SHOP | Options(inputs=CENTS, signals={"approval": st.builds(Approval, NAMES, st.booleans())}),
     ),
     Right(
         ask_two,
@@ -197,11 +199,11 @@ CASES = [
             signals={"name": NAMES},
         ),
     ),
-    Right(remind, Options(**SHOP, inputs=CENTS, signals={"payment": st.integers(1, 9)})),
-    Right(subscribe, Options(**SHOP, inputs=CENTS)),
-    Right(cool_off, Options(**SHOP, inputs=CENTS)),
-    Right(hurry, Options(**SHOP, inputs=CENTS)),
-    Right(draw_a_prize, Options(**SHOP, inputs=CENTS)),
+    Right(remind, SHOP | Options(inputs=CENTS, signals={"payment": st.integers(1, 9)})),
+    Right(subscribe, SHOP | Options(inputs=CENTS)),
+    Right(cool_off, SHOP | Options(inputs=CENTS)),
+    Right(hurry, SHOP | Options(inputs=CENTS)),
+    Right(draw_a_prize, SHOP | Options(inputs=CENTS)),
     Right(
         travel,
         Options(
@@ -210,5 +212,5 @@ CASES = [
         ),
     ),
     Right(transfer, Options(world=open_shop, view=books, inputs=CENTS)),
-    Right(grow, Options(**SHOP, inputs=CENTS, deploys=[grow_anew])),
+    Right(grow, SHOP | Options(inputs=CENTS, deploys=[grow_anew])),
 ]  # fmt: skip

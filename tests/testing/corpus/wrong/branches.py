@@ -7,7 +7,6 @@ import asyncio
 from hypothesis import strategies as st
 
 from sagas import current_step, gather, race, saga, step
-from sagas.testing import Run
 from tests.testing.corpus.cases import Found, Options
 from tests.testing.corpus.world import Shop, books, open_shop, shop
 
@@ -155,6 +154,6 @@ async def keep_half(cents: int) -> str:
 CASES = [
     Found(lose_an_update, ONCE, 0, SHOP),
     Found(put_back_across, UNDONE, 1, Options(inputs={"cents": st.just(3)}, world=open_shop, view=price_only)),
-    Found(take_both, "one booking", 1, Options(**SHOP, invariants=[one_booking])),
-    Found(keep_half, "all or nothing", 1, Options(**SHOP, invariants=[all_or_nothing])),
+    Found(take_both, "one booking", 1, SHOP | Options(invariants=[one_booking])),
+    Found(keep_half, "all or nothing", 1, SHOP | Options(invariants=[all_or_nothing])),
 ]

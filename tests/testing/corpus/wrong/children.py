@@ -58,8 +58,8 @@ async def pay(cents: int) -> bool:
 async def trust_the_child(cents: int) -> str:
     """The child tells by its result that it failed, and its parent does not ask.
 
-    After discovery-ukraine/saga-lara-flow#48: a parent carries on past a child that failed, and what it did then is lost
-    from the rollback.
+    After discovery-ukraine/saga-lara-flow#48: a parent carries on past a child that failed, and what it did then is
+    lost from the rollback.
     """
     await pay(cents)
     return await ship(cents)
@@ -107,7 +107,7 @@ async def deliver(cents: int) -> str:
 
 
 CASES = [
-    Found(trust_the_child, "paid and shipped", 1, Options(**SHOP, invariants=[paid_and_shipped])),
-    Found(forget_the_child, "nothing is left", 1, Options(**SHOP, invariants=[nothing_is_left])),
-    Found(deliver, "it terminates", 1, Options(**SHOP, deploys=[deliver_anew])),
+    Found(trust_the_child, "paid and shipped", 1, SHOP | Options(invariants=[paid_and_shipped])),
+    Found(forget_the_child, "nothing is left", 1, SHOP | Options(invariants=[nothing_is_left])),
+    Found(deliver, "it terminates", 1, SHOP | Options(deploys=[deliver_anew])),
 ]

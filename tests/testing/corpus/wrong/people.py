@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
+
 from hypothesis import strategies as st
 
 from sagas import ReceiveTimeout, Rejected, receive, saga, step
@@ -58,10 +60,8 @@ async def silence_is_consent(cents: int) -> int:
 
     After moneat-io/moneat#489 and its time to wait for an approval.
     """
-    try:
+    with suppress(ReceiveTimeout):  # nobody has said no
         await note_approval(await receive("approval", str, timeout=86_400))
-    except ReceiveTimeout:
-        pass  # nobody has said no
     return await pay_out(cents)
 
 
@@ -119,10 +119,10 @@ async def any_sum_will_do(cents: int) -> str:
 CENTS = Options(inputs={"cents": st.integers(1, 9)}, world=open_shop, view=books)
 NAMES = {"approval": st.sampled_from(["Ada", "Grace"])}
 CASES = [
-    Found(count_one_for_two, "two people", 1, Options(**CENTS, signals=NAMES, invariants=[two_people])),
-    Found(silence_is_consent, "approved", 1, Options(**CENTS, signals=NAMES, invariants=[approved])),
+    Found(count_one_for_two, "two people", 1, CENTS | Options(signals=NAMES, invariants=[two_people])),
+    Found(silence_is_consent, "approved", 1, CENTS | Options(signals=NAMES, invariants=[approved])),
     Found(
         any_sum_will_do, "enough is paid", 0,
-        Options(**CENTS, signals={"payment": st.integers(1, 9)}, invariants=[enough_is_paid]),
+        CENTS | Options(signals={"payment": st.integers(1, 9)}, invariants=[enough_is_paid]),
     ),
 ]  # fmt: skip

@@ -79,5 +79,5 @@ async def write_too_early(cents: int) -> int:
 
 CASES = [
     Found(pay_first, STUCK, 0, SHOP),
-    Found(write_too_early, "letters are true", 1, Options(**SHOP, invariants=[letters_are_true])),
+    Found(write_too_early, "letters are true", 1, SHOP | Options(invariants=[letters_are_true])),
 ]

@@ -87,7 +87,7 @@ async def throw_a_die(cents: int) -> str:
     temporalio/sdk-python#1109.
     """
     await charge(cents)
-    return await ship("with a present" if random.random() < 0.01 else "bare")  # noqa: S311 - what is wrong with it
+    return await ship("with a present" if random.random() < 0.01 else "bare")
 
 
 @saga
@@ -111,7 +111,7 @@ async def catch_everything(cents: int) -> str:
         while True:
             try:
                 return await ship("fast")
-            except BaseException:  # noqa: BLE001 - what is wrong with it
+            except BaseException:
                 await sleep(1)
 
     async def give_up() -> str:
@@ -147,7 +147,7 @@ async def forget_to_wait(cents: int) -> str:
 
     hoangdaochuz/booking#39: a refund that nobody waits for.
     """
-    charge(cents)  # noqa: B018 - what is wrong with it
+    charge(cents)  # type: ignore[unused-awaitable]  # what is wrong with it
     return await ship("unpaid")
 
 
@@ -199,7 +199,7 @@ async def nest_steps(cents: int) -> str:
 
 @step
 async def poll(cents: int) -> int:
-    time.sleep(5)
+    time.sleep(5)  # noqa: ASYNC251 - what is wrong with it
     return cents
 
 
