@@ -34,7 +34,7 @@ class Pool(Generic[J]):
         self._wanted: anyio.Event | None = None
         self._idle: list[anyio.Event] = []
         self._waking = False
-        self._closed = False
+        self._closed = self._dismissing = False
         self.running = 0
         self._settled: anyio.Event | None = None
 
@@ -52,6 +52,7 @@ class Pool(Generic[J]):
 
     def submit(self, job: J) -> None:
         """Runs a job soon."""
+        self._dismissing = False
         self._jobs.append(job)
         if not self._waking and not self._closed:
             self._wake_one()
@@ -60,6 +61,13 @@ class Pool(Generic[J]):
         """Starts nothing any more; jobs that wait are dropped."""
         self._closed = True
         self._jobs.clear()
+
+    def dismiss(self) -> None:
+        """Lets workers go that have nothing to do, so that the next job finds the pool as the first one did."""
+        self._dismissing = True
+        idle, self._idle = self._idle, []
+        for event in idle:
+            event.set()
 
     async def settled(self) -> None:
         """Waits until no job is running."""
@@ -107,3 +115,5 @@ class Pool(Generic[J]):
             event = anyio.Event()
             self._idle.append(event)
             await event.wait()
+            if self._dismissing:
+                return

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+import time
 from collections import deque
 from dataclasses import dataclass, replace
 from itertools import combinations, islice
@@ -16,7 +17,7 @@ from hypothesis.errors import Flaky, NoSuchExample
 from sagas.testing.faults import Fault
 from sagas.testing.reproducing import planned, seed_of_session
 from sagas.testing.runs import Run, Scenario
-from sagas.testing.scenarios import calls_of, explore, further
+from sagas.testing.scenarios import calls_of, ending_of, explore, further
 from sagas.testing.simulation.answers import ALL_CHECKS, draw_some
 from sagas.testing.simulator import Simulator
 from sagas.testing.stories import story
@@ -38,6 +39,8 @@ _CALLS = 25
 _KINDS_OF_INPUT = 6
 _FAULTS = 4
 _OTHERS = 100
+# Seconds. A run that does not end is slow to play.
+_SHRINKING = 10.0
 
 
 class CheckFailed(AssertionError):  # noqa: N818 - a test fails with it
@@ -178,6 +181,7 @@ class Checker:
         self.seed = seed
         self._calls = calls
         self._runs = runs
+        self._until = 0.0
 
     def report(self) -> Report:
         """Tells what was tried."""
@@ -232,19 +236,34 @@ class Checker:
         return list(kinds.values())[:_KINDS_OF_INPUT]
 
     def _try_every_fault(self, bases: Sequence[Run]) -> None:
-        """Makes every fault happen once at every place; also at those that only other faults lead to."""
-        queue = deque(bases)
+        """Makes every fault happen once at every place, and once more with a failure at the end that undoes it all.
+
+        Then it goes on to the places that only other faults lead to, such as undos: first to kinds of faults that
+        never happened there.
+        """
         tried: set[Fault] = set()
-        budget = 3 * self._runs // 4
-        while queue and self.coverage.runs < budget:
-            base = queue.popleft()
-            for _, fault in further(base):
-                if fault in tried or self.coverage.runs >= budget:
-                    continue
+        found = [run for base in bases for run in self._try_next(base, tried)]
+        failed = [self._play(x.scenario.but(ending)) for x in found if (ending := ending_of(x)) and self._may_go_on]
+        queue = deque([*found, *failed])
+        for run in queue:
+            self._try_next(run, tried, only_new=True)
+        while queue and self._may_go_on:
+            queue += self._try_next(queue.popleft(), tried)
+
+    def _try_next(self, base: Run, tried: set[Fault], *, only_new: bool = False) -> list[Run]:
+        """Makes every fault happen after those of a run that was not tried yet; gives the runs."""
+        found: list[Run] = []
+        for _, fault in further(base):
+            known = fault in tried or (only_new and self.coverage.fired[fault.what, fault.at])
+            if not known and self._may_go_on:
                 tried.add(fault)
-                run = self._play(replace(base.scenario, faults=(*base.scenario.faults, fault)))
-                if any(x not in tried for _, x in further(run)):
-                    queue.append(run)
+                found.append(self._play(base.scenario.but(fault)))
+        return found
+
+    @property
+    def _may_go_on(self) -> bool:
+        """Whether there are runs left beside those that are to be drawn."""
+        return self.coverage.runs < 3 * self._runs // 4
 
     def _draw(self) -> None:
         """Lets hypothesis draw inputs and chains of faults."""
@@ -286,12 +305,15 @@ class Checker:
         return failure_of(self.simulator, smallest, self.seed)
 
     def _breaks(self, scenario: Scenario, law: str) -> Run | None:
-        """Plays a run; gives it if it breaks the law."""
+        """Plays a run; gives it if it breaks the law, and there is still time to make it smaller."""
+        if time.monotonic() > self._until:
+            return None
         run = self.simulator.run(scenario)
         return run if any(x.law == law for x in run.broken) and not run.missed else None
 
     def _smallest(self, run: Run, law: str) -> Run:
         """Leaves out faults, puts one in the place of two, and looks for a simpler input."""
+        self._until = time.monotonic() + _SHRINKING
         found: Run | None = run
         while found is not None:
             run = found

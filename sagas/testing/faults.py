@@ -40,6 +40,7 @@ KINDS: dict[str, str] = {
     "deploy": "the process is asked to stop meanwhile, and one with the other code started",
     "clock back": "somebody sets the clock back by an hour",
     "clock ahead": "somebody sets the clock ahead by an hour",
+    "another": "somebody else asks for a saga with another input, and the same id",
     "early": "it is sent before the saga waits for it",
     "never": "it is never sent",
     "overdue": "it is sent only after the next timeout",
@@ -54,7 +55,7 @@ COMMIT = (
     "cancel", "restart", "clock back", "clock ahead",
 )  # fmt: skip
 SIGNAL = ("early", "twice", "never", "overdue")
-START = ("twice",)
+START = ("twice", "another")
 
 
 @dataclass(frozen=True, slots=True)

@@ -84,8 +84,12 @@ def read(records: Sequence[Record]) -> History:
     """Reads a journal."""
     moments: list[Moment] = []
     asked: dict[str, c.RunStep] = {}
-    undoing = False
+    undoing = parked = False
     for record in records:
+        if parked and isinstance(record.event, e.CancelRequested):
+            moments += _abandoned(record, moments)
+        if isinstance(record.event, (e.SagaParked, e.SagaResumed, e.CancelRequested)):
+            parked = isinstance(record.event, e.SagaParked)
         moments += _of_event(record, asked)
         for command in record.commands:
             if isinstance(command, c.RunStep):
@@ -95,6 +99,17 @@ def read(records: Sequence[Record]) -> History:
                 undoing = True
                 moments.append(Moment(record.seq, "undo", command.path))
     return History(moments, asked, undoing)
+
+
+def _abandoned(record: Record, moments: Sequence[Moment]) -> list[Moment]:
+    """Reads what the end of a body means whose saga was parked: what was under way may have acted."""
+    under_way: dict[str, None] = {}
+    for moment in moments:
+        if moment.what == "asked":
+            under_way[moment.path] = None
+        elif moment.what != "paused":
+            under_way.pop(moment.path, None)
+    return [Moment(record.seq, "doubt", path) for path in under_way]
 
 
 def _of_event(record: Record, asked: dict[str, c.RunStep]) -> Iterator[Moment]:

@@ -5,7 +5,8 @@ They are the numbered semantics of the design. None asks the core about order or
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+import re
+from typing import TYPE_CHECKING, Any
 
 from sagas.core import commands as c
 from sagas.core import events as e
@@ -16,6 +17,7 @@ if TYPE_CHECKING:
 
     from sagas.testing.history import History
     from sagas.testing.runs import Run
+    from sagas.testing.simulation.stage import Call
 
 __all__ = ["LAWS"]
 
@@ -143,6 +145,106 @@ def _ownership(run: Run, _: History) -> Iterator[str]:
             yield f"record {record.seq} is written by process {writer}, though {owner} had taken the saga over"
 
 
+def _siblings(run: Run, _: History) -> Iterator[str]:
+    """3: when a step that is a branch by itself fails, no step is called for the first time beside it.
+
+    Whether another branch fails with a step in it is for its own code to say, and so it is not decided here.
+    """
+    called: set[str] = set()
+    failed: dict[str, str] = {}
+    for record in run.records:
+        event = record.event
+        halts = any(isinstance(x, c.Halt) for x in record.commands)
+        if isinstance(event, (e.StepRejected, e.StepInDoubt)) and _BRANCH.search(event.path) and not halts:
+            failed.setdefault(event.path.rpartition(":")[0], event.path)
+        for command in record.commands:
+            if isinstance(command, c.RunStep) and command.path not in called:
+                called.add(command.path)
+                for group, path in failed.items():
+                    if command.path.startswith(f"{group}:"):
+                        yield f"{command.name} ({command.path}) is called although {path} beside it had failed"
+
+
+_BRANCH = re.compile(r":\d+$")
+
+
+def _budgets(run: Run, _: History) -> Iterator[str]:
+    """5: a step and a compensator are tried as often as their budget says before an operator or the body is asked.
+
+    A new owner begins anew, as one does that never heard the end of a commit.
+    """
+    if any(x.what == "deploy" for x in run.fired):
+        return
+    anew = sum(x.what == "doubtful" for x in run.fired)
+    begun: dict[tuple[str, str], tuple[int, int]] = {}  # where a budget began, and how many owners there were since
+    for record in run.records:
+        event = record.event
+        for command in record.commands:
+            if isinstance(command, (c.RunUndo, c.RunStep)):
+                begun.setdefault(("undo" if isinstance(command, c.RunUndo) else "step", command.path), (record.seq, 1))
+        if isinstance(event, _TAKES_OVER):
+            begun = {place: (since, owners + 1) for place, (since, owners) in begun.items()}
+        elif isinstance(event, (e.UndoRetried, e.StepRetried)):
+            begun["undo" if isinstance(event, e.UndoRetried) else "step", event.path] = (record.seq, 1)
+        elif isinstance(event, _TRIED):
+            role = "undo" if isinstance(event, (e.UndoFailed, e.UndoSucceeded)) else "step"
+            if (role, event.path) in begun:
+                since, owners = begun.pop((role, event.path))
+                yield from _budget_broken(run, role, event, (since, record.seq), owners + anew)
+
+
+_TRIED = (e.UndoFailed, e.UndoSucceeded, e.StepSucceeded, e.StepRejected, e.StepInDoubt)
+
+
+def _budget_broken(run: Run, role: str, event: Any, between: tuple[int, int], owners: int) -> Iterator[str]:
+    """Holds how often something was tried against its budget."""
+    calls = [x for x in run.calls if x.role == role and x.path == event.path and between[0] < x.began <= between[1]]
+    step = run.steps.get(calls[0].step) if calls else None
+    if step is None or (role == "undo" and step.undo is None):
+        return
+    budget = step.undo.retry.attempts if role == "undo" and step.undo is not None else step.options.retry.attempts
+    if budget is None:
+        return
+    if len(calls) > budget * owners:
+        yield f"the {role} of {step.name} ({event.path}) is tried {len(calls)} times, and may be {budget} times"
+    if isinstance(event, e.UndoFailed) and len(calls) < budget:
+        yield f"the undo of {step.name} ({event.path}) is given up after {len(calls)} of {budget} tries"
+
+
+def _true(run: Run, _: History) -> Iterator[str]:
+    """1, 5: what the journal says of a step and of its undo is what happened."""
+    acted = {(x.role, x.path) for x in run.calls if x.acted}
+    asked = {x.path for x in run.calls if x.role == "probe"}
+    for record in run.records:
+        event = record.event
+        path = getattr(event, "path", "")
+        if isinstance(event, e.StepSucceeded) and ("step", path) not in acted and path not in asked:
+            yield f"step {path} is said to have succeeded, and was never run to its end"
+        elif isinstance(event, e.UndoSucceeded) and ("undo", path) not in acted:
+            yield f"step {path} is said to be undone, and its compensator was never run to its end"
+        elif isinstance(event, e.StepRejected) and ("step", path) in acted and path not in asked:
+            before = [x for x in run.calls if x.role == "step" and x.path == path and x.acted and x.began <= record.seq]
+            if before and not _says_so(run, before[0]):
+                yield f"step {before[0].step} ({path}) is said to have done nothing, and it acted"
+
+
+def _says_so(run: Run, call: Call) -> bool:
+    """Says whether what a step raises after it acted means that it did not: it is atomic, or transactional."""
+    step = run.steps.get(call.step)
+    return step is None or step.options.atomic or step.options.transactional
+
+
+def _signals(run: Run, _: History) -> Iterator[str]:
+    """7: a signal that was sent is received once, however often its delivery is tried."""
+    received: dict[str, int] = {}
+    for record in run.records:
+        if isinstance(record.event, e.SignalReceived):
+            received[record.event.name] = received.get(record.event.name, 0) + 1
+    for name, count in received.items():
+        if count > run.sent.get(name, 0):
+            yield f"signal {name} was sent {run.sent.get(name, 0)} times, and received {count} times"
+
+
 def _name(history: History, path: str) -> str:
     """Names a step."""
     step = history.asked.get(path)
@@ -159,4 +261,8 @@ LAWS: dict[str, Callable[[Run, History], Iterator[str]]] = {
     "one idempotency key a step": _keys,
     "nothing is begun before its cause is durable, or again after its end": _causes_are_durable,
     "one owner writes": _ownership,
+    "a failure stops what runs beside it": _siblings,
+    "nothing is tried more often, or less, than its budget says": _budgets,
+    "the journal says what happened": _true,
+    "a signal is received once": _signals,
 }

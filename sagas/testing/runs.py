@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from sagas.core.commands import RunStep
 from sagas.testing.stories import table
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
 
+    from sagas.core.definitions import Step
     from sagas.core.operations import SagaCall
     from sagas.core.records import Record
     from sagas.testing.faults import Fault
@@ -32,6 +33,10 @@ class Scenario:
     call: SagaCall[Any]
     faults: tuple[Fault, ...] = ()
     answers: tuple[int, ...] = ()
+
+    def but(self, fault: Fault) -> Scenario:
+        """Gives the same with one more fault."""
+        return replace(self, faults=(*self.faults, fault))
 
     def __repr__(self) -> str:
         faults = "".join(f", {fault!r}" for fault in self.faults)
@@ -69,6 +74,8 @@ class Run:
         opportunities: Where else something could have gone wrong.
         entries: The story, if it was watched.
         broken: The laws that do not hold.
+        steps: The steps of the code that it began with, by name.
+        sent: How many signals were sent, by name.
     """
 
     scenario: Scenario
@@ -84,6 +91,8 @@ class Run:
     opportunities: Sequence[Opportunity]
     entries: Sequence[Entry]
     broken: list[Broken] = field(default_factory=list[Broken])
+    steps: Mapping[str, Step[..., Any]] = field(default_factory=dict[str, "Step[..., Any]"])
+    sent: Mapping[str, int] = field(default_factory=dict[str, int])
 
     @property
     def missed(self) -> tuple[Fault, ...]:

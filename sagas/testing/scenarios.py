@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from sagas.testing.runs import Run
     from sagas.testing.simulator import Simulator
 
-__all__ = ["Inputs", "calls_of", "explore", "further", "values_of"]
+__all__ = ["Inputs", "calls_of", "ending_of", "explore", "further", "values_of"]
 
 Ex = TypeVar("Ex")
 Inputs = SearchStrategy[Any] | Mapping[str, SearchStrategy[Any]] | None
@@ -103,6 +103,16 @@ def further(run: Run) -> Iterator[tuple[int, Fault]]:
         if position > last:
             for what in place.options:
                 yield position, Fault(what, place.at, place.nth)
+
+
+def ending_of(run: Run) -> Fault | None:
+    """Gives what can go wrong late in a run, so that what was done before is undone; ``None`` if nothing can."""
+    if run.status != "completed":
+        return None
+    later = [fault for _, fault in further(run)]
+    refused = [x for x in later if x.what == "rejected"]
+    cancelled = [x for x in later if x.what == "cancel" and x.at != "commit"]
+    return next(iter([*refused[-1:], *cancelled[-1:]]), None)
 
 
 def explore(draw: Draw, simulator: Simulator, call: SagaCall[Any], most: int) -> Run:

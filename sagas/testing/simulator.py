@@ -18,6 +18,7 @@ from sagas.core.definitions import Step
 from sagas.core.failures import with_tracebacks
 from sagas.core.records import decode
 from sagas.core.registry import Registry
+from sagas.errors import RequestError
 from sagas.testing.coverage import Coverage
 from sagas.testing.determinism import replay_all, replay_prefixes, with_line
 from sagas.testing.faults import COMMIT
@@ -49,6 +50,8 @@ __all__ = ["Simulator"]
 
 _ENDS = ("completed", "compensated")
 _EMPTY = CellType()
+# So many signals in a run say the simplest there is; then others come, since some sagas wait for those.
+_SAME = 4
 _LOGGERS = [logging.getLogger(f"sagas.{name}") for name in ("coordinator", "core", "journal")]
 _UNDONE = "undone is as if it had never been"
 _ONCE = "done is as if it had been done once"
@@ -69,6 +72,9 @@ class Simulator:
         late: Whether requests may arrive when their saga is over; see ``faults``.
         database: Gives what transactional steps write to, out of the world.
         mutation: Replaces compensators; see ``mutating``.
+
+    Raises:
+        RequestError: Steps are transactional, and there is no database.
 
     Attributes:
         registry: The code that is simulated.
@@ -112,6 +118,12 @@ class Simulator:
         self._twins = Twins(saga, SAGA_ID, self.registry.steps)
         self.reachable = _names_in(saga) & set(self.registry.steps)
         self.coverage = Coverage()
+        needy = sorted(x for x in self.reachable if self.registry.steps[x].options.transactional)
+        if needy and database is None:
+            raise RequestError(
+                f"transactional steps need a database, and {', '.join(needy)} is one: say which one of the world's they "
+                "write to, as in database=lambda world: world.engine"
+            )
 
     def run(self, scenario: Scenario, *, watch: bool = False) -> Run:
         """Plays a run.
@@ -155,13 +167,16 @@ class Simulator:
         fleet.begin(stage)
         if not fleet.processes:
             fleet.start()
+            fleet.settle()
+            fleet.tokens.begin_again()  # so that its keys are those of a run in which there was a process already
         play(fleet, stage, scenario.call, _Answers(self._signals, scenario.answers))
         return self._make_run(scenario, stage, fleet, world), stage.rows
 
     def _make_run(self, scenario: Scenario, stage: Stage, fleet: Fleet, world: Any) -> Run:
         """Writes down what happened."""
         row = fleet.disk.row(SAGA_ID)
-        last = stage.reports[-1] if stage.reports else None
+        ends = [x for x in stage.reports if x.status in _ENDS] or stage.reports
+        last = ends[-1] if ends else None
         completed = last is not None and last.status == "completed"
         return Run(
             scenario=scenario,
@@ -177,6 +192,8 @@ class Simulator:
             opportunities=stage.opportunities,
             entries=stage.entries,
             broken=[Broken(law, how) for law, how in stage.problems],
+            steps=self.registry.steps,
+            sent=stage.sent,
         )
 
     def _look(self, world: Any) -> dict[str, str]:
@@ -231,10 +248,10 @@ class Simulator:
         again = partial(replay_all, self.saga, SAGA_ID, steps, records, rows)
         how = again()
         if how is None and shape not in self._shapes:
-            self._shapes.add(shape)
             again = partial(replay_prefixes, self.saga, SAGA_ID, steps, records, self.lines)
             how = again()
             if how is None:
+                self._shapes.add(shape)  # one that differs is found again, or nobody could make it smaller
                 return self._twins.differ(records)
         return None if how is None else f"{with_line(how, self.saga, again)}{self._twins.suspects(records)}"
 
@@ -273,7 +290,7 @@ class _Answers:
             annotation = execution.awaited_type(name)
             self._known[name] = list(example_of(annotation, f"signal {name}"))
         values = self._known[name]
-        which = self._chosen[self._sent] if self._sent < len(self._chosen) else 0
+        which = self._chosen[self._sent] if self._sent < len(self._chosen) else max(0, self._sent - _SAME)
         self._sent += 1
         return values[which % len(values)]
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from sagas import saga, step
+from sagas import Retry, saga, step
 from sagas.testing import Fault, Scenario, Simulator
 
 
@@ -43,3 +43,19 @@ def test_an_operator_has_patience_while_things_go_on_breaking() -> None:
     faults = (Fault("error", "reserve"), *down, Fault("crash before", "commit", 32))
     run = Simulator(order).run(Scenario(order("lamp"), faults))
     assert (run.missed, run.broken, run.status) == ((), [], "compensated")
+
+
+@step(retry=Retry(attempts=None))
+async def ship(sku: str) -> str:
+    return sku
+
+
+@saga
+async def order_surely(sku: str) -> str:
+    return await ship(sku)
+
+
+@pytest.mark.parametrize("kind", ["down", "mute"])
+def test_somebody_repairs_what_is_tried_without_end(kind: str) -> None:
+    run = Simulator(order_surely).run(Scenario(order_surely("lamp"), (Fault(kind, "ship"),)))
+    assert (run.missed, run.broken, run.result) == ((), [], "lamp")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from sagas import saga, sleep, step
+from sagas import SagaCompensated, saga, sleep, step
 from sagas.testing import Fault, Scenario, Simulator
 
 
@@ -31,3 +31,25 @@ async def order_ahead(sku: str) -> str:
 def test_a_saga_that_sleeps_for_a_year_in_another_process_is_waited_for() -> None:
     run = Simulator(order_ahead).run(Scenario(order_ahead("lamp"), (Fault("pause after", "commit"),)))
     assert (run.missed, run.broken, run.result) == ((), [], "lamp")
+
+
+@ship.compensator
+async def call_back() -> None:
+    """Leaves nothing."""
+
+
+def test_a_process_that_was_thawed_waits_for_its_timers() -> None:
+    faults = (
+        Fault("pause after", "commit"), Fault("error", "ship"), Fault("down", "undo of ship"),
+        Fault("pause before", "commit", 6),
+    )  # fmt: skip
+    run = Simulator(order).run(Scenario(order("lamp"), faults))
+    assert (run.missed, run.broken, run.status) == ((), [], "compensated")
+
+
+def test_a_run_has_the_result_though_a_process_tells_later_that_the_saga_was_stuck() -> None:
+    faults = (Fault("error", "ship"), Fault("down", "undo of ship"), Fault("long pause", "commit", 11))
+    run = Simulator(order).run(Scenario(order("lamp"), faults))
+    assert [x.status for x in run.reports] == ["compensated", "stuck"]
+    assert (run.missed, run.broken, run.status) == ((), [], "compensated")
+    assert isinstance(run.error, SagaCompensated)

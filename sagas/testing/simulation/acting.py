@@ -65,7 +65,7 @@ class Actor(Caller):
         stage = self._process.fleet.stage
         function = target.function
         if stage.mutation is not None and isinstance(target, Compensator):
-            function = stage.mutation(target, function, call)
+            function = stage.mutation(stage, target, call)
         try:
             result = function(**call.arguments)
             if hasattr(result, "__await__"):
@@ -90,7 +90,7 @@ class Actor(Caller):
             stage.note("", f"{at}: {one}")
             if one in ("down", "mute"):
                 stage.broken[at] = one
-        broken = stage.broken.get(at)
+        broken = stage.suffer(at)
         if broken is not None and broken not in what:
             what = [*what, broken]
         await self._before(target, call, at, what)

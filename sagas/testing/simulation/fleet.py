@@ -66,6 +66,7 @@ class Fleet:
         self._steps = tuple(steps)
         self._deployed = tuple(deployed)
         self._started = 0
+        self._interrupted: Process | None = None
         self.long_frozen = False
 
     # --- runs ---------------------------------------------------------------------------------------------------
@@ -112,7 +113,9 @@ class Fleet:
                     process.loop.drain(_MOST)
                 if process.loop.trouble:
                     raise _trouble(process)
-                if process.running and process.loop.ready:
+                if self._interrupted is process:
+                    self._interrupted, process.loop.stopped = None, not process.running
+                elif process.running and process.loop.ready:
                     raise Endless
                 if not process.alive:
                     self._gone(process)
@@ -206,6 +209,8 @@ class Fleet:
             if other is not process:
                 self.stage.note(other.name, "the process is thawed")
                 other.thaw()
+                # Whoever took over has to wait for its turn, so that the other one acts on what it knew before.
+                self._interrupted, process.loop.stopped = process, True
 
     def next_timer(self) -> float | None:
         """Says when something is due next."""

@@ -150,6 +150,8 @@ class ProcessLoop(asyncio.AbstractEventLoop):
         self, when: float, callback: Callable[..., object], *args: Any, context: Context | None = None
     ) -> asyncio.TimerHandle:
         """See asyncio."""
+        if self.ahead:
+            when += _LATE
         handle = asyncio.TimerHandle(when, callback, args, self, context)
         heapq.heappush(self._timers, (when, next(self._numbers), handle))
         return handle
@@ -208,6 +210,8 @@ class ProcessLoop(asyncio.AbstractEventLoop):
 
 
 _SIFT = 64
+# Seconds. Far ahead a clock counts in steps that are coarser than the fleet's time: then a timer is late, never early.
+_LATE = 0.001
 _STUBBORN = 3
 
 

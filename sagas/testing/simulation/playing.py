@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 from contextlib import suppress
+from dataclasses import replace
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from sagas.coordinator.handles import outcome
 from sagas.errors import CoordinatorClosed, SagaCompensated, SagaError, SagaStuck
 from sagas.testing.faults import SIGNAL, START
+from sagas.testing.simulation.answers import example_of
 from sagas.testing.simulation.fleet import Endless
 from sagas.testing.simulation.stage import Report
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Coroutine
+    from collections.abc import Callable, Coroutine, Iterator
 
     from sagas.core.execution import Execution
     from sagas.core.operations import SagaCall
@@ -25,6 +28,8 @@ __all__ = ["SAGA_ID", "play"]
 SAGA_ID = "saga"
 _MOST_MOVES = 400
 _MOST_RETRIES = 3
+# So many rounds of waiting somebody looks on while what is tried without end is broken, and then repairs it.
+_PATIENCE = 100
 _ENDS = ("completed", "compensated")
 
 
@@ -39,7 +44,9 @@ def play(fleet: Fleet, stage: Stage, call: SagaCall[Any], answer: Callable[[str,
     """
     player = _Player(fleet, stage, call, answer)
     try:
-        for _ in range(_MOST_MOVES):
+        for number in range(_MOST_MOVES):
+            if number and number % _PATIENCE == 0:
+                player.repair()
             fleet.settle()
             if not player.move():
                 return
@@ -65,6 +72,7 @@ class _Player:
         self._told = False
         self._over = False
         self._nudged: tuple[object, ...] = ()
+        self._fetched: tuple[int, str] | None = None
         self._withheld: set[str] = set()
         self._retries = 0
         self._cancelled = False
@@ -91,7 +99,7 @@ class _Player:
             return True
         if self._over:
             return self._thaw() or self._deliver(host)
-        return self._wait() or self._thaw() or self._cancel(host) or self._give_up(host)
+        return self._wait() or self._thaw() or self._cancel(host) or self._fetch(host) or self._give_up(host)
 
     # --- whoever asks for the saga ------------------------------------------------------------------------------
 
@@ -99,9 +107,11 @@ class _Player:
         """Asks for the saga, or again for its end."""
         first, self._told = self._caller is None, False
         self._caller = host
-        twice = first and bool(list(self._stage.visit("start", START)))
-        for _ in range(2 if twice else 1):
+        what = [x.what for x in self._stage.visit("start", START)] if first else ()
+        for _ in range(2 if "twice" in what else 1):
             host.spawn(self._await_end(host))
+        if "another" in what:
+            host.spawn(self._ask_for_another(host))
         for fault in self._early:
             self._stage.fired.append(fault)
             host.spawn(self._send_early(host, fault.at.removeprefix("signal ")))
@@ -126,6 +136,18 @@ class _Player:
         stage.reports.append(Report(status, value, len(stage.rows)))
         stage.note(host.name, f"reports: {status}" + (f", {value!r}" if status == "completed" else f": {value}"))
 
+    async def _ask_for_another(self, host: Process) -> None:
+        """Asks for a saga with another input by the same id, which has to be refused."""
+        for other in _others(self._call):
+            try:
+                await host.coordinator.start(other, id=SAGA_ID)
+            except SagaError as error:
+                self._stage.note(host.name, f"refuses {other!r}: {error}")
+            else:
+                self._stage.problems.append(
+                    ("an id stands for one saga", f"{other!r} is taken for {self._call!r}, which has the same id")
+                )
+
     # --- operators ----------------------------------------------------------------------------------------------
 
     def _stuck(self) -> bool:
@@ -137,6 +159,7 @@ class _Player:
         """Repairs what is broken and has the saga try again; says whether that may help."""
         self._retries += 1
         self._stage.broken.clear()
+        self._stage.suffered.clear()
         if self._retries > _MOST_RETRIES + len(self._stage.fired):
             self._stage.problems.append(
                 ("an operator can finish it", f"nothing is broken any more, and it is stuck again: {self._why()}")
@@ -144,12 +167,18 @@ class _Player:
             return False
         self._stage.note("", "an operator repairs what is broken, and retries")
         if self._fleet.changed and "ReplayDiverged" in self._why():  # the other code cannot go on with it
-            host.spawn(self._try(host.coordinator.cancel(SAGA_ID, reason="deployed"), "cancel"))
+            host.spawn(self._try(partial(host.coordinator.cancel, SAGA_ID, reason="deployed"), "cancel"))
         else:
-            host.spawn(self._try(host.coordinator.retry(SAGA_ID, by="operator"), "retry"))
+            host.spawn(self._try(partial(host.coordinator.retry, SAGA_ID, by="operator"), "retry"))
         self._told = False
         self._caller = None
         return True
+
+    def repair(self) -> None:
+        """Repairs what is broken, though no saga is stuck: it may be tried again for ever."""
+        if self._stage.broken:
+            self._stage.note("", "somebody repairs what is broken")
+            self._stage.broken.clear()
 
     def _note_order(self) -> bool:
         """Lets time pass until the last order is durable, if the database was away just then."""
@@ -167,7 +196,7 @@ class _Player:
         orders, fleet.orders = fleet.orders, []
         for order in orders:
             if order == "cancel" and host is not None:
-                host.spawn(self._try(host.coordinator.cancel(SAGA_ID, reason="simulated"), "cancel"))
+                host.spawn(self._try(partial(host.coordinator.cancel, SAGA_ID, reason="simulated"), "cancel"))
             elif order in ("restart", "deploy"):
                 if order == "deploy":
                     fleet.deploy()
@@ -176,10 +205,10 @@ class _Player:
                     host.stop()
                 fleet.start()
 
-    async def _try(self, order: Coroutine[Any, Any, None], what: str) -> None:
+    async def _try(self, order: Callable[[], Coroutine[Any, Any, None]], what: str) -> None:
         """Gives an order; one that makes no sense by now is refused, and that is all."""
         try:
-            await order
+            await order()
         except SagaError as error:
             self._stage.note("", f"{what} is refused: {error}")
 
@@ -210,8 +239,9 @@ class _Player:
     def _send(self, host: Process, name: str, execution: Execution) -> None:
         """Sends a signal."""
         payload = self._answer(name, execution)
+        self._stage.sent[name] = self._stage.sent.get(name, 0) + 1
         self._stage.note("", f"sends signal {name}: {payload!r}")
-        host.spawn(self._try(host.coordinator.signal(SAGA_ID, name, payload), f"signal {name}"))
+        host.spawn(self._try(partial(host.coordinator.signal, SAGA_ID, name, payload), f"signal {name}"))
 
     async def _send_early(self, host: Process, name: str) -> None:
         """Sends a signal as soon as the saga is there."""
@@ -277,7 +307,19 @@ class _Player:
             return False
         self._cancelled = True
         self._stage.note("", "nothing comes any more, so somebody cancels the saga")
-        host.spawn(self._try(host.coordinator.cancel(SAGA_ID, reason="what it waited for never came"), "cancel"))
+        host.spawn(
+            self._try(partial(host.coordinator.cancel, SAGA_ID, reason="what it waited for never came"), "cancel")
+        )
+        return True
+
+    def _fetch(self, host: Process) -> bool:
+        """Has a saga looked for that nobody drives, since it waits for a signal alone: who sends one does the same."""
+        row, state = self._fleet.disk.row(SAGA_ID), (len(self._stage.rows), host.name)
+        waits = row is not None and row.ended_at is None and not row.active and row.wake_at is None
+        if not waits or self._stuck() or self._execution() is not None or state == self._fetched:
+            return False
+        self._fetched = state
+        host.engine.want(SAGA_ID)
         return True
 
     def _give_up(self, host: Process) -> bool:
@@ -300,6 +342,22 @@ async def _arrive(request: Callable[[], Coroutine[Any, Any, object]]) -> None:
     """Has a request arrive whose sender has gone, so that nobody hears what comes of it."""
     with suppress(Exception):
         await request()
+
+
+def _others(call: SagaCall[Any]) -> Iterator[SagaCall[Any]]:
+    """Gives a call of the same saga with another input, if one can be made up."""
+    schema, hints = call.saga.arguments_schema, call.saga.parameters.hints()
+    given = schema.encode(call.arguments)
+    for name in call.arguments:
+        try:
+            values = example_of(hints.get(name, Any), f"parameter {name}")
+            calls = [replace(call, arguments={**call.arguments, name: value}) for value in values]
+            other = next((x for x in calls if schema.encode(x.arguments) != given), None)
+        except SagaError:
+            continue
+        if other is not None:
+            yield other
+            return
 
 
 def _wants(execution: Execution) -> str:

@@ -126,9 +126,10 @@ class Process:
         return self.fresh and self.running and not (engine.sagas or engine.journal.busy or engine.pool.running)
 
     def clear(self) -> None:
-        """Forgets timers of sagas that have ended, and what was done to its clock."""
+        """Forgets what the last run has left: a run has to go the same way whatever was played before it."""
         self.clock.ahead = 0.0
         self.engine.timers.clear()
+        self.engine.pool.dismiss()
         self.tasks.clear()
 
 

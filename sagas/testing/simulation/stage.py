@@ -19,6 +19,10 @@ if TYPE_CHECKING:
 __all__ = ["Call", "Entry", "Opportunity", "Report", "Stage"]
 
 
+# More than the attempts of most, so that they are used up first, and not without end for those that never are.
+_PATIENCE = 12
+
+
 class Opportunity(NamedTuple):
     """A place that a run came by, and what could have gone wrong there.
 
@@ -108,6 +112,7 @@ class Stage:
         opportunities: Every place that was visited, in order.
         fired: Faults that happened.
         broken: Places that stay broken until an operator repairs them, and how.
+        suffered: How often each of them was in vain.
         calls: Every call.
         rows: What was made durable, in order.
         writers: Which process wrote each.
@@ -116,6 +121,7 @@ class Stage:
         pivoted: Whether a pivot has succeeded.
         of_one: What can go wrong with a commit of a single record.
         problems: Laws that were seen broken while it ran, with what broke them.
+        sent: How many signals were sent, by name.
     """
 
     time: Time
@@ -130,6 +136,7 @@ class Stage:
     opportunities: list[Opportunity] = field(default_factory=list[Opportunity])
     fired: list[Fault] = field(default_factory=list["Fault"])
     broken: dict[str, str] = field(default_factory=dict[str, str])
+    suffered: dict[str, int] = field(default_factory=dict[str, int])
     calls: list[Call] = field(default_factory=list[Call])
     rows: list[JournalRow] = field(default_factory=list["JournalRow"])
     writers: list[str] = field(default_factory=list[str])
@@ -137,6 +144,7 @@ class Stage:
     entries: list[Entry] = field(default_factory=list[Entry])
     pivoted: bool = False
     problems: list[tuple[str, str]] = field(default_factory=list[tuple[str, str]])
+    sent: dict[str, int] = field(default_factory=dict[str, int])
     of_one: tuple[str, ...] = ()
     _options: dict[object, tuple[str, ...]] = field(default_factory=dict[object, "tuple[str, ...]"])
 
@@ -161,6 +169,18 @@ class Stage:
         found = [x for x in self.faults if x.at == at and x.nth == nth and x.what in options]
         self.fired += found
         return found
+
+    def suffer(self, at: str) -> str | None:
+        """Comes by a place that may be broken; says how, unless somebody has noticed and repaired it by now."""
+        how = self.broken.get(at)
+        if how is None:
+            return None
+        self.suffered[at] = self.suffered.get(at, 0) + 1
+        if self.suffered[at] <= _PATIENCE:
+            return how
+        del self.broken[at], self.suffered[at]
+        self.note("", f"somebody has noticed, and repairs {at}")
+        return None
 
     def note(self, process: str, what: str) -> None:
         """Writes a line of the story, if somebody wants one."""

@@ -75,7 +75,7 @@ async def _prepare(process: Process, attempt: TransactionalAttempt) -> Callable[
         await process.die()
     if "rejected" in what:
         call.error = process.fleet.rejection(step)
-    elif "error" in what or step.name in stage.broken:
+    elif "error" in what or stage.suffer(step.name):
         call.error = ConnectionError(f"simulated: the request to {step.name} was lost")
 
     def run(session: Session) -> None:

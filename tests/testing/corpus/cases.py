@@ -9,6 +9,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
     from hypothesis.strategies import SearchStrategy
+    from sqlalchemy import Engine
 
     from sagas import Saga
 
@@ -26,6 +27,7 @@ class Options(TypedDict, total=False):
     signals: Mapping[str, SearchStrategy[Any]]
     deploys: Sequence[Saga[..., Any]]
     late: bool
+    database: Callable[[Any], Engine]
 
 
 @dataclass(frozen=True, slots=True)
