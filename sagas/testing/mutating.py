@@ -34,7 +34,7 @@ if TYPE_CHECKING:
     from hypothesis.strategies import SearchStrategy
     from sqlalchemy import Engine
 
-    from sagas.core.definitions import Compensator, Saga, Step
+    from sagas.core.definitions import Saga, Step
     from sagas.core.operations import SagaCall
     from sagas.testing.breaking import Breakage
     from sagas.testing.contents import Contents
@@ -242,14 +242,13 @@ class _Lab:
         found: dict[tuple[str, str], None] = {}
         for run in self._explored:
             for later, earlier in zip(run.undone, run.undone[1:], strict=False):
-                empty = any(is_empty(x) for y in (later, earlier) if (x := self._undo(y.step)) is not None)
-                if later.step != earlier.step and follows(later.path, earlier.path) and not empty:
+                if later.step != earlier.step and follows(later.path, earlier.path):
                     found.setdefault((later.step, earlier.step))
-        yield from found
-
-    def _undo(self, step: str) -> Compensator | None:
-        """Finds a compensator."""
-        return self._simulator.registry.steps[step].undo
+        steps = self._simulator.registry.steps
+        for names in found:
+            undos = [x for x in (steps[name].undo for name in names) if x is not None]
+            if not any(map(is_empty, undos)):
+                yield names
 
     def try_out(self, breakage: Breakage) -> Mutant:
         """Finds out what becomes of a breakage."""

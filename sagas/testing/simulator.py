@@ -121,8 +121,8 @@ class Simulator:
         needy = sorted(x for x in self.reachable if self.registry.steps[x].options.transactional)
         if needy and database is None:
             raise RequestError(
-                f"transactional steps need a database, and {', '.join(needy)} is one: say which one of the world's they "
-                "write to, as in database=lambda world: world.engine"
+                f"transactional steps need a database, and {', '.join(needy)} is one: say which one of the world's "
+                "they write to, as in database=lambda world: world.engine"
             )
 
     def run(self, scenario: Scenario, *, watch: bool = False) -> Run:

@@ -1,7 +1,7 @@
 """How the examples of a page are run: its Python blocks in order, in one module, like a program.
 
 - A block may ``await`` at its top level, as in ``python -m asyncio``: each such block has an event loop of its own.
-- A block of the language ``output`` is what the blocks since the last one have printed.
+- A block of the language ``output`` is what the blocks since the last one have printed, or after a ``…`` its end.
 - ``<!-- skip: next "reason" -->`` leaves the next block to its own test.
 """
 
@@ -53,6 +53,8 @@ class _Runner:
         printed, expected = self._printed.getvalue().strip(), str(example.parsed).strip()
         self._printed.seek(0)
         self._printed.truncate()
+        if expected.startswith("…\n"):
+            printed, expected = printed[-len(expected.removeprefix("…\n")) :], expected.removeprefix("…\n")
         if printed != expected:
             raise AssertionError(
                 f"{example.path}:{example.line}: the page says\n{expected}\nbut this was printed\n{printed}"

@@ -45,7 +45,7 @@ async def hurry(items: int) -> int:
 
 
 def test_a_saga_that_recovers_passes() -> None:
-    report = check(buy, inputs=_FEW, world=new_shop, view=total, seed=1)
+    report = check(buy, inputs=_FEW, world=new_shop, view=total, runs=400, seed=1)
     assert report.coverage.share == 1.0
     assert set(report.coverage.outcomes) == {"completed", "compensated"}
     assert not report.never_called
@@ -307,7 +307,7 @@ def test_a_step_that_opens_a_socket_is_told_that_this_is_a_simulation() -> None:
 
 
 def test_signals_come_early_twice_late_or_never() -> None:
-    report = check(buy_if_approved, inputs=_FEW, world=new_shop, view=total, seed=1)
+    report = check(buy_if_approved, inputs=_FEW, world=new_shop, view=total, runs=500, seed=1)
     fired = {what for what, at in report.coverage.fired if at == "signal approval"}
     assert fired == {"early", "twice", "never", "overdue"}
     assert set(report.coverage.outcomes) == {"completed", "compensated"}
@@ -327,7 +327,7 @@ async def buy_less(items: int) -> int:
 @pytest.mark.parametrize("release", [buy_2, buy_less], ids=["same steps", "other steps"])
 def test_a_deploy_at_any_moment_loses_nothing(release: object) -> None:
     """Code that does something else parks the saga, and its rollback works from the journal alone."""
-    report = check(buy, inputs=_FEW, world=new_shop, view=total, deploys=[release], seed=1)  # type: ignore[list-item]
+    report = check(buy, inputs=_FEW, world=new_shop, view=total, deploys=[release], runs=400, seed=1)  # type: ignore[list-item]
     assert report.coverage.fired["deploy", "commit"]
 
 
@@ -390,5 +390,5 @@ def test_steps_that_are_no_coroutines_run_too() -> None:
     async def buy_at_once(items: int) -> int:
         return await take_at_once(items)
 
-    report = check(buy_at_once, inputs=_FEW, world=new_shop, view=total, seed=1)
+    report = check(buy_at_once, inputs=_FEW, world=new_shop, view=total, runs=300, seed=1)
     assert report.coverage.share == 1.0

@@ -134,7 +134,7 @@ def stock_alone(world: Shop) -> object:
 
 
 def broken(view: Any = everything, **options: Any) -> Mutants:
-    return mutate(place_order, inputs=INPUTS, world=new, view=view, seed=1, **options)
+    return mutate(place_order, inputs=INPUTS, world=new, view=view, seed=1, runs=150, **options)
 
 
 def names(mutants: Any) -> set[str]:
@@ -266,7 +266,7 @@ def test_an_invariant_notices_as_well_as_a_view() -> None:
 
 
 def test_the_assertion_lists_what_goes_unnoticed() -> None:
-    options: Any = {"inputs": INPUTS, "world": new, "seed": 1}
+    options: Any = {"inputs": INPUTS, "world": new, "seed": 1, "runs": 150}
     found = assert_undos_tested(place_order, view=everything, **options)
     assert found.killed
     with pytest.raises(AssertionError, match="breakages of its compensators go unnoticed") as failure:
@@ -275,7 +275,9 @@ def test_the_assertion_lists_what_goes_unnoticed() -> None:
 
 
 def test_survivors_can_be_accepted(unseen: Mutants) -> None:
-    assert_undos_tested(place_order, view=stock_alone, inputs=INPUTS, world=new, seed=1, accept=names(unseen.survivors))
+    assert_undos_tested(
+        place_order, view=stock_alone, inputs=INPUTS, world=new, seed=1, runs=150, accept=names(unseen.survivors)
+    )
 
 
 def test_the_unbroken_saga_has_to_hold() -> None:

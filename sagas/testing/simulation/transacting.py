@@ -35,10 +35,13 @@ async def transact(
     """
     fleet, stage = process.fleet, process.fleet.stage
     prepared: list[Callable[[Session], None]] = []
+    calls: list[Call] = []
     for function in work:
         attempt: Any = getattr(function, "__self__", None)
         assert isinstance(attempt, TransactionalAttempt), "a journal runs nothing else"
-        prepared.append(await _prepare(process, attempt))
+        call = _call(process, attempt)
+        calls.append(call)
+        prepared.append(await _prepare(process, attempt, call))
     what = [x.what for x in stage.visit("commit", stage.of_one)]
     for one in what:
         stage.note("", f"commit of a transactional step: {one}")
@@ -49,20 +52,23 @@ async def transact(
     if "unavailable" in what:
         raise StoreUnavailable("simulated: the database is away")
     done = run(prepared, finish)
+    stage.calls += calls  # of what is rolled back, nothing ever happened
     assert fleet.disk.last is not None, "it was committed just now"
     fleet.committed(process, fleet.disk.last, done)
     await process.calls.after(what)
     return done
 
 
-async def _prepare(process: Process, attempt: TransactionalAttempt) -> Callable[[Session], None]:
+def _call(process: Process, attempt: TransactionalAttempt) -> Call:
+    """Writes down a call."""
+    known, context = len(process.fleet.stage.rows), attempt.context
+    name, path, key = attempt.step.name, context.path, context.idempotency_key
+    return Call("step", name, path, key, attempt.arguments, process.name, known)
+
+
+async def _prepare(process: Process, attempt: TransactionalAttempt, call: Call) -> Callable[[Session], None]:
     """Comes by a step before it runs; gives what is to run in its place."""
-    stage = process.fleet.stage
-    step, context = attempt.step, attempt.context
-    call = Call(
-        "step", step.name, context.path, context.idempotency_key, attempt.arguments, process.name, len(stage.rows)
-    )
-    stage.calls.append(call)
+    stage, step = process.fleet.stage, attempt.step
     what = [x.what for x in stage.visit(step.name, stage.options_at(step))]
     stage.note(process.name, f"calls {step.name} in a transaction")
     for one in what:
