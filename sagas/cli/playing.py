@@ -62,6 +62,7 @@ class Wishes:
     invariants: Sequence[str] = ()
     always: Sequence[str] = ()
     late: bool = False
+    database: str | None = None
 
 
 class Player:
@@ -99,6 +100,7 @@ class Player:
             signals=find(wishes.signals, "--signals"),
             steps=[find(x, "--step") for x in wishes.steps],
             late=wishes.late,
+            database=find(wishes.database, "--database"),
         )
         self.seed = wishes.seed if wishes.seed is not None else random.SystemRandom().randrange(1 << 32)
         strategy = calls_of(self.saga, find(wishes.inputs, "--input"))

@@ -21,6 +21,10 @@ Seed = Annotated[int | None, typer.Option("--seed", help="Draws the same runs ag
 World = Annotated[
     str | None, typer.Option("--world", metavar="NAME", help=f"Makes the world that the steps act on ({_COMMON}).")
 ]
+Database = Annotated[
+    str | None,
+    typer.Option("--database", metavar="NAME", help="Gives what transactional steps write to, of the world."),
+]
 View = Annotated[str | None, typer.Option("--view", metavar="NAME", help="Gives what counts of it, to be compared.")]
 Inputs = Annotated[
     str | None, typer.Option("--input", metavar="NAME", help="A hypothesis strategy of its input; by its types else.")
@@ -69,6 +73,7 @@ def simulate(
     ] = None,
     inputs: Inputs = None,
     signals: Signals = None,
+    database: Database = None,
     steps: Steps = None,
     faults: Faults = None,
     most: Most = 4,
@@ -87,7 +92,7 @@ def simulate(
 
     wishes = Wishes(
         saga=saga, world=world, view=view, invariants=invariant or (), always=always or (), inputs=inputs,
-        signals=signals, steps=steps or (), faults=faults, most=most, seed=seed, late=late,
+        signals=signals, steps=steps or (), faults=faults, most=most, seed=seed, late=late, database=database,
     )  # fmt: skip
     try:
         found = play(wishes, runs, keep_going=keep_going, json=json)
@@ -108,6 +113,7 @@ def graph(
     world: World = None,
     inputs: Inputs = None,
     signals: Signals = None,
+    database: Database = None,
     steps: Steps = None,
     faults: Faults = None,
     most: Most = 4,
@@ -122,7 +128,7 @@ def graph(
 
     wishes = Wishes(
         saga=saga, world=world, view=None, inputs=inputs, signals=signals, steps=steps or (), faults=faults, most=most,
-        seed=seed,
+        seed=seed, database=database,
     )  # fmt: skip
     try:
         found = draw(wishes, runs, None if form is None else form.value, output)

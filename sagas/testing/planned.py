@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
     from hypothesis.strategies import SearchStrategy
+    from sqlalchemy import Engine
 
     from sagas.core.definitions import Saga, Step
     from sagas.core.operations import SagaCall
@@ -33,6 +34,7 @@ def play(
     steps: Sequence[Step[..., Any]] = (),
     deploys: Sequence[Saga[..., Any]] = (),
     late: bool = False,
+    database: Callable[[Any], Engine] | None = None,
 ) -> Run:
     """Plays a simulated run with just these faults: ``play(place_order("lamp"), Fault("lost reply", at="charge"))``.
 
@@ -48,14 +50,16 @@ def play(
         steps: See there.
         deploys: See there.
         late: See there.
+        database: See there.
 
     Raises:
         CheckFailed: A law does not hold, or a fault never happened.
+        RequestError: Steps are transactional, and there is no database.
     """
     __tracebackhide__ = True
     simulator = Simulator(
         call.saga, world=world, view=view, invariants=invariants, always=always, signals=signals, steps=steps,
-        deployed=deploys, late=late,
+        deployed=deploys, late=late, database=database,
     )  # fmt: skip
     run = simulator.run(Scenario(call, faults, answers), watch=True)
     if run.broken:

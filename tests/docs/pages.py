@@ -4,7 +4,20 @@ from __future__ import annotations
 
 from pathlib import Path
 
-__all__ = ["CHECKING", "DEPLOYING", "DOCS", "ON_POSTGRES", "OWN", "PAGES", "ROOT", "SHARED", "TUTORIAL", "name_of"]
+__all__ = [
+    "CHECKING",
+    "DEPLOYING",
+    "DOCS",
+    "ON_POSTGRES",
+    "OWN",
+    "PAGES",
+    "PYTEST",
+    "ROOT",
+    "SHARED",
+    "SIMULATING",
+    "TUTORIAL",
+    "name_of",
+]
 
 ROOT = Path(__file__).parents[2]
 DOCS = ROOT / "docs"
@@ -13,6 +26,8 @@ TUTORIAL = DOCS / "tutorial.md"
 CHECKING = DOCS / "how-to" / "check-statically.md"
 DEPLOYING = DOCS / "how-to" / "deploy-new-versions.md"
 OWN = DOCS / "how-to" / "write-your-own.md"
+PYTEST = DOCS / "how-to" / "test-with-pytest.md"
+SIMULATING = DOCS / "how-to" / "simulate-and-draw.md"
 # What these show runs on the journal that the environment names, as a service of several processes would have it.
 ON_POSTGRES = DOCS / "how-to" / "run-on-postgres.md"
 SHARED = (ROOT / "README.md", ON_POSTGRES, DOCS / "how-to" / "start-from-a-web-process.md")

@@ -8,9 +8,20 @@ from pathlib import Path
 import pytest
 
 from tests.docs.examples import blocks, run
-from tests.docs.pages import CHECKING, DEPLOYING, DOCS, OWN, PAGES, SHARED, TUTORIAL, name_of
+from tests.docs.pages import (
+    CHECKING,
+    DEPLOYING,
+    DOCS,
+    OWN,
+    PAGES,
+    PYTEST,
+    SHARED,
+    SIMULATING,
+    TUTORIAL,
+    name_of,
+)
 
-_SEVERAL = (CHECKING, DEPLOYING, OWN, TUTORIAL)
+_SEVERAL = (CHECKING, DEPLOYING, OWN, PYTEST, SIMULATING, TUTORIAL)
 WITH_PYTHON = [page for page in PAGES if blocks(page, "python") and page not in _SEVERAL]
 
 

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import re
+import shlex
 import signal
 from pathlib import Path
 
 import pytest
 
+from tests.docs.examples import blocks
 from tests.docs.newcomer import Newcomer
-from tests.docs.pages import CHECKING, DEPLOYING, OWN, TUTORIAL
+from tests.docs.pages import CHECKING, DEPLOYING, OWN, PYTEST, SIMULATING, TUTORIAL
 
 
 def test_it_runs_from_top_to_bottom(tmp_path: Path) -> None:
@@ -39,3 +41,22 @@ def test_mistakes_are_found_as_the_page_says(tmp_path: Path) -> None:
     newcomer = Newcomer(tmp_path)
     newcomer.follow(CHECKING)
     assert newcomer.commands == 2
+
+
+def test_the_tests_that_a_reader_wrote_pass(tmp_path: Path) -> None:
+    newcomer = Newcomer(tmp_path)
+    newcomer.follow(PYTEST)
+    told = newcomer.run("-m", "pytest", "-q", "-p", "no:cacheprovider", "-p", "sagas.testing.plugin")
+    assert int(re.findall(r"(\d+) passed", told)[0]) >= 5
+
+
+def test_sagas_are_simulated_and_drawn_as_the_page_says(tmp_path: Path) -> None:
+    newcomer = Newcomer(tmp_path)
+    newcomer.follow(SIMULATING)
+    commands = [line for block in blocks(SIMULATING, "sh") for line in block.splitlines()]
+    told = [newcomer.run("-m", *shlex.split(command)) for command in commands]
+    assert "every law held in all 500 runs of book_trip" in told[0]
+    assert (tmp_path / "trip.mmd").read_text(encoding="utf-8").startswith("%% book_trip: 300 ")
+    assert told[-1].startswith("digraph ")
+    newcomer.run("draw.py")
+    assert (tmp_path / "three.svg").read_text(encoding="utf-8").startswith("<svg ")
