@@ -37,11 +37,11 @@ class DiskCalls:
     async def call(self, function: Callable[..., Any], *args: Any, limiter: CapacityLimiter) -> Any:  # noqa: ARG002 - nothing to limit
         """See ``Calls.call``."""
         await give_way()
-        if len(args) > 1:
-            return await transact(self._process, function, *args)
-        batch = args[0]
-        if not isinstance(batch, Batch) or not batch.rows:
-            return function(*args)
+        batch, *rest = args
+        if rest:
+            return await transact(self._process, function, batch, *rest)
+        if not batch.rows:
+            return function(batch)
         stage = self._process.fleet.stage
         found = stage.visit("commit", stage.commit if len(batch.rows) > 1 else stage.of_one)
         if not found:
