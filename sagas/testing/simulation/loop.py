@@ -8,17 +8,22 @@ from asyncio import events
 from collections import deque
 from itertools import count
 from types import coroutine
-from typing import TYPE_CHECKING, Any, NoReturn, TypeVarTuple
+from typing import TYPE_CHECKING, Any, NoReturn, TypeVarTuple, cast
+
+from anyio._backends import _asyncio as anyio_backend
 
 from sagas.errors import SagaError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Coroutine, Generator
+    from collections.abc import Callable, Coroutine, Generator, MutableMapping
     from contextvars import Context
 
 __all__ = ["Impossible", "ProcessLoop", "Time", "give_way"]
 
 Ts = TypeVarTuple("Ts")
+
+# Of each task; it keeps the task until its cancel scopes are left, which a dead process never does.
+_scopes: MutableMapping[Any, Any] = cast("Any", anyio_backend)._task_states  # noqa: SLF001 - there is no other way
 
 
 class Impossible(SagaError):  # noqa: N818 - says what it is
@@ -109,6 +114,7 @@ class ProcessLoop(asyncio.AbstractEventLoop):
         self._timers.clear()
         tasks, self._tasks = self._tasks, []
         for task in tasks:
+            _scopes.pop(task, None)
             if not task.done():
                 task._log_destroy_pending = False  # type: ignore[attr-defined]  # noqa: SLF001 - it died on purpose
                 coroutine = task.get_coro()
