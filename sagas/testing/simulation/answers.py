@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import threading
+from collections.abc import Hashable
+from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
 from hypothesis import HealthCheck, Phase, given, settings
@@ -63,7 +65,19 @@ def example_of(annotation: Any, what: str) -> Sequence[Any]:
     Raises:
         RequestError: Hypothesis does not know how to make any.
     """
+    found = _examples(annotation) if isinstance(annotation, Hashable) else _draw_examples(annotation)
+    if isinstance(found, Exception):
+        raise RequestError(f"no value of {annotation!r} can be made up for {what}; give a strategy for it") from found
+    return found
+
+
+def _draw_examples(annotation: Any) -> Sequence[Any] | Exception:
+    """Draws values of a type; gives the error if there are none."""
     try:
         return draw_some(st.from_type(annotation), 10)
     except (HypothesisException, RequestError, TypeError) as error:
-        raise RequestError(f"no value of {annotation!r} can be made up for {what}; give a strategy for it") from error
+        return error
+
+
+# Drawing anything takes hypothesis longer than a run takes, and runs ask again and again.
+_examples = lru_cache(maxsize=256)(_draw_examples)
