@@ -25,6 +25,7 @@ __all__ = ["Inputs", "calls_of", "ending_of", "explore", "further", "values_of"]
 Ex = TypeVar("Ex")
 Inputs = SearchStrategy[Any] | Mapping[str, SearchStrategy[Any]] | None
 _MOST_ANSWERS = 3
+_MOST_VISITS, _MOST_COMMITS = 3, 8
 
 
 class Draw(Protocol):
@@ -94,13 +95,21 @@ def _as_call(declared: Saga[..., Any] | Step[..., Any], value: Any) -> Any:
 
 
 def further(run: Run) -> Iterator[tuple[int, Fault]]:
-    """Lists what could go wrong in addition, after the last fault of a run; each with its position in the run."""
+    """Lists what could go wrong in addition, after the last fault of a run; each with its position in the run.
+
+    What is tried again and again comes by the same places each time. So after a fault only the first visits of each
+    place count, and the last.
+    """
     last = -1
     for position, place in enumerate(run.opportunities):
         if any((x.at, x.nth) == (place.at, place.nth) for x in run.fired):
             last = position
-    for position, place in enumerate(run.opportunities):
-        if position > last:
+    after = run.opportunities[last + 1 :]
+    final = {place.at: place.nth for place in after}
+    first = {place.at: place.nth for place in reversed(after)}
+    for position, place in enumerate(after, last + 1):
+        most = _MOST_COMMITS if place.at == "commit" else _MOST_VISITS
+        if not run.fired or place.nth < first[place.at] + most or place.nth == final[place.at]:
             for what in place.options:
                 yield position, Fault(what, place.at, place.nth)
 

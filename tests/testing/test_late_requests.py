@@ -83,4 +83,4 @@ def test_a_participant_that_remembers_what_was_undone_fends_off_a_late_request()
 def test_a_timeout_that_is_taken_for_a_refusal_is_found() -> None:
     with pytest.raises(CheckFailed) as failure:
         check(travel_in_time, world=open_hotel, view=dict)
-    assert failure.value.law == "the journal says what happened"
+    assert failure.value.law == "undone is as if it had never been"

@@ -96,7 +96,7 @@ class _Player:
                 return self._operate(host)
             self._ask(host)
             return True
-        if not self._over and (self._nudge() or self._signal(host)):
+        if not self._over and (self._nudge() or self._note_order() or self._signal(host)):
             return True
         if self._over:
             return self._thaw() or self._deliver(host)
