@@ -11,7 +11,6 @@ from tests.testing.corpus.world import Shop, books, open_shop, shop
 
 ONCE = "done is as if it had been done once"
 UNDONE = "undone is as if it had never been"
-SAID = "the journal says what happened"
 STUCK = "an operator can finish it"
 SHOP = Options(inputs={"cents": st.integers(1, 9)}, world=open_shop, view=books)
 
@@ -351,7 +350,7 @@ CASES = [
         reserve_some, UNDONE, 0,
         Options(inputs={"pieces": st.lists(st.integers(1, 8), max_size=3)}, world=open_shop, view=books),
     ),
-    Found(trust_a_timeout, SAID, 1, SHOP),
+    Found(trust_a_timeout, UNDONE, 1, SHOP),
     Found(ask_another, "paid once", 1, SHOP | Options(invariants=[paid_once])),
     Found(believe_in_a_room, ONCE, 1, ROOM),
     Found(look_in_the_wrong_place, UNDONE, 2, SHOP),

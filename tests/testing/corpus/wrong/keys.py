@@ -12,7 +12,6 @@ from tests.testing.corpus.cases import Found, Options
 from tests.testing.corpus.world import Shop, books, open_shop, shop
 
 ONCE = "done is as if it had been done once"
-SAID = "the journal says what happened"
 UNDONE = "undone is as if it had never been"
 SHOP = Options(inputs={"cents": st.integers(1, 9)}, world=open_shop, view=books)
 
@@ -207,5 +206,5 @@ CASES = [
             world=open_shop, view=books, invariants=[everything_is_paid],
         ),
     ),
-    Found(create_network, SAID, 1, Options(inputs={"name": st.just("default")}, world=open_shop, view=books)),
+    Found(create_network, UNDONE, 1, Options(inputs={"name": st.just("default")}, world=open_shop, view=books)),
 ]  # fmt: skip
