@@ -28,6 +28,7 @@ _INDENT = "  "
 _LEAST_COLUMN = 18
 _MOST_CHANGES = 6
 _MOST_BROKEN = 5
+_FIRST_ENTRIES, _LAST_ENTRIES = 60, 20
 _HOUR = 3600
 _DAY = 86_400
 _WRITES = re.compile(r"writes (\w+) (\S+)")
@@ -95,7 +96,7 @@ def table(entries: Sequence[Entry], names: Mapping[str, str], width: int | None 
     """
     rows = [("time", "process", "what happens", "the world")]
     before: Mapping[str, str] | None = None
-    for entry in entries:
+    for entry in _shortened(entries):
         rows.append((_clock(entry.time), entry.process or "-", _named(entry.what, names), _changes(before, entry.view)))
         before = entry.view
     if not any(row[3] for row in rows[1:]):
@@ -103,6 +104,17 @@ def table(entries: Sequence[Entry], names: Mapping[str, str], width: int | None 
     widths = _widths(rows, width if width is not None else _width())
     lines = [line for row in rows for line in _lines(row, widths)]
     return [lines[0], _GAP.join("─" * x for x in widths if x), *lines[1:]]
+
+
+def _shortened(entries: Sequence[Entry]) -> Iterator[Entry]:
+    """Leaves out the middle of a story that is too long to be read."""
+    left_out = entries[_FIRST_ENTRIES:-_LAST_ENTRIES]
+    if len(left_out) < _LAST_ENTRIES:
+        yield from entries
+        return
+    yield from entries[:_FIRST_ENTRIES]
+    yield left_out[-1]._replace(process="", what=f"… {len(left_out)} more lines …")
+    yield from entries[-_LAST_ENTRIES:]
 
 
 def _widths(rows: Sequence[tuple[str, ...]], width: int) -> list[int]:

@@ -88,3 +88,10 @@ def test_a_planned_run_tells_its_story_also_if_all_is_well() -> None:
     run = play(shop.order("lamp", 1), world=shop.open_shop)
     assert "reserved['" in run.timeline(width=160)
     assert "reports: completed" in run.timeline()
+
+
+def test_the_middle_of_a_long_story_is_left_out() -> None:
+    lines = _told(*range(500))
+    assert len(lines) == 81
+    assert "… 420 more lines …" in lines[60]
+    assert lines[-1].endswith("499")
