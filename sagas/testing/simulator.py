@@ -8,6 +8,7 @@ import logging
 from contextlib import ExitStack, contextmanager
 from contextvars import copy_context
 from copy import deepcopy
+from dataclasses import replace
 from functools import partial
 from types import CellType
 from typing import TYPE_CHECKING, Any, cast
@@ -135,6 +136,8 @@ class Simulator:
         Returns:
             The run, with the laws that it breaks.
         """
+        if any(x.what == "early" and x.at.removeprefix("signal ") not in self._signals for x in scenario.faults):
+            self.run(replace(scenario, faults=()))  # only whoever waits for a signal knows of which type it is
         with _undisturbed(), ExitStack() as stack:
             before = copy_context()
             world = enter(stack, self._make_world())

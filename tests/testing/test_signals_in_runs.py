@@ -35,3 +35,13 @@ def test_a_signal_to_a_process_that_is_killed_is_no_warning() -> None:
             for what in ("crash before", "crash after", "restart"):
                 simulator.run(Scenario(ask_two(), (Fault("twice", "signal name"), Fault(what, "commit", nth))))
         gc.collect()
+
+
+def test_a_signal_that_comes_early_is_of_the_right_type_in_the_very_first_run() -> None:
+    @saga
+    async def ask() -> int:
+        return await receive("number", int)
+
+    run = Simulator(ask).run(Scenario(ask(), (Fault("early", at="signal number"),)))
+    assert run.missed == ()
+    assert (run.status, run.broken) == ("completed", [])
