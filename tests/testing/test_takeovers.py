@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from sagas import SagaCompensated, saga, sleep, step
+from sagas import SagaCompensated, gather, saga, sleep, step
 from sagas.testing import Fault, Scenario, Simulator
 
 
@@ -53,3 +53,32 @@ def test_a_run_has_the_result_though_a_process_tells_later_that_the_saga_was_stu
     assert [x.status for x in run.reports] == ["compensated", "stuck"]
     assert (run.missed, run.broken, run.status) == ((), [], "compensated")
     assert isinstance(run.error, SagaCompensated)
+
+
+booked: set[str] = set()
+
+
+@step
+async def book(what: str) -> None:
+    booked.add(what)
+
+
+@book.compensator
+async def unbook(what: str) -> None:
+    booked.discard(what)
+
+
+@saga
+async def travel() -> None:
+    await gather(book("hotel"), book("flight"))
+
+
+def test_no_process_is_frozen_while_a_step_in_it_could_act_too_late_unless_that_is_asked_for() -> None:
+    """Only the other side can fend off a step that acts when its saga was undone by another process."""
+    options = {"world": booked.clear, "view": lambda _: frozenset(booked)}
+    scenario = Scenario(travel(), (Fault("cancel", "book", 2), Fault("long pause", "commit", 3)))
+    run = Simulator(travel, **options).run(scenario)  # type: ignore[arg-type]
+    assert (run.missed, run.broken) == (scenario.faults[1:], [])
+    late = Simulator(travel, **options, late=True).run(scenario)  # type: ignore[arg-type]
+    assert late.missed == ()
+    assert [x.law for x in late.broken] == ["undone is as if it had never been"]

@@ -52,13 +52,17 @@ class Actor(Caller):
         make = running_step.get()
         assert callable(make), "the coordinator has set it"
         call, at = _note(called, make(), arguments, process)
-        found = stage.visit(at, stage.options_at(called))
-        if not found and not stage.broken:
-            if stage.look is not None:
-                stage.note(process.name, f"calls {at}")
-            return await self._act(called, call)
-        stage.note(process.name, f"calls {at}")
-        return await self._act_amid(called, call, at, [x.what for x in found])
+        found = stage.visit(at, process.may_freeze(stage.options_at(called)))
+        process.in_flight += 1
+        try:
+            if not found and not stage.broken:
+                if stage.look is not None:
+                    stage.note(process.name, f"calls {at}")
+                return await self._act(called, call)
+            stage.note(process.name, f"calls {at}")
+            return await self._act_amid(called, call, at, [x.what for x in found])
+        finally:
+            process.in_flight -= 1
 
     async def _act(self, target: Step[..., Any] | Compensator | Probe, call: Call) -> Any:
         """Runs the function."""
@@ -132,7 +136,7 @@ class Actor(Caller):
             if one == "crash after":
                 await process.die()
             elif one in ("pause after", "long pause"):
-                await process.freeze(long=one == "long pause")
+                await process.freeze(long=one == "long pause", own=1)
         if any(x in what for x in _LOSES):
             call.error = Lost(f"simulated: the reply of {at} was lost")
             raise call.error

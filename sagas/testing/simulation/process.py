@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from copy import copy
+from functools import cache
 from typing import TYPE_CHECKING, Any
 
 from sagas.coordinator.coordinator import Coordinator
@@ -44,6 +45,7 @@ class Process:
     Attributes:
         alive: Whether it has not died or ended.
         frozen: Whether it is stopped and may be continued.
+        in_flight: How many functions of users are being called in it.
         fresh: Whether nothing has happened to it that could matter to another run.
     """
 
@@ -59,6 +61,7 @@ class Process:
         self.alive = True
         self.frozen = False
         self.fresh = True
+        self.in_flight = 0
         self.tasks: list[asyncio.Task[Any]] = []
         self._stop = self.loop.create_future()
         self.main = self.loop.create_task(self._main())
@@ -100,8 +103,22 @@ class Process:
         self.fleet.died(self)
         await self.loop.create_future()
 
-    async def freeze(self, *, long: bool = False) -> None:
-        """Is frozen, by what runs in it, and taken for dead; returns when it is thawed."""
+    def may_freeze(self, options: tuple[str, ...]) -> tuple[str, ...]:
+        """Leaves out of what can go wrong that it is frozen, while that would have a step act too late.
+
+        Nobody but the other side can fend that off, so it happens only if it is asked for.
+        """
+        return _unfrozen(options) if self.in_flight and not self.fleet.stage.late else options
+
+    async def freeze(self, *, long: bool = False, own: int = 0) -> None:
+        """Is frozen, by what runs in it, and taken for dead; returns when it is thawed.
+
+        Args:
+            long: Whether it is thawed only when all is over.
+            own: How many of the calls under way are the one that freezes it, which has acted.
+        """
+        if self.in_flight > own and not self.fleet.stage.late:
+            return  # see ``may_freeze``; this began only after it had been decided
         self.fresh = False
         self.frozen = self.loop.stopped = True
         self.fleet.froze(self, long=long)
@@ -131,6 +148,12 @@ class Process:
         self.engine.timers.clear()
         self.engine.pool.dismiss()
         self.tasks.clear()
+
+
+@cache
+def _unfrozen(options: tuple[str, ...]) -> tuple[str, ...]:
+    """Leaves out what freezes a process."""
+    return tuple(x for x in options if x not in ("pause before", "pause after", "long pause"))
 
 
 class SimulatedCoordinator(Coordinator):

@@ -43,7 +43,8 @@ class DiskCalls:
         if not batch.rows:
             return function(batch)
         stage = self._process.fleet.stage
-        found = stage.visit("commit", stage.commit if len(batch.rows) > 1 else stage.of_one)
+        options = stage.commit if len(batch.rows) > 1 else stage.of_one
+        found = stage.visit("commit", self._process.may_freeze(options))
         if not found:
             done: Committed = function(batch)
             self._process.fleet.committed(self._process, batch, done)
