@@ -14,7 +14,6 @@ from hypothesis import Phase, given, settings
 from hypothesis import strategies as st
 from hypothesis.errors import Flaky, NoSuchExample
 
-from sagas.testing.faults import Fault
 from sagas.testing.reproducing import planned, seed_of_session
 from sagas.testing.runs import Run, Scenario
 from sagas.testing.scenarios import calls_of, ending_of, explore, further
@@ -87,6 +86,8 @@ class Report:
         kinds: dict[str, int] = {}
         for (what, _), count in coverage.fired.items():
             kinds[what] = kinds.get(what, 0) + count
+        if coverage.runs and not coverage.outcomes["completed"]:
+            lines.append("no run completed: nothing is known of how the saga succeeds")
         lines.append("faults: " + (", ".join(f"{what} {count}x" for what, count in sorted(kinds.items())) or "none"))
         for title, items in (
             ("steps never called", self.never_called),
@@ -236,27 +237,31 @@ class Checker:
         return list(kinds.values())[:_KINDS_OF_INPUT]
 
     def _try_every_fault(self, bases: Sequence[Run]) -> None:
-        """Makes every fault happen once at every place, and once more with a failure at the end that undoes it all.
+        """Makes every fault happen once at every place, also at those that only other faults lead to, such as undos.
 
-        Then it goes on to the places that only other faults lead to, such as undos: first to kinds of faults that
-        never happened there.
+        Then each once more with a failure at the end that undoes it all, and so on to whatever follows.
         """
-        tried: set[Fault] = set()
+        tried: set[object] = set()
         found = [run for base in bases for run in self._try_next(base, tried)]
+        for run in found:
+            self._try_next(run, tried, only_new=True)
         failed = [self._play(x.scenario.but(ending)) for x in found if (ending := ending_of(x)) and self._may_go_on]
         queue = deque([*found, *failed])
-        for run in queue:
-            self._try_next(run, tried, only_new=True)
         while queue and self._may_go_on:
             queue += self._try_next(queue.popleft(), tried)
 
-    def _try_next(self, base: Run, tried: set[Fault], *, only_new: bool = False) -> list[Run]:
-        """Makes every fault happen after those of a run that was not tried yet; gives the runs."""
+    def _try_next(self, base: Run, tried: set[object], *, only_new: bool = False) -> list[Run]:
+        """Makes every fault happen after those of a run that was not tried yet; gives the runs.
+
+        What comes of a probe that fails depends on what it was to find out: so that is tried after each other fault.
+        """
         found: list[Run] = []
         for _, fault in further(base):
-            known = fault in tried or (only_new and self.coverage.fired[fault.what, fault.at])
-            if not known and self._may_go_on:
-                tried.add(fault)
+            probes = fault.at.startswith("probe of ")
+            known = not probes and only_new and self.coverage.fired[fault.what, fault.at]
+            key = (fault, base.scenario.faults[-1:]) if probes else fault
+            if not known and key not in tried and self._may_go_on:
+                tried.add(key)
                 found.append(self._play(base.scenario.but(fault)))
         return found
 

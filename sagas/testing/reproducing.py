@@ -6,13 +6,15 @@ import functools
 import inspect
 import os
 import random
+from contextlib import contextmanager
 from contextvars import ContextVar
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar, cast
 
 from sagas.testing.runs import Scenario
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Generator
 
     from sagas.core.definitions import Saga
     from sagas.core.operations import SagaCall
@@ -24,7 +26,22 @@ P = ParamSpec("P")
 R = TypeVar("R")
 
 _SEED = "SAGAS_SEED"
-_planned: ContextVar[tuple[Scenario, ...]] = ContextVar("sagas_planned", default=())
+
+
+@dataclass(slots=True)
+class _Plan:
+    """A run that is to be played.
+
+    Attributes:
+        scenario: The run.
+        played: Whether it was.
+    """
+
+    scenario: Scenario
+    played: bool = False
+
+
+_planned: ContextVar[tuple[_Plan, ...]] = ContextVar("sagas_planned", default=())
 
 
 def reproduce(
@@ -44,30 +61,46 @@ def reproduce(
 
             @functools.wraps(test)
             async def play_async(*args: P.args, **kwargs: P.kwargs) -> Any:
-                token = _planned.set((*_planned.get(), scenario))
-                try:
+                with _plan(scenario):
                     return await test(*args, **kwargs)
-                finally:
-                    _planned.reset(token)
 
             return cast("Callable[P, R]", play_async)
 
         @functools.wraps(test)
         def play(*args: P.args, **kwargs: P.kwargs) -> R:
-            token = _planned.set((*_planned.get(), scenario))
-            try:
+            with _plan(scenario):
                 return test(*args, **kwargs)
-            finally:
-                _planned.reset(token)
 
         return play
 
     return decorate
 
 
+@contextmanager
+def _plan(scenario: Scenario) -> Generator[None]:
+    """Has checks play a run.
+
+    Raises:
+        AssertionError: None did.
+    """
+    plan = _Plan(scenario)
+    token = _planned.set((*_planned.get(), plan))
+    try:
+        yield
+    finally:
+        _planned.reset(token)
+    if not plan.played:
+        name = scenario.call.saga.name
+        raise AssertionError(f"{scenario!r}: this test checks no saga {name}, so that run was not played")
+
+
 def planned(saga: Saga[..., Any]) -> Scenario | None:
     """Gives the run of a saga that is to be played instead of any other."""
-    return next((x for x in _planned.get() if x.call.saga is saga), None)
+    found = next((x for x in _planned.get() if x.scenario.call.saga is saga), None)
+    if found is None:
+        return None
+    found.played = True
+    return found.scenario
 
 
 def seed_of_session() -> int:

@@ -146,7 +146,7 @@ class Simulator:
             run, rows = self._play(scenario, world, watch=watch)
             history = read(run.records)
             self._judge(run, history, rows)
-            has = deepcopy(self.view(world)) if self.view is not None and self._comparable(run) else None
+            has = _copied(self.view(world)) if self.view is not None and self._comparable(run) else None
             self._end()
         if self._comparable(run):
             self._compare(run, history, has)
@@ -300,6 +300,21 @@ class _Answers:
 
 def _no_world() -> None:
     """Is the world of those who need none."""
+
+
+def _copied(view: object) -> object:
+    """Copies what a view gave, since the world goes on changing.
+
+    Raises:
+        RequestError: It cannot be copied.
+    """
+    try:
+        return deepcopy(view)
+    except Exception as error:
+        raise RequestError(
+            f"view= gave {view!r}, which cannot be copied to compare it later ({error}); have it return plain values: "
+            "numbers, text, tuples, lists, dicts or dataclasses"
+        ) from error
 
 
 def _takes_run(invariant: Callable[..., object]) -> bool:

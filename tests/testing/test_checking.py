@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import socket
 from collections.abc import Generator
 from contextlib import contextmanager
@@ -16,7 +17,7 @@ from sqlalchemy import Engine, create_engine, text
 from sqlalchemy.pool import StaticPool
 from sqlmodel import Session
 
-from sagas import Retry, current_step, gather, now, saga, sleep, step
+from sagas import NotApplied, Retry, current_step, gather, now, saga, sleep, step
 from sagas.errors import RequestError
 from sagas.testing import CheckFailed, Fault, Run, Scenario, Simulator, check, reproduce, runs
 from tests.testing.counter import Shop, buy, buy_if_approved, new_shop, shop, take, total
@@ -392,3 +393,68 @@ def test_steps_that_are_no_coroutines_run_too() -> None:
 
     report = check(buy_at_once, inputs=_FEW, world=new_shop, view=total, runs=300, seed=1)
     assert report.coverage.share == 1.0
+
+
+# --- what users stumbled over ----------------------------------------------------------------------------------------
+
+
+@step
+async def deposit(items: int) -> int:
+    shop().take(current_step().idempotency_key, items)
+    return items
+
+
+@deposit.compensator
+async def give_back(result: int | None) -> None:
+    """Believes that nobody knows means that nothing happened."""
+    if result is not None:
+        shop().put_back(current_step().undoes or "")
+
+
+@deposit.probe
+async def find_deposit() -> int | NotApplied:
+    return shop().taken.get(current_step().idempotency_key, 0) or NotApplied()
+
+
+@saga
+async def book_with_deposit(items: int) -> int:
+    return await deposit(items)
+
+
+@pytest.mark.parametrize("seed", [1, 2, 3])
+def test_a_probe_that_fails_is_tried_after_each_fault_that_leaves_something_in_doubt(seed: int) -> None:
+    with pytest.raises(CheckFailed) as failed:
+        check(book_with_deposit, inputs=_FEW, world=new_shop, view=total, seed=seed)
+    assert failed.value.run is not None
+    assert {fault.at for fault in failed.value.run.fired} == {"deposit", "probe of deposit"}
+
+
+async def test_a_check_within_an_event_loop_leaves_nothing_behind() -> None:
+    """The suite turns what Python cannot raise into failures."""
+    await anyio.lowlevel.checkpoint()
+    check(buy, inputs=_FEW, world=new_shop, view=total, runs=150, coverage=0.5, seed=1)
+    gc.collect()
+
+
+def test_a_planned_run_that_no_check_plays_fails() -> None:
+    @reproduce(buy(items=2), Fault("error", at="take"))
+    def plays() -> None:
+        check(hurry, inputs=_FEW, world=new_shop, runs=20, coverage=0.0, seed=1)
+
+    with pytest.raises(AssertionError, match="this test checks no saga buy"):
+        plays()
+
+
+def test_a_saga_that_never_completes_is_told() -> None:
+    @saga
+    async def fail(items: int) -> int:
+        await take(items)
+        raise KeyError(items)
+
+    report = check(fail, inputs=_FEW, world=new_shop, view=total, runs=150, coverage=0.5, seed=1)
+    assert "no run completed" in str(report)
+
+
+def test_a_view_that_cannot_be_copied_is_refused() -> None:
+    with pytest.raises(RequestError, match=r"view= gave dict_values\(.*cannot be copied"):
+        check(buy, inputs=_FEW, world=new_shop, view=lambda world: world.taken.values(), seed=1)

@@ -110,6 +110,15 @@ class ProcessLoop(asyncio.AbstractEventLoop):
         A killed process runs no ``finally``, but Python's coroutines do when they are collected. So they are closed
         here, after the world was looked at, and whatever they complain about is dropped.
         """
+        outer = events._get_running_loop()  # noqa: SLF001 - documented for exactly this use
+        events._set_running_loop(None)  # noqa: SLF001 - documented for exactly this use
+        try:
+            self._close_all()
+        finally:
+            events._set_running_loop(outer)  # noqa: SLF001 - documented for exactly this use
+
+    def _close_all(self) -> None:
+        """Closes what has not ended."""
         self._ready.clear()
         self._timers.clear()
         tasks, self._tasks = self._tasks, []
