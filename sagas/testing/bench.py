@@ -6,13 +6,12 @@ from contextlib import AbstractContextManager, ExitStack
 from copy import deepcopy
 from typing import TYPE_CHECKING, Any, NamedTuple, cast
 
-import sniffio
-
 from sagas.context import StepContext
 from sagas.core.definitions import NotApplied
 from sagas.core.failures import is_rejection
 from sagas.errors import PayloadError
 from sagas.testing.reference import call_plainly
+from sagas.testing.simulation.hint import library_hint
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -96,8 +95,8 @@ class Bench:
 
     def __enter__(self) -> Self:
         with ExitStack() as stack:
-            library, sniffio.thread_local.name = sniffio.thread_local.name, "asyncio"
-            stack.callback(setattr, sniffio.thread_local, "name", library)
+            library, library_hint.name = library_hint.name, "asyncio"
+            stack.callback(setattr, library_hint, "name", library)
             made = self._make() if self._make is not None else None
             if isinstance(made, AbstractContextManager):
                 made = stack.enter_context(cast("AbstractContextManager[Any]", made))

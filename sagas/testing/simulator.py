@@ -13,8 +13,6 @@ from functools import partial
 from types import CellType
 from typing import TYPE_CHECKING, Any, cast
 
-import sniffio
-
 from sagas.core.definitions import Step
 from sagas.core.failures import with_tracebacks
 from sagas.core.records import decode
@@ -31,6 +29,7 @@ from sagas.testing.runs import Broken, Run
 from sagas.testing.simulation.acting import plain_rejection
 from sagas.testing.simulation.answers import draw_some, example_of
 from sagas.testing.simulation.fleet import Fleet
+from sagas.testing.simulation.hint import library_hint
 from sagas.testing.simulation.playing import SAGA_ID, play
 from sagas.testing.simulation.stage import Stage
 from sagas.testing.stories import snapshot
@@ -360,17 +359,17 @@ def _names_in(saga: Saga[..., Any]) -> set[str]:
 def _undisturbed() -> Generator[None]:
     """Keeps the logs quiet and the garbage collector out, and tells anyio at once that this is asyncio."""
     token = with_tracebacks.set(False)
-    library, collects = sniffio.thread_local.name, gc.isenabled()
+    library, collects = library_hint.name, gc.isenabled()
     for logger in _LOGGERS:
         logger.disabled = True
-    sniffio.thread_local.name = "asyncio"
+    library_hint.name = "asyncio"
     gc.disable()
     try:
         yield
     finally:
         for logger in _LOGGERS:
             logger.disabled = False
-        sniffio.thread_local.name = library
+        library_hint.name = library
         with_tracebacks.reset(token)
         if collects:
             gc.enable()
