@@ -7,7 +7,12 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-import _sagas_pytestplugin
+try:
+    import _sagas_pytestplugin
+except ModuleNotFoundError as error:
+    raise ModuleNotFoundError(
+        f"the plugin needs {error.name}: pip install 'sagakit[testing]'", name=error.name
+    ) from error
 
 if TYPE_CHECKING:
     import pytest
