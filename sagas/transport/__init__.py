@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from sagas.transport.local import LocalTransport
 from sagas.transport.memory_queue import MemoryQueue, QueueClock
-from sagas.transport.port import Kind, Outcome, StepReply, StepRequest, Transport
+from sagas.transport.opening import QueueFactory, open_queue
+from sagas.transport.port import Beat, Kind, Outcome, Participant, StepReply, StepRequest, Transport
 from sagas.transport.queues import Capabilities, DeadLetter, Delivery, Message, Queue
 
 __all__ = [
+    "Beat",
     "Capabilities",
     "DeadLetter",
     "Delivery",
@@ -16,9 +18,12 @@ __all__ = [
     "MemoryQueue",
     "Message",
     "Outcome",
+    "Participant",
     "Queue",
     "QueueClock",
+    "QueueFactory",
     "StepReply",
     "StepRequest",
     "Transport",
+    "open_queue",
 ]

@@ -214,14 +214,20 @@ class MemoryQueue:
             await changed.wait()
             group.cancel_scope.cancel()
 
-    async def ack(self, delivery: Delivery) -> None:
+    async def ack(self, *deliveries: Delivery) -> None:
         """See ``Queue.ack``."""
+        late = [delivery for delivery in deliveries if not self._remove(delivery)]
+        self._shelf.wake()  # those behind them in their groups
+        if late:
+            self._late(late[0])
+
+    def _remove(self, delivery: Delivery) -> bool:
+        """Forgets the message of a delivery; says whether it was not somebody else's by now."""
         number, letter = self._find(delivery)
         if letter is not None:
             del self._shelf.letters[number]
-            self._shelf.wake()  # those behind it in its group
-        elif number in self._shelf.letters or number in self._shelf.dead:
-            self._late(delivery)
+            return True
+        return number not in self._shelf.letters and number not in self._shelf.dead
 
     async def nack(self, delivery: Delivery, *, delay: float = 0.0, reason: str = "") -> None:
         """See ``Queue.nack``."""

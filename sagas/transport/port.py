@@ -6,17 +6,19 @@ has seen, and what became of it. So a request may be sent as often as it takes.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field
 from hashlib import blake2b
 from typing import Literal, Protocol
 
 from sagas.core.events import ErrorInfo
 
-__all__ = ["Kind", "Outcome", "StepReply", "StepRequest", "Transport"]
+__all__ = ["Beat", "Kind", "Outcome", "Participant", "StepReply", "StepRequest", "Transport"]
 
 Kind = Literal["action", "undo", "probe"]
 Outcome = Literal["succeeded", "rejected", "failed", "in_doubt", "not_applied", "fenced", "running"]
+# Called for every sign of life of a step that is at work elsewhere.
+Beat = Callable[[], None]
 
 _NO_HEADERS: Mapping[str, str] = {}
 
@@ -85,8 +87,8 @@ class StepReply:
     | Outcome | What it says |
     |---|---|
     | ``succeeded`` | The action acted, the undo undid, or the probe found that the action acted. |
-    | ``rejected`` | The action did not act, and says why. Another attempt gets the same answer. |
-    | ``failed`` | It did not act, and another attempt may. |
+    | ``rejected`` | The action did not act, in no attempt, and says why. Every other attempt gets the same answer. |
+    | ``failed`` | This attempt did not act, and another one may. |
     | ``in_doubt`` | It may have acted. Another attempt is safe. |
     | ``not_applied`` | To a probe: the action did not act. |
     | ``fenced`` | To an action: its undo came first. It did not act, and never will. |
@@ -96,11 +98,13 @@ class StepReply:
         outcome: See above.
         payload: The action's result as JSON, if it, or its probe, succeeded.
         error: Why it did not. Of a rejection with ``fields``, so that the body gets the same exception.
+        retry_after: Seconds for which whoever answered wants to be left alone; ``None`` if it did not say.
     """
 
     outcome: Outcome
     payload: bytes | None = None
     error: ErrorInfo | None = None
+    retry_after: float | None = None
 
     @classmethod
     def succeeded(cls, payload: bytes = b"null") -> StepReply:
@@ -113,14 +117,14 @@ class StepReply:
         return cls("rejected", error=error)
 
     @classmethod
-    def failed(cls, error: ErrorInfo) -> StepReply:
+    def failed(cls, error: ErrorInfo, *, retry_after: float | None = None) -> StepReply:
         """It did not act, but might if it is tried again."""
-        return cls("failed", error=error)
+        return cls("failed", error=error, retry_after=retry_after)
 
     @classmethod
-    def in_doubt(cls, error: ErrorInfo) -> StepReply:
+    def in_doubt(cls, error: ErrorInfo, *, retry_after: float | None = None) -> StepReply:
         """Nobody knows."""
-        return cls("in_doubt", error=error)
+        return cls("in_doubt", error=error, retry_after=retry_after)
 
     @classmethod
     def not_applied(cls) -> StepReply:
@@ -133,19 +137,24 @@ class StepReply:
         return cls("fenced")
 
     @classmethod
-    def running(cls) -> StepReply:
+    def running(cls, *, retry_after: float | None = None) -> StepReply:
         """An earlier attempt is still at work."""
-        return cls("running")
+        return cls("running", retry_after=retry_after)
 
 
 class Transport(Protocol):
     """Takes requests to a participant."""
 
-    async def call(self, request: StepRequest) -> StepReply:
+    async def call(self, request: StepRequest, *, beat: Beat | None = None) -> StepReply:
         """Sends a request, and waits for its answer until its deadline.
 
         What goes wrong on the way is an answer too: ``failed`` if the request cannot have arrived, else ``in_doubt``.
         May be called by many tasks at once. If it is cancelled, the request may be at work all the same.
+
+        Args:
+            request: What to do.
+            beat: Called now and then, in the event loop, as long as the step is known to be at work and calls
+                ``current_step().heartbeat()``. Without one, the participant need not be asked for signs of life.
 
         Raises:
             KeyReused: The participant knows the idempotency key from another request. Nothing was done.
@@ -155,4 +164,30 @@ class Transport(Protocol):
 
     async def close(self) -> None:
         """Lets go of every connection. Closing twice does no harm."""
+        ...
+
+
+class Participant(Protocol):
+    """Performs requests, behind a barrier with memory: what a transport has at its other end.
+
+    Attributes:
+        steps: Names of the steps that it performs.
+    """
+
+    @property
+    def steps(self) -> Collection[str]: ...  # noqa: D102 - see the class
+
+    async def perform(self, request: StepRequest, *, beat: Beat | None = None) -> StepReply:
+        """Does what a request says, unless that was done before, or never will be.
+
+        What it has begun goes on if this is cancelled; whoever sends the request again gets the reply.
+
+        Args:
+            request: What to do.
+            beat: Called in the event loop, for every sign of life of the step.
+
+        Raises:
+            KeyReused: The idempotency key came before, with another request. Nothing was done.
+            TransportClosed: The participant takes nothing new, since it is being left.
+        """
         ...

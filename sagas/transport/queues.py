@@ -196,11 +196,12 @@ class Queue(Protocol):
         """
         ...
 
-    async def ack(self, delivery: Delivery) -> None:
-        """Says that a message is dealt with; it is not delivered again. Doing it twice does no harm.
+    async def ack(self, *deliveries: Delivery) -> None:
+        """Says that messages are dealt with; they are not delivered again. Doing it twice does no harm.
 
         Raises:
-            DeliveryExpired: The delivery is not this consumer's any more, and ``late`` is ``refused``.
+            DeliveryExpired: A delivery is not this consumer's any more, and ``late`` is ``refused``. The others are
+                dealt with.
         """
         ...
 

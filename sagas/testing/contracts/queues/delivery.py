@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 from collections import Counter
+from contextlib import nullcontext
 from functools import partial
 
 import anyio
@@ -173,6 +174,35 @@ class DeliveryContract(QueueCase):
         for consumer in (queue, await connect()):
             await self.nothing_arrives(consumer)
         await elapse(queue.visibility + self.leeway)
+        await self.nothing_arrives(queue)
+
+    async def test_many_are_acknowledged_at_once(self, queue: Queue, elapse: Elapse) -> None:
+        """Also where one of them was before; and nothing else is."""
+        count = min(5, queue.capabilities.max_batch + 1)
+        await queue.send(*messages(*range(count)))
+        found = await self.arriving(queue, elapse, count)
+        await queue.ack(found[0])
+        await queue.ack(*found[:-1])
+        await queue.ack()
+        await elapse(queue.visibility)
+        assert bodies(await self.arriving(queue, elapse)) == bodies(found[-1:])
+        await self.nothing_arrives(queue)
+
+    async def test_a_delivery_that_is_over_does_not_keep_others_from_being_acknowledged(
+        self, connect: OpenQueue, queue: Queue, elapse: Elapse
+    ) -> None:
+        other = await connect()
+        await queue.send(*messages(1))
+        (late,) = await self.arriving(queue, elapse)
+        await elapse(queue.visibility)
+        (held,) = await self.arriving(other, elapse)
+        await queue.send(*messages(2))
+        (fresh,) = await self.arriving(queue, elapse)
+        with nullcontext() if queue.capabilities.late == "ignored" else pytest.raises(DeliveryExpired):
+            await queue.ack(late, fresh)
+        await other.nack(held)
+        assert bodies(await self.arriving(queue, elapse)) == [1]
+        await elapse(queue.visibility)
         await self.nothing_arrives(queue)
 
     async def test_a_delivery_is_its_consumers_alone_until_it_is_over(

@@ -1,0 +1,25 @@
+"""A URL names a queue."""
+
+from __future__ import annotations
+
+import pytest
+
+from sagas.errors import TransportError
+from sagas.transport import open_queue
+
+
+def test_a_url_without_a_name_of_a_queue_is_refused() -> None:
+    """And its password is not told."""
+    with pytest.raises(TransportError, match=r"nats://localhost:4222 does not name a queue; add \?queue=NAME"):
+        open_queue("nats://user:secret@localhost:4222")
+
+
+def test_a_scheme_that_nobody_knows_is_refused() -> None:
+    with pytest.raises(TransportError, match="no queue goes by URLs that begin with 'carrier-pigeon'"):
+        open_queue("carrier-pigeon://loft?queue=payments")
+
+
+@pytest.mark.parametrize("wrong", ["visibility=soon", "max_deliveries=many"])
+def test_what_is_to_be_a_number_is_one(wrong: str) -> None:
+    with pytest.raises(TransportError, match="are numbers"):
+        open_queue(f"nats://localhost:4222?queue=payments&{wrong}")

@@ -1,0 +1,108 @@
+"""Clients that know only asyncio work under every event loop."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+
+import anyio
+import pytest
+
+from sagas.errors import TransportError
+from sagas.transport.portal import AsyncioPortal
+
+pytestmark = pytest.mark.anyio
+
+
+async def test_a_function_runs_on_asyncio_whatever_runs_its_caller() -> None:
+    portal = AsyncioPortal()
+
+    async def double(number: int) -> int:
+        await asyncio.sleep(0)
+        return 2 * number
+
+    assert [await portal.run(double, number) for number in (1, 2)] == [2, 4]
+    await portal.close()
+    await portal.close()
+
+
+async def test_what_it_raises_comes_back() -> None:
+    portal = AsyncioPortal()
+
+    async def fail() -> None:
+        raise LookupError("no such stream")
+
+    with pytest.raises(LookupError, match="no such stream"):
+        await portal.run(fail)
+    await portal.close()
+
+
+async def test_calls_run_side_by_side() -> None:
+    """Each of two waits for the other."""
+    portal = AsyncioPortal()
+    met: list[asyncio.Event] = []
+
+    async def meet(number: int) -> None:
+        met.append(asyncio.Event())
+        if number == 1:
+            await met[0].wait()
+        else:
+            met[0].set()
+
+    with anyio.fail_after(10):
+        async with anyio.create_task_group() as group:
+            group.start_soon(portal.run, meet, 1)
+            group.start_soon(portal.run, meet, 2)
+    await portal.close()
+
+
+@pytest.mark.parametrize("anyio_backend", ["trio"])
+async def test_cancelling_the_caller_cancels_the_function_and_waits_for_its_end() -> None:
+    portal = AsyncioPortal()
+    log: list[str] = []
+    begun = threading.Event()
+
+    async def linger() -> None:
+        begun.set()
+        try:
+            await asyncio.sleep(3600)
+        finally:
+            await asyncio.sleep(0.01)
+            log.append("cleaned up")
+
+    with anyio.fail_after(10):
+        async with anyio.create_task_group() as group:
+            group.start_soon(portal.run, linger)
+            await anyio.to_thread.run_sync(begun.wait)
+            group.cancel_scope.cancel()
+    assert log == ["cleaned up"]
+    await portal.close()
+
+
+@pytest.mark.parametrize("anyio_backend", ["trio"])
+async def test_a_cancellation_of_its_own_is_an_error() -> None:
+    """And no order to the caller, whose event loop knows nothing of it."""
+    portal = AsyncioPortal()
+
+    async def give_up() -> None:
+        raise asyncio.CancelledError
+
+    with pytest.raises(TransportError, match="cancelled by its own event loop"):
+        await portal.run(give_up)
+    await portal.close()
+
+
+@pytest.mark.parametrize("anyio_backend", ["trio"])
+async def test_the_thread_ends_with_the_last_that_needs_it() -> None:
+    one, other = AsyncioPortal(), AsyncioPortal()
+
+    async def thread() -> threading.Thread:
+        return threading.current_thread()
+
+    theirs = await one.run(thread)
+    assert await other.run(thread) is theirs
+    await one.close()
+    assert theirs.is_alive()
+    await other.close()
+    await anyio.to_thread.run_sync(theirs.join, 10)
+    assert not theirs.is_alive()
