@@ -27,6 +27,7 @@ from sagas.stores.tables import metadata
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Generator, Mapping, Sequence
+    from contextlib import AbstractContextManager
 
     import psycopg
     from sqlalchemy import URL, Connection, Engine, ExceptionContext
@@ -226,6 +227,10 @@ class PostgresStore(SqlStore):
         with self._aside_for_long() as connection:
             connection.execute(_HURRY)
             yield connection
+
+    def begin(self) -> AbstractContextManager[Connection]:
+        """See ``SqlStore.begin``."""
+        return self._aside_for_long()
 
     @contextmanager
     def _aside_for_long(self) -> Generator[Connection]:

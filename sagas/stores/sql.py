@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Generator, Mapping, Sequence
     from contextlib import AbstractContextManager
 
-    from sqlalchemy import Connection, Engine
+    from sqlalchemy import Connection, Engine, Executable
 
     from sagas.stores.ground import Place
 
@@ -168,6 +168,30 @@ class SqlStore(SqlLimits, SqlKeeper):
         assert self._engine is not None, "the store is open"
         with self._errors(), self._engine.connect() as connection:
             return connection.execute(statement).all()
+
+    # --- for what keeps tables of its own beside the journal ----------------------------------------------------
+
+    def begin(self) -> AbstractContextManager[Connection]:
+        """Gives a connection in a transaction that writes; it is committed when the block ends, or rolled back.
+
+        On SQLite there is one such transaction at a time, which the journal waits for as well: keep it short. On
+        PostgreSQL each has a connection of a pool, and lasts as long as the server allows.
+
+        Raises:
+            StoreUnavailable: The database cannot be used now; what was written may be there or not.
+            StoreError: A value does not fit, or a right is missing; nothing was written.
+            IntegrityError: The driver's own; nothing was written.
+        """
+        return self._aside()
+
+    def query(self, statement: Executable) -> Sequence[Row[Any]]:
+        """Reads what is committed.
+
+        Raises:
+            StoreUnavailable: The database cannot be used now.
+            StoreError: A right is missing.
+        """
+        return self._read(statement)
 
     # --- writing ------------------------------------------------------------------------------------------------
 
