@@ -76,6 +76,7 @@ from sagas.errors import (
     TransportError,
 )
 from sagas.stores import Codec, PayloadContext
+from sagas.worker import Worker
 
 __all__ = [
     "AttemptView",
@@ -135,6 +136,7 @@ __all__ = [
     "StoreUnavailable",
     "TransportClosed",
     "TransportError",
+    "Worker",
     "current_step",
     "gather",
     "lock",

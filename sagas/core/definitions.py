@@ -90,14 +90,16 @@ class _Attached:
 
     __slots__ = ("function", "is_async", "parameters", "step_name", "wants")
 
-    def __init__(self, step: Step[..., Any], function: Callable[..., object], role: str, extra: frozenset[str]) -> None:
+    def __init__(
+        self, step: Step[..., Any], function: Callable[..., object], role: str, extra: frozenset[str], *, skip: int = 0
+    ) -> None:
         if not inspect.isroutine(function):
             raise DeclarationError(f"the {role} of {step.where} must be a function, not {function!r}")
         where = f"{role} {function.__name__} of {step.where}"
         self.function = function
         self.is_async = inspect.iscoroutinefunction(function)
         self.step_name = step.name
-        self.parameters = Parameters(function, where, scope=step.scope)
+        self.parameters = Parameters(function, where, skip=skip, scope=step.scope)
         self.wants = frozenset(self.parameters.names)
         unknown = self.wants - set(step.parameters.names) - extra - set(self.parameters.defaults)
         if unknown:
@@ -132,9 +134,10 @@ class Compensator(_Attached):
         retry: Its own budget of attempts; used up, the saga is stuck.
         timeout: Seconds for one attempt.
         limit: How many attempts may run side by side, and how many may begin within a time.
+        transactional: Whether it is given a session, whose writes commit with the record that it has undone.
     """
 
-    __slots__ = ("limit", "retry", "timeout", "wants_result")
+    __slots__ = ("limit", "retry", "timeout", "transactional", "wants_result")
 
     def __init__(
         self,
@@ -144,14 +147,34 @@ class Compensator(_Attached):
         retry: Retry,
         timeout: float | None,
         limit: int | Limit | None = None,
+        transactional: bool = False,
     ) -> None:
-        super().__init__(step, function, "compensator", frozenset({"result"}))
+        super().__init__(step, function, "compensator", frozenset({"result"}), skip=1 if transactional else 0)
         _check_retry(retry, self.parameters.where)
         _check_seconds(timeout, f"{self.parameters.where}: timeout")
         self.retry = retry
         self.timeout = timeout
         self.limit = as_limit(limit, self.parameters.where)
+        self.transactional = transactional
         self.wants_result = "result" in self.wants and "result" not in step.parameters.names
+        if transactional:
+            self._check_transactional()
+
+    def _check_transactional(self) -> None:
+        """Refuses what cannot run in a transaction.
+
+        Raises:
+            DeclarationError: See its text.
+        """
+        where = self.parameters.where
+        if self.is_async:
+            raise DeclarationError(f"{where}: a transactional compensator runs in a writer thread, so it must be `def`")
+        if not self.parameters.skipped:
+            raise DeclarationError(f"{where}: the first parameter of a transactional compensator is the Session")
+        if self.timeout is not None:
+            raise DeclarationError(
+                f"{where}: a transactional compensator cannot be interrupted, so it takes no timeout="
+            )
 
     def check(self, step: Step[..., Any]) -> None:
         """Makes sure, in addition, that a step in doubt, which has no result, can be undone.
@@ -299,7 +322,13 @@ class Step(_Declared[P, R]):
     def compensator(self, function: F, /) -> F: ...
     @overload
     def compensator(
-        self, /, *, retry: Retry = UNDO_RETRY, timeout: float | None = None, limit: int | Limit | None = None
+        self,
+        /,
+        *,
+        retry: Retry = UNDO_RETRY,
+        timeout: float | None = None,
+        limit: int | Limit | None = None,
+        transactional: bool = False,
     ) -> Callable[[F], F]: ...
     def compensator(
         self,
@@ -309,6 +338,7 @@ class Step(_Declared[P, R]):
         retry: Retry = UNDO_RETRY,
         timeout: float | None = None,
         limit: int | Limit | None = None,
+        transactional: bool = False,
     ) -> F | Callable[[F], F]:
         """Declares the function that undoes this step.
 
@@ -321,6 +351,8 @@ class Step(_Declared[P, R]):
             timeout: Seconds for one attempt.
             limit: How many attempts of it may run side by side in a process, or a ``Limit``. That of the step does
                 not hold for it, so that an undo never waits behind new work, unless both have the same name.
+            transactional: Whether it is given a ``Session`` first, whose writes commit with the record that it has
+                undone: of the journal's database, or of the participant's own where it is served by a ``Worker``.
 
         Raises:
             DeclarationError: It wants something that the step does not have, or there is one already.
@@ -329,7 +361,7 @@ class Step(_Declared[P, R]):
         def declare(function: F) -> F:
             if self.undo is not None:
                 raise DeclarationError(f"{self.where} has a compensator already: {self.undo.function.__name__}")
-            undo = Compensator(self, function, retry=retry, timeout=timeout, limit=limit)
+            undo = Compensator(self, function, retry=retry, timeout=timeout, limit=limit, transactional=transactional)
             self._attach(undo)
             self.undo = undo
             return function

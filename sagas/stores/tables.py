@@ -8,6 +8,7 @@ from sqlmodel import Field, SQLModel
 
 __all__ = [
     "ArchiveTable",
+    "InboxTable",
     "JournalTable",
     "LeaseTable",
     "LimitTable",
@@ -164,3 +165,20 @@ class ArchiveTable(_Base, table=True):
 
     key: int = Field(primary_key=True, sa_type=_Key, sa_column_kwargs={"autoincrement": False})
     journal: bytes = Field(sa_type=LargeBinary)
+
+
+class InboxTable(_Base, table=True):
+    """What a participant remembers of actions and their undos. The key is what they contend for."""
+
+    __tablename__ = "saga_inbox"  # pyright: ignore[reportAssignmentType] - typed as a function there, documented as a text
+    __table_args__ = ({"sqlite_with_rowid": False},)
+
+    about: str = Field(sa_type=_Text, primary_key=True)
+    kind: str = Field(sa_type=_Text, primary_key=True)
+    step: str = Field(sa_type=_Text)
+    fingerprint: bytes = Field(sa_type=LargeBinary)
+    state: str = Field(sa_type=_Text)
+    outcome: str | None = Field(default=None, sa_type=_Text)
+    body: bytes | None = Field(default=None, sa_type=LargeBinary)
+    owner: str = Field(sa_type=_Text)
+    at: float = Field(sa_type=Float(53), index=True)

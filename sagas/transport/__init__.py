@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from sagas.transport.local import LocalTransport
 from sagas.transport.memory_queue import MemoryQueue, QueueClock
 from sagas.transport.opening import QueueFactory, open_queue
 from sagas.transport.port import Beat, Kind, Outcome, Participant, StepReply, StepRequest, Transport
@@ -14,7 +13,6 @@ __all__ = [
     "DeadLetter",
     "Delivery",
     "Kind",
-    "LocalTransport",
     "MemoryQueue",
     "Message",
     "Outcome",

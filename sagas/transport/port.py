@@ -99,12 +99,15 @@ class StepReply:
         payload: The action's result as JSON, if it, or its probe, succeeded.
         error: Why it did not. Of a rejection with ``fields``, so that the body gets the same exception.
         retry_after: Seconds for which whoever answered wants to be left alone; ``None`` if it did not say.
+        reached: Whether the participant has answered. If not, the transport says by itself what is known: ``failed``
+            if the request cannot have arrived, now or later, else ``in_doubt``.
     """
 
     outcome: Outcome
     payload: bytes | None = None
     error: ErrorInfo | None = None
     retry_after: float | None = None
+    reached: bool = True
 
     @classmethod
     def succeeded(cls, payload: bytes = b"null") -> StepReply:
@@ -117,14 +120,14 @@ class StepReply:
         return cls("rejected", error=error)
 
     @classmethod
-    def failed(cls, error: ErrorInfo, *, retry_after: float | None = None) -> StepReply:
+    def failed(cls, error: ErrorInfo, *, retry_after: float | None = None, reached: bool = True) -> StepReply:
         """It did not act, but might if it is tried again."""
-        return cls("failed", error=error, retry_after=retry_after)
+        return cls("failed", error=error, retry_after=retry_after, reached=reached)
 
     @classmethod
-    def in_doubt(cls, error: ErrorInfo, *, retry_after: float | None = None) -> StepReply:
+    def in_doubt(cls, error: ErrorInfo, *, retry_after: float | None = None, reached: bool = True) -> StepReply:
         """Nobody knows."""
-        return cls("in_doubt", error=error, retry_after=retry_after)
+        return cls("in_doubt", error=error, retry_after=retry_after, reached=reached)
 
     @classmethod
     def not_applied(cls) -> StepReply:

@@ -6,13 +6,13 @@ Not tests themselves: test_contracts_can_fail.py runs them, one by one.
 from __future__ import annotations
 
 import math
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import AsyncIterator, Collection, Mapping, Sequence
 from dataclasses import replace
 from typing import Any, ClassVar
 
 import pytest
 
-from sagas.core.definitions import Step
+from sagas import Worker
 from sagas.stores.keeping import Purge, Purged, ScheduleRow
 from sagas.stores.memory import MemoryStore
 from sagas.stores.port import Batch, Committed, Holding, JournalRow, LockChange, Mail, SagaRow
@@ -25,9 +25,11 @@ from sagas.testing.contracts import (
     StoreContract,
     TransportContract,
 )
-from sagas.transport import Capabilities, Delivery, LocalTransport, MemoryQueue, Message, StepReply, StepRequest
-from sagas.transport.local import _Inbox
+from sagas.transport import Beat, Capabilities, Delivery, MemoryQueue, Message, StepReply, StepRequest
 from sagas.transport.memory_queue import _Letter
+from sagas.worker import LocalTransport
+from sagas.worker.barrier import Entry
+from sagas.worker.inbox import MemoryInbox
 from tests.transport.virtual import VirtualClock
 
 # --- stores ---------------------------------------------------------------------------------------------------------
@@ -121,86 +123,124 @@ class OnlySaysThatItAnnounces(OnStore):
 class OnTransport(TransportContract):
     """A contract for a broken transport, or the barrier at its end."""
 
-    Broken: ClassVar[type[LocalTransport]] = LocalTransport
+    class Broken(LocalTransport):
+        """What is broken about it is in subclasses.
+
+        Args:
+            worker: The participant.
+            inbox: Its memory.
+        """
+
+        def __init__(self, worker: Worker, inbox: MemoryInbox) -> None:
+            super().__init__(worker)
+            self.worker = worker
+            self.inbox = inbox
 
     @pytest.fixture
     def anyio_backend(self) -> str:
         return "asyncio"
 
     @pytest.fixture
-    def transport(self, participant: Participant) -> LocalTransport:
-        return self.Broken(participant.steps)
+    async def transport(self, participant: Participant) -> AsyncIterator[LocalTransport]:
+        async with Worker(participant.steps, inbox="memory:") as worker:
+            inbox = worker._inbox
+            assert isinstance(inbox, MemoryInbox)
+            yield self.Broken(worker, inbox)
 
 
 class RunsDuplicatesTwice(OnTransport):
-    class Broken(LocalTransport):
-        async def call(self, request: StepRequest) -> StepReply:
-            self._inbox = _Inbox()
-            return await super().call(request)
+    class Broken(OnTransport.Broken):
+        async def call(self, request: StepRequest, *, beat: Beat | None = None) -> StepReply:
+            self.inbox._memory.clear()
+            return await super().call(request, beat=beat)
 
 
 class TakesAnyArguments(OnTransport):
-    class Broken(LocalTransport):
-        async def call(self, request: StepRequest) -> StepReply:
-            self._inbox.fingerprints.clear()
-            return await super().call(request)
+    class Broken(OnTransport.Broken):
+        async def call(self, request: StepRequest, *, beat: Beat | None = None) -> StepReply:
+            for known in self.inbox._memory.values():
+                known.update({kind: replace(entry, fingerprint=b"") for kind, entry in known.items()})
+            return await super().call(request, beat=beat)
 
 
 class UndoesWhatNeverWas(OnTransport):
-    class Broken(LocalTransport):
-        async def _undo(self, request: StepRequest, step: Step[..., Any], arguments: Mapping[str, object]) -> StepReply:
-            self._inbox.entry(request).state = "begun"
-            return await super()._undo(request, step, arguments)
+    class Broken(OnTransport.Broken):
+        async def call(self, request: StepRequest, *, beat: Beat | None = None) -> StepReply:
+            if request.kind == "undo" and request.action_key not in self.inbox._memory:
+                known = Entry(
+                    about=request.action_key, kind="action", step=request.step, fingerprint=b"", state="begun"
+                )
+                self.inbox._memory[request.action_key] = {"action": known}
+            return await super().call(request, beat=beat)
 
 
 class ForgetsWhatItHasUndone(OnTransport):
-    class Broken(LocalTransport):
-        async def _undo(self, request: StepRequest, step: Step[..., Any], arguments: Mapping[str, object]) -> StepReply:
-            reply = await super()._undo(request, step, arguments)
-            self._inbox.entries.pop(request.action_key)
+    class Broken(OnTransport.Broken):
+        async def call(self, request: StepRequest, *, beat: Beat | None = None) -> StepReply:
+            reply = await super().call(request, beat=beat)
+            if request.kind == "undo":
+                self.inbox._memory.pop(request.action_key)
             return reply
 
 
 class CallsAFailedUndoDone(OnTransport):
-    class Broken(LocalTransport):
-        async def call(self, request: StepRequest) -> StepReply:
-            reply = await super().call(request)
+    class Broken(OnTransport.Broken):
+        async def call(self, request: StepRequest, *, beat: Beat | None = None) -> StepReply:
+            reply = await super().call(request, beat=beat)
             return StepReply.succeeded() if request.kind == "undo" else reply
 
 
+class _Blind(dict[Any, Any]):
+    """Knows of nothing that is at work."""
+
+    def get(self, key: object, default: object = None) -> None: ...
+
+    def __delitem__(self, key: object) -> None:
+        self.pop(key, None)
+
+
 class LetsAnUndoOvertake(OnTransport):
-    class Broken(LocalTransport):
-        async def _undo(self, request: StepRequest, step: Step[..., Any], arguments: Mapping[str, object]) -> StepReply:
-            self._inbox.entry(request).busy = False
-            return await super()._undo(request, step, arguments)
+    class Broken(OnTransport.Broken):
+        async def call(self, request: StepRequest, *, beat: Beat | None = None) -> StepReply:
+            if request.kind == "undo":
+                self.worker._jobs = _Blind(self.worker._jobs)
+            return await super().call(request, beat=beat)
+
+
+class AttemptsBeforeItAsks(OnTransport):
+    class Broken(OnTransport.Broken):
+        async def call(self, request: StepRequest, *, beat: Beat | None = None) -> StepReply:
+            for known in self.inbox._memory.values():
+                known.update({kind: replace(x, state="open") for kind, x in known.items() if x.state == "begun"})
+            return await super().call(request, beat=beat)
 
 
 class CallsDoubtAFailure(OnTransport):
-    class Broken(LocalTransport):
-        async def call(self, request: StepRequest) -> StepReply:
-            reply = await super().call(request)
+    class Broken(OnTransport.Broken):
+        async def call(self, request: StepRequest, *, beat: Beat | None = None) -> StepReply:
+            reply = await super().call(request, beat=beat)
             return replace(reply, outcome="failed") if reply.outcome == "in_doubt" else reply
 
 
 class LosesTheFieldsOfRejections(OnTransport):
-    class Broken(LocalTransport):
-        async def call(self, request: StepRequest) -> StepReply:
-            reply = await super().call(request)
+    class Broken(OnTransport.Broken):
+        async def call(self, request: StepRequest, *, beat: Beat | None = None) -> StepReply:
+            reply = await super().call(request, beat=beat)
             return replace(reply, error=replace(reply.error, fields=None)) if reply.error else reply
 
 
 class IgnoresDeadlines(OnTransport):
-    class Broken(LocalTransport):
-        async def call(self, request: StepRequest) -> StepReply:
-            return await super().call(replace(request, deadline=None))
+    class Broken(OnTransport.Broken):
+        async def call(self, request: StepRequest, *, beat: Beat | None = None) -> StepReply:
+            return await super().call(replace(request, deadline=None), beat=beat)
 
 
 class GivesAnswersToOthers(OnTransport):
-    class Broken(LocalTransport):
+    class Broken(OnTransport.Broken):
         last = StepReply.running()
 
-        async def call(self, request: StepRequest) -> StepReply:
-            before, self.last = self.last, await super().call(request)
+        async def call(self, request: StepRequest, *, beat: Beat | None = None) -> StepReply:
+            before, self.last = self.last, await super().call(request, beat=beat)
             return before
 
 
@@ -292,8 +332,9 @@ class SendsBeforeItLooks(OnQueue):
 
 class AcknowledgesForOthers(OnQueue):
     class Broken(MemoryQueue):
-        async def ack(self, delivery: Delivery) -> None:
-            self._shelf.letters.pop(int(delivery.receipt.partition(".")[0]), None)
+        async def ack(self, *deliveries: Delivery) -> None:
+            for delivery in deliveries:
+                self._shelf.letters.pop(int(delivery.receipt.partition(".")[0]), None)
 
 
 class LosesWhatIsRedriven(OnQueue):

@@ -128,9 +128,18 @@ def _bad(world: Participant) -> tuple[Step[..., Any], ...]:
         key = current_step().idempotency_key
         return f"found {item}" if key in world.acted else NotApplied()
 
+    @step(name="lose")
+    async def lose(item: str) -> str:
+        world.act()
+        raise RuntimeError(f"lost the connection after {item}")
+
+    @lose.compensator
+    async def unlose(result: str | None) -> None:
+        world.undo(result)
+
     @step(name="refuse", atomic=True)
     def refuse(item: str) -> str:
         world.contexts.append(current_step())
         raise ValueError(f"{item} is not to be had")
 
-    return decline, break_off, refuse
+    return decline, break_off, lose, refuse

@@ -159,12 +159,23 @@ class TransportContract:
     ) -> None:
         """It may have acted, so it is not said to have failed; and it is not remembered as done."""
         for attempt in (1, 2):
-            reply = await transport.call(action("k", "break_off", attempt=attempt))
+            reply = await transport.call(action("k", "lose", attempt=attempt))
             assert reply.outcome == "in_doubt"
             assert reply.error is not None
             assert "lost the connection after lamp" in reply.error.message
             assert reply.error.fields is None
         assert participant.acted == ["k", "k"]
+
+    async def test_what_may_have_acted_is_not_attempted_again_before_its_probe_was_asked(
+        self, transport: Transport, participant: Participant
+    ) -> None:
+        """Whoever repeats a request need not know of the probe."""
+        assert (await transport.call(action("k", "break_off"))).outcome == "in_doubt"
+        for attempt in (2, 3):
+            assert await transport.call(action("k", "break_off", attempt=attempt)) == StepReply.succeeded(
+                b'"found lamp"'
+            )
+        assert participant.acted == ["k"]
 
     async def test_an_atomic_step_that_fails_is_not_in_doubt(
         self, transport: Transport, participant: Participant
@@ -251,11 +262,11 @@ class TransportContract:
     async def test_what_comes_after_its_undo_does_not_act(self, transport: Transport, participant: Participant) -> None:
         """A duplicate of what had succeeded still gets its result, one of what was in doubt is fenced."""
         done = await transport.call(action("k"))
-        await transport.call(action("d", "break_off"))
+        await transport.call(action("d", "lose"))
         await transport.call(undo("k", result=done.payload))
-        await transport.call(undo("d", "break_off"))
+        await transport.call(undo("d", "lose"))
         assert await transport.call(action("k", attempt=2)) in {done, StepReply.fenced()}
-        assert await transport.call(action("d", "break_off", attempt=2)) == StepReply.fenced()
+        assert await transport.call(action("d", "lose", attempt=2)) == StepReply.fenced()
         assert participant.acted == ["k", "d"]
 
     async def test_an_undo_that_comes_with_another_result_is_an_error(

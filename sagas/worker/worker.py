@@ -1,0 +1,400 @@
+"""The worker: serves steps to coordinators in other processes."""
+
+from __future__ import annotations
+
+import logging
+from contextlib import AsyncExitStack
+from typing import TYPE_CHECKING, Any
+
+import anyio
+
+from sagas.coordinator.calling import Caller
+from sagas.coordinator.checks import check_number
+from sagas.coordinator.clock import SystemClock
+from sagas.core.failures import describe
+from sagas.errors import (
+    DeclarationError,
+    KeyReused,
+    PayloadError,
+    RequestError,
+    SagaNotRegistered,
+    StoreError,
+    TransportClosed,
+)
+from sagas.stores import is_store, store_for
+from sagas.stores.sql import SqlStore
+from sagas.telemetry import find_tracer
+from sagas.transport.port import StepReply
+from sagas.worker.barrier import known_of, settle
+from sagas.worker.inbox import MemoryInbox
+from sagas.worker.performing import Performing
+from sagas.worker.sql_inbox import SqlInbox
+
+if TYPE_CHECKING:
+    from collections.abc import Collection, Iterable, Mapping
+    from types import TracebackType
+    from typing import Self
+
+    from anyio.abc import TaskGroup
+    from opentelemetry.trace import TracerProvider
+
+    from sagas.coordinator.clock import Clock
+    from sagas.core.definitions import Step
+    from sagas.stores import Store
+    from sagas.transport.port import Beat, StepRequest
+    from sagas.worker.barrier import Entry
+    from sagas.worker.inbox import Inbox
+
+__all__ = ["Worker"]
+
+logger = logging.getLogger("sagas.worker")
+
+_FIRST_PAUSE, _LONGEST_PAUSE = 0.05, 5.0
+# How often expired rows are looked for, in seconds; and how often a step's signs of life are passed on at most.
+_SWEEP = 600.0
+_BEAT = 1.0
+
+
+class _Job:
+    """A request that is at work here.
+
+    Attributes:
+        request: Which.
+        ended: When it is over.
+        reply: How it went then.
+        error: What is raised instead of a reply.
+        performing: Once the function is called.
+    """
+
+    __slots__ = ("ended", "error", "performing", "reply", "request")
+
+    def __init__(self, request: StepRequest) -> None:
+        self.request = request
+        self.ended = anyio.Event()
+        self.reply: StepReply | None = None
+        self.error: Exception | None = None
+        self.performing: Performing | None = None
+
+    def outcome(self) -> StepReply:
+        """Gives the reply, or raises what is raised instead."""
+        if self.error is not None:
+            raise self.error
+        assert self.reply is not None, "it has ended"
+        return self.reply
+
+
+class Worker:
+    """Serves steps, their compensators and probes: ``async with Worker([charge_card], inbox=URL) as worker: …``.
+
+    Behind it is a *barrier with memory* in the participant's own database: a duplicate gets the first result, an undo
+    without an action does nothing, and an action that comes after its undo does nothing either. What a transactional
+    step writes commits together with what the barrier remembers of it.
+
+    Give it to a server, such as ``sagas_adapters.http.participant_app(worker)``, or let it ``serve`` a queue.
+    Works under asyncio, uvloop and trio.
+
+    Args:
+        steps: What it serves.
+        inbox: The participant's database: ``sqlite:///stock.db``, ``postgresql+psycopg://…``, a store, or ``memory:``
+            to remember only as long as the process lives.
+        name: What it is called for people; the host's name by default.
+        migrate: Whether to create or update the tables.
+        tracer_provider: Of OpenTelemetry; the global one by default.
+        clock: Time and chance.
+        threads: How many ``def`` functions may run side by side.
+        lease: Seconds after which another worker goes on with what one that fell silent was at work on.
+        keep: Seconds for which requests are remembered after they were last heard of; longer than any saga may take.
+        shutdown_timeout: Seconds that running steps have to end when it is left.
+
+    Raises:
+        DeclarationError: Something in ``steps`` is no step, two have the same name, or one is transactional and the
+            inbox is in memory.
+        RequestError: A number is out of its range.
+        StoreError: No store goes by the URL. On entering: the database cannot be opened.
+    """
+
+    def __init__(
+        self,
+        steps: Iterable[Step[..., Any]],
+        *,
+        inbox: str | Store,
+        name: str | None = None,
+        migrate: bool = True,
+        tracer_provider: TracerProvider | None = None,
+        clock: Clock | None = None,
+        threads: int = 40,
+        lease: float = 30.0,
+        keep: float = 30 * 86_400.0,
+        shutdown_timeout: float = 10.0,
+    ) -> None:
+        check_number("threads", threads, least=1)
+        check_number("lease", lease, above=True)
+        check_number("keep", keep, above=True)
+        check_number("shutdown_timeout", shutdown_timeout)
+        self._clock = clock or SystemClock()
+        self._inbox = _inbox_for(inbox, self._clock, name=name, lease=lease, migrate=migrate)
+        self._steps = _checked(steps, self._inbox)
+        self._tracer = find_tracer(tracer_provider)
+        self._caller = Caller(threads)
+        self._keep = keep
+        self._shutdown_timeout = shutdown_timeout
+        self._jobs: dict[str, _Job] = {}
+        self._idle = anyio.Event()
+        self._closing = False
+        self._group: TaskGroup | None = None
+        self._stack: AsyncExitStack | None = None
+
+    @property
+    def steps(self) -> Collection[str]:
+        """Names of the steps that it serves."""
+        return self._steps.keys()
+
+    # --- as long as it is open ----------------------------------------------------------------------------------
+
+    async def __aenter__(self) -> Self:
+        if self._group is not None:
+            raise RequestError("this worker is running already; make another one")
+        async with AsyncExitStack() as stack:
+            stack.push_async_callback(self._inbox.close)
+            await self._inbox.open()
+            self._group = await stack.enter_async_context(anyio.create_task_group())
+            stack.push_async_exit(self._shut_down)
+            self._group.start_soon(self._inbox.run)
+            self._group.start_soon(self._sweep)
+            self._stack = stack.pop_all()
+        self._closing = False
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        assert self._stack is not None, "it was entered"
+        try:
+            await self._stack.__aexit__(kind, error, traceback)
+        finally:
+            self._group = self._stack = None
+
+    async def _shut_down(
+        self, _: type[BaseException] | None, __: BaseException | None, ___: TracebackType | None
+    ) -> None:
+        """Lets running steps end, and stops."""
+        assert self._group is not None, "it was entered"
+        with anyio.CancelScope(shield=True):
+            await self._drain()
+            self._caller.leave_threads()
+            self._group.cancel_scope.cancel()
+
+    async def _drain(self) -> None:
+        """Takes nothing new, and lets running steps end."""
+        self._closing = True
+        with anyio.move_on_after(self._shutdown_timeout):
+            while self._jobs:
+                self._idle = anyio.Event()
+                await self._idle.wait()
+
+    async def _sweep(self) -> None:
+        """Forgets what is too old."""
+        while True:
+            try:
+                await self._inbox.expire(self._keep)
+            except StoreError as error:
+                logger.warning("old requests are forgotten later: %s", error)
+            await self._clock.sleep(_SWEEP)
+
+    # --- requests -----------------------------------------------------------------------------------------------
+
+    async def perform(self, request: StepRequest, *, beat: Beat | None = None) -> StepReply:
+        """See ``Participant.perform``."""
+        if self._closing or self._group is None:
+            raise TransportClosed(f"step {request.step} was not begun: the worker takes nothing new")
+        step = self._steps.get(request.step)
+        if step is None:
+            names = ", ".join(sorted(self._steps)) or "none"
+            problem: Exception = SagaNotRegistered(f"this participant has no step {request.step!r}; it has {names}")
+            return await self._not_begun(request, problem)
+        if request.kind == "undo" and step.undo is None:
+            problem = SagaNotRegistered(f"the step {step.name!r} has no compensator at this participant")
+            return await self._not_begun(request, problem)
+        try:
+            arguments = step.arguments_schema.decode(request.arguments)
+        except PayloadError as error:
+            return await self._not_begun(request, error)
+        if request.kind == "probe":
+            return await self._answer_probe(request, step, arguments)
+        return await self._perform_once(request, step, arguments, beat)
+
+    async def _perform_once(
+        self, request: StepRequest, step: Step[..., Any], arguments: Mapping[str, object], beat: Beat | None
+    ) -> StepReply:
+        """Performs a request, unless the same one is at work here; whatever else concerns its action comes first."""
+        while (job := self._jobs.get(request.action_key)) is not None:
+            _check_same(job.request, request)
+            if not await self._wait(job, request, beat):
+                return StepReply.running()
+            if job.request.kind == request.kind:
+                return job.outcome()
+        if request.deadline is not None and request.deadline <= self._clock.now():
+            return await self._not_begun(request, TimeoutError("its deadline had passed before it could be begun"))
+        if self._closing or self._group is None:
+            raise TransportClosed(f"step {request.step} was not begun: the worker takes nothing new")
+        job = self._jobs[request.action_key] = _Job(request)
+        self._group.start_soon(self._run, job, step, arguments)
+        if not await self._wait(job, request, beat):
+            return StepReply.running()
+        return job.outcome()
+
+    async def _wait(self, job: _Job, request: StepRequest, beat: Beat | None) -> bool:
+        """Waits for a job to end; not beyond a request's deadline. Passes on signs of life meanwhile."""
+        left = None if request.deadline is None else request.deadline - self._clock.now()
+        with anyio.move_on_after(left):
+            if beat is None:
+                await job.ended.wait()
+            last = float("-inf")
+            while not job.ended.is_set():
+                with anyio.move_on_after(_BEAT):
+                    await job.ended.wait()
+                if beat is not None and job.performing is not None and job.performing.pulse.at > last:
+                    last = job.performing.pulse.at
+                    beat()
+        return job.ended.is_set()
+
+    async def _run(self, job: _Job, step: Step[..., Any], arguments: Mapping[str, object]) -> None:
+        """Performs a request to its end, whoever waits for it."""
+        try:
+            job.reply = await self._perform(job, step, arguments)
+        except (KeyReused, TransportClosed) as error:
+            job.error = error
+        except Exception as error:
+            logger.exception("saga %s: step %s failed in the worker itself", job.request.saga_id, job.request.step)
+            job.reply = StepReply.in_doubt(describe(error))
+        finally:
+            if job.reply is None and job.error is None:
+                job.error = TransportClosed(f"the worker was left while step {job.request.step} ran")
+            del self._jobs[job.request.action_key]
+            job.ended.set()
+            if not self._jobs:
+                self._idle.set()
+
+    async def _perform(self, job: _Job, step: Step[..., Any], arguments: Mapping[str, object]) -> StepReply:
+        """Performs a request behind the barrier."""
+        request = job.request
+        performing = job.performing = Performing(
+            request, step, arguments, caller=self._caller, clock=self._clock, tracer=self._tracer
+        )
+        try:
+            self._check_alive()
+            if performing.is_transactional:
+                return await self._inbox.transact(request, performing.within, lambda reply: _remembered(request, reply))
+            admission = await self._inbox.enter(request)
+        except StoreError as error:
+            # Nothing of this attempt is left, or all of it; whoever tries again finds out.
+            return StepReply.in_doubt(describe(error), retry_after=1.0)
+        if admission.reply is not None:
+            return admission.reply
+        return await self._remember(*await self._attempt(performing, step, request, doubt=admission.doubt))
+
+    def _check_alive(self) -> None:
+        """Begins nothing that others may have begun.
+
+        Raises:
+            StoreError: They may think that this worker is dead.
+        """
+        if self._inbox.lapsed:
+            raise StoreError("this worker was cut off from its database for so long that others may do its work")
+
+    async def _attempt(
+        self, performing: Performing, step: Step[..., Any], request: StepRequest, *, doubt: bool
+    ) -> tuple[StepReply, Entry]:
+        """Attempts it; what may have acted is not attempted again before the probe has said that it did not."""
+        if doubt and request.kind == "action" and step.query is not None:
+            found = await performing.probe(step.query)
+            if found.outcome != "not_applied":
+                return settle(request, found, doubt=True)
+            doubt = False
+        return settle(request, await performing.attempt(), doubt=doubt)
+
+    async def _remember(self, reply: StepReply, entry: Entry) -> StepReply:
+        """Remembers how it went, however long it takes, and says it then."""
+        pause = _FIRST_PAUSE
+        while True:
+            try:
+                if await self._inbox.leave(entry):
+                    return reply
+            except StoreError as error:
+                logger.warning("what became of step %s is not remembered yet: %s", entry.step, error)
+                await self._clock.sleep(pause)
+                pause = min(2 * pause, _LONGEST_PAUSE)
+            else:
+                told = TimeoutError("another worker went on with it, since this one was cut off meanwhile")
+                return StepReply.in_doubt(describe(told))
+
+    async def _not_begun(self, request: StepRequest, error: Exception) -> StepReply:
+        """Says why nothing was begun; unless an earlier attempt may have acted, or has answered."""
+        memory = await self._inbox.recall(request)
+        known = memory.get("undo" if request.kind == "undo" else "action")
+        if known is None or known.state == "open" or request.kind == "probe":
+            return StepReply.failed(describe(error))
+        if known.state == "done":
+            assert known.reply is not None, "what is done has its reply"
+            return known.reply
+        return StepReply.fenced() if known.state == "fenced" else StepReply.in_doubt(describe(error))
+
+    async def _answer_probe(
+        self, request: StepRequest, step: Step[..., Any], arguments: Mapping[str, object]
+    ) -> StepReply:
+        """Says what became of an action: what the barrier knows, else what the step's own probe finds."""
+        if request.idempotency_key in self._jobs:
+            return StepReply.running()
+        known = known_of(await self._inbox.recall(request), alive=self._inbox.is_alive)
+        if known is not None:
+            return known
+        if step.query is None:
+            return StepReply.in_doubt(describe(LookupError(f"the step {step.name!r} has no probe")))
+        performing = Performing(request, step, arguments, caller=self._caller, clock=self._clock, tracer=self._tracer)
+        return await performing.probe(step.query)
+
+
+def _remembered(request: StepRequest, reply: StepReply) -> Entry | None:
+    """Says what to remember of a transactional attempt: nothing, if all that it wrote was taken back."""
+    return None if reply.outcome == "failed" else settle(request, reply, doubt=False)[1]
+
+
+def _check_same(before: StepRequest, request: StepRequest) -> None:
+    """Refuses a request with the key of another one.
+
+    Raises:
+        KeyReused: It is not the same.
+    """
+    if before.kind == request.kind and before.fingerprint() != request.fingerprint():
+        raise KeyReused(request.idempotency_key, request.step)
+
+
+def _inbox_for(inbox: str | Store, clock: Clock, *, name: str | None, lease: float, migrate: bool) -> Inbox:
+    """Makes the inbox in a participant's database.
+
+    Raises:
+        StoreError: No store goes by the URL, or it is of a kind that cannot keep an inbox.
+    """
+    store = inbox if is_store(inbox) else store_for(inbox)
+    if isinstance(store, SqlStore):
+        return SqlInbox(store, clock, name=name, lease=lease, migrate=migrate)
+    if store.in_memory:
+        return MemoryInbox(clock.now)
+    raise StoreError(f"{store.url} cannot keep an inbox; use SQLite, PostgreSQL, or 'memory:' to keep nothing")
+
+
+def _checked(steps: Iterable[Step[..., Any]], inbox: Inbox) -> dict[str, Step[..., Any]]:
+    """Refuses steps that cannot be served.
+
+    Raises:
+        DeclarationError: See ``Worker``.
+    """
+    found: dict[str, Step[..., Any]] = {}
+    for step in steps:
+        if found.setdefault(step.name, step) is not step:
+            raise DeclarationError(f"two steps are called {step.name!r}; give one of them another name=")
+        step.resolve()
+        transactional = step.options.transactional or (step.undo is not None and step.undo.transactional)
+        if transactional and not inbox.has_sessions:
+            raise DeclarationError(f"{step.where} is transactional, and an inbox in memory has no database for it")
+    return found
