@@ -5,6 +5,7 @@ from __future__ import annotations
 from sagas.context import StepContext, current_step
 from sagas.coordinator import (
     AttemptView,
+    Breaker,
     Client,
     Coordinator,
     CoordinatorView,
@@ -12,6 +13,7 @@ from sagas.coordinator import (
     Happening,
     LockView,
     Retention,
+    Route,
     SagaSummary,
     SagaView,
     Schedule,
@@ -80,6 +82,7 @@ from sagas.worker import Worker
 
 __all__ = [
     "AttemptView",
+    "Breaker",
     "Client",
     "Codec",
     "Coordinator",
@@ -112,6 +115,7 @@ __all__ = [
     "RequestError",
     "Retention",
     "Retry",
+    "Route",
     "Saga",
     "SagaCall",
     "SagaCompensated",

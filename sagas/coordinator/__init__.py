@@ -7,11 +7,13 @@ from sagas.coordinator.coordinator import Coordinator
 from sagas.coordinator.fleet import CoordinatorView
 from sagas.coordinator.handles import Handle
 from sagas.coordinator.retention import Retention
+from sagas.coordinator.routing import Breaker, Route
 from sagas.coordinator.schedules import Schedule, ScheduleView
 from sagas.coordinator.views import AttemptView, Happening, LockView, SagaSummary, SagaView, StepView
 
 __all__ = [
     "AttemptView",
+    "Breaker",
     "Client",
     "Coordinator",
     "CoordinatorView",
@@ -19,6 +21,7 @@ __all__ = [
     "Happening",
     "LockView",
     "Retention",
+    "Route",
     "SagaSummary",
     "SagaView",
     "Schedule",

@@ -12,13 +12,14 @@ from opentelemetry.trace import Status, StatusCode
 
 from sagas.context import Pulse, StepContext, running_step
 from sagas.coordinator.calling import Caller
+from sagas.coordinator.remote import Sender
 from sagas.coordinator.transactional import TransactionalAttempt
 from sagas.core import events as e
 from sagas.core.attempts import Act, Done, Pause, StepAttempts, UndoAttempts
 from sagas.core.commands import RunStep, RunUndo
 from sagas.core.definitions import NotApplied
-from sagas.core.failures import describe, is_rejection
-from sagas.errors import PayloadError, SagaNotRegistered, StoreError
+from sagas.core.failures import describe, is_rejection, one_line
+from sagas.errors import DeclarationError, PayloadError, SagaNotRegistered, StoreError
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -32,10 +33,12 @@ if TYPE_CHECKING:
     from sagas.coordinator.gates import Gate
     from sagas.coordinator.journal import Journal
     from sagas.coordinator.limits import Limits
+    from sagas.coordinator.routing import Routes
     from sagas.coordinator.runtime import Runtime
     from sagas.core.attempts import Next
     from sagas.core.definitions import Step
     from sagas.telemetry import Tracing
+    from sagas.transport.port import StepReply
 
 __all__ = ["Attempting", "Job"]
 
@@ -53,14 +56,18 @@ class Attempting:
         tracing: If spans are wanted.
         threads: How many ``def`` steps may run side by side.
         limits: Of steps and compensators.
+        routes: To the steps that are performed elsewhere.
     """
 
-    def __init__(self, clock: Clock, journal: Journal, tracing: Tracing | None, threads: int, limits: Limits) -> None:
+    def __init__(
+        self, clock: Clock, journal: Journal, tracing: Tracing | None, threads: int, limits: Limits, *, routes: Routes
+    ) -> None:
         self.clock = clock
         self.journal = journal
         self._tracing = tracing
         self.caller = Caller(threads)
         self.limits = limits
+        self.routes = routes
         self.closing = False
         self.lease_until = float("inf")
         self.lease_renewed = anyio.Event()
@@ -88,7 +95,8 @@ class Attempting:
         """Does what ``run`` says."""
         if runtime.discarded:
             return
-        attempts = StepAttempts(command) if isinstance(command, RunStep) else UndoAttempts(command)
+        remote = self.routes.find(command.name) is not None
+        attempts = StepAttempts(command, remote=remote) if isinstance(command, RunStep) else UndoAttempts(command)
         run = _Run(self, runtime, command, attempts)
         action = run.begin()
         while not isinstance(action, Done):
@@ -140,7 +148,9 @@ class _Run:
         fed: Whether the saga has been told already.
     """
 
-    __slots__ = ("_arguments", "_attempts", "_command", "_home", "_pulse", "_runtime", "_step", "fed", "made")
+    __slots__ = (
+        "_arguments", "_attempts", "_command", "_home", "_pulse", "_runtime", "_sender", "_step", "fed", "made",
+    )  # fmt: skip
 
     def __init__(
         self, home: Attempting, runtime: Runtime, command: RunStep | RunUndo, attempts: StepAttempts | UndoAttempts
@@ -152,6 +162,7 @@ class _Run:
         self._step = command.step
         self._arguments: Mapping[str, object] = {}
         self._pulse = Pulse(now=home.clock.steady)
+        self._sender: Sender | None = None
         self.made = False
         self.fed = False
 
@@ -166,19 +177,41 @@ class _Run:
                     "deploy the code that has it, then retry"
                 )
             )
-        try:
-            self._arguments = step.arguments_schema.decode(self._command.arguments)
-        except PayloadError as error:
-            return self._attempts.not_run(error)
+        self._sender = self._make_sender(step)
+        if self._sender is None:
+            if step.options.remote:
+                return self._attempts.not_run(
+                    DeclarationError(
+                        f"{step.where} is remote, and no route leads to it. Pass one in Coordinator(…, "
+                        f"routes={{{step.name!r}: transport}}), then retry"
+                    )
+                )
+            try:
+                self._arguments = step.arguments_schema.decode(self._command.arguments)
+            except PayloadError as error:
+                return self._attempts.not_run(error)
         return self._attempts.first()
 
+    def _make_sender(self, step: Step[..., Any]) -> Sender | None:
+        """Gives what sends this command to a participant, if it is performed elsewhere."""
+        home, runtime = self._home, self._runtime
+        route = home.routes.find(step.name)
+        if route is None:
+            return None
+        return Sender(
+            route, self._command, step, saga_id=runtime.id, key=self._key, clock=home.clock,
+            caller=home.caller, pulse=self._pulse, unwanted=lambda: home.closing or not self._is_wanted(),
+        )  # fmt: skip
+
     async def act(self) -> Next | None:
-        """Makes an attempt, once its limit allows it; ``None`` if it is not to be made here any more."""
+        """Makes an attempt, once its route and its limit allow it; ``None`` if it is not to be made here any more."""
+        if self._sender is not None and not await self._sender.ready(self._left(self._home.clock.now())):
+            return self._refused("its route was left alone, since too many requests had failed")
         gate = self._gate()
         if gate is None:
             return await self._act()
         if not await self._enter(gate):
-            return self._refused()
+            return self._refused("it waited for its limit")
         try:
             return await self._act()
         finally:
@@ -213,22 +246,67 @@ class _Run:
         """Says whether the saga still wants this attempt, here."""
         return not self._runtime.discarded and not (isinstance(self._command, RunStep) and self._stop())
 
-    def _refused(self) -> Next | None:
-        """Says what comes of an attempt that did not get past its limit."""
+    def _refused(self, why: str) -> Next | None:
+        """Says what comes of an attempt that was not made."""
         attempts = self._attempts
         if self._runtime.discarded or self._home.closing or not isinstance(attempts, StepAttempts):
             return None
         if self._stop():
             return attempts.stopped()
-        return attempts.not_run(TimeoutError("its total_timeout passed while it waited for its limit"))
+        return attempts.not_run(TimeoutError(f"its total_timeout passed while {why}"))
 
-    async def _act(self) -> Next:
+    async def _act(self) -> Next | None:
         """Makes an attempt now."""
         if isinstance(self._attempts, StepAttempts):
             if self._stop():
                 return self._attempts.stopped()
+            if self._sender is not None:
+                return await self._send_step(self._sender, self._attempts)
             return await self._act_step(self._attempts)
+        if self._sender is not None:
+            return await self._send_undo(self._sender, self._attempts)
         return await self._act_undo(self._attempts)
+
+    async def _send_step(self, sender: Sender, attempts: StepAttempts) -> Next | None:
+        """Has a participant attempt a step."""
+        step, clock = self._step, self._home.clock
+        assert step is not None, "begin has made sure"
+        self.made = True
+        started, number = clock.now(), attempts.attempt
+        with self._home.span(self._runtime, f"step {step.name}", self._command, number) as span:
+            within = self._timeout(step, started)
+            reply = await sender.send("action", number, within, step.options.heartbeat)
+            if reply is None:
+                return None
+            _mark_reply(span, reply)
+            span_id = f"{span.get_span_context().span_id:016x}" if span is not None else ""
+            return sender.told(attempts, reply, started, clock.chance(), stop=self._stop(), span=span_id)
+
+    async def _send_undo(self, sender: Sender, attempts: UndoAttempts) -> Next | None:
+        """Has a participant undo a step."""
+        step, clock = self._step, self._home.clock
+        assert step is not None, "begin has made sure"
+        assert step.undo is not None, "begin has made sure"
+        self.made = True
+        started, number = clock.now(), attempts.attempt
+        with self._home.span(self._runtime, f"compensate {step.name}", self._command, number) as span:
+            reply = await sender.send("undo", number, step.undo.timeout, None)
+            if reply is None:
+                return None
+            _mark_reply(span, reply)
+            span_id = f"{span.get_span_context().span_id:016x}" if span is not None else ""
+            return sender.told_undo(attempts, reply, started, clock.chance(), span=span_id)
+
+    async def _send_probe(self, sender: Sender, attempts: StepAttempts) -> Next | None:
+        """Asks a participant what became of a step."""
+        step = self._step
+        assert step is not None, "only a step with a definition has a probe"
+        with self._home.span(self._runtime, f"probe {step.name}", self._command, attempts.attempt) as span:
+            reply = await sender.send("probe", attempts.attempt, step.options.timeout, None)
+            if reply is None:
+                return None
+            _mark_reply(span, reply)
+        return sender.told_probe(attempts, reply, self._home.clock.chance(), stop=self._stop())
 
     async def _act_step(self, attempts: StepAttempts) -> Next:
         """Attempts a step."""
@@ -304,13 +382,15 @@ class _Run:
                 return attempts.failed(error, started, clock.now(), clock.chance(), span=span_id)
         return attempts.succeeded(e.Attempt(started, round(clock.now() - started, 6), None, span_id))
 
-    async def ask(self) -> Next:
+    async def ask(self) -> Next | None:
         """Asks the probe."""
         step, attempts, clock = self._step, self._attempts, self._home.clock
         assert step is not None, "only a step with a definition has a probe"
         assert step.query is not None, "attempts ask only where there is a probe"
         assert isinstance(attempts, StepAttempts), "only steps are probed"
         self.made = True
+        if self._sender is not None:
+            return await self._send_probe(self._sender, attempts)
         probe = step.query
         with self._home.span(self._runtime, f"probe {step.name}", self._command, attempts.attempt) as span:
             try:
@@ -358,10 +438,14 @@ class _Run:
             return None
         return max(0.0, command.scheduled_at + step.options.total_timeout - now)
 
+    @property
+    def _key(self) -> str:
+        """The step's idempotency key."""
+        return f"{self._runtime.execution.key}:{self._command.path}"
+
     def _context(self, deadline: float | None, attempt: int) -> StepContext:
         """Makes what ``current_step()`` gives."""
-        runtime, path = self._runtime, self._command.path
-        key = f"{runtime.execution.key}:{path}"
+        runtime, path, key = self._runtime, self._command.path, self._key
         undoing = isinstance(self._command, RunUndo)
         return StepContext(
             saga_id=runtime.id,
@@ -399,6 +483,13 @@ class _Run:
 def _let_out() -> bool:
     """Says whether a cancellation is one that a user's own code let out, as asyncio allows."""
     return not anyio.get_current_task().has_pending_cancellation()
+
+
+def _mark_reply(span: Span | None, reply: StepReply) -> None:
+    """Shows in a span what came back, if that is a failure."""
+    if span is not None and reply.outcome not in {"succeeded", "not_applied"}:
+        told = one_line(reply.error) if reply.error is not None else ""
+        span.set_status(Status(StatusCode.ERROR, f"{reply.outcome}: {told}"))
 
 
 def _mark(span: Span | None, error: BaseException) -> None:

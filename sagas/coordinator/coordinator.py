@@ -19,6 +19,7 @@ from sagas.coordinator.limits import check_limits
 from sagas.coordinator.listening import listen
 from sagas.coordinator.orders import Orders, check_order
 from sagas.coordinator.retention import Retention, Sweep
+from sagas.coordinator.routing import check_routes, enter_transport
 from sagas.coordinator.schedules import Schedule, Scheduler, check_schedules
 from sagas.coordinator.sweeper import Sweeper
 from sagas.core.registry import Registry
@@ -35,10 +36,12 @@ if TYPE_CHECKING:
     from opentelemetry.trace import TracerProvider
 
     from sagas.coordinator.access import Wish
+    from sagas.coordinator.routing import Route
     from sagas.coordinator.runtime import Runtime
     from sagas.core.definitions import Saga, Step
     from sagas.core.operations import SagaCall
     from sagas.stores import Codec, Store
+    from sagas.transport.port import Transport
 
 __all__ = ["Coordinator"]
 
@@ -79,6 +82,8 @@ class Coordinator(Access[Engine]):
         shutdown_timeout: Seconds that running steps have to end when it is left.
         retention: How long finished sagas are kept; for ever by default.
         schedules: What it starts by the clock.
+        routes: To the steps that participants perform, by name or pattern (``"payments.*"``). Their transports are
+            opened and closed with the coordinator.
 
     Raises:
         DeclarationError: Something in ``sagas`` or ``steps`` is none, or two have the same name, or ``versions`` gives
@@ -110,6 +115,7 @@ class Coordinator(Access[Engine]):
         shutdown_timeout: float = 10.0,
         retention: Retention | None = None,
         schedules: Iterable[Schedule] = (),
+        routes: Mapping[str, Transport | Route] | None = None,
     ) -> None:
         check_number("threads", threads, least=1)
         check_number("keep_waiting", keep_waiting)
@@ -141,6 +147,7 @@ class Coordinator(Access[Engine]):
         self._shutdown_timeout = shutdown_timeout
         self._retention = retention
         self._schedules = check_schedules(schedules)
+        self._routes = check_routes(routes or {}, self._registry)
         self._orders: Orders | None = None
 
     async def __aenter__(self) -> Self:
@@ -157,6 +164,8 @@ class Coordinator(Access[Engine]):
         await engine.in_thread(lambda: self._store.open(migrate=self._migrate))
         async with AsyncExitStack() as stack:
             stack.push_async_callback(self._close_store, engine)
+            for transport in self._routes.transports():
+                await enter_transport(stack, transport)
             await sweeper.renew()
             group = await stack.enter_async_context(anyio.create_task_group())
             stack.push_async_exit(self._shut_down)
@@ -179,6 +188,7 @@ class Coordinator(Access[Engine]):
             keep_waiting=self._keep_waiting,
             max_running=self._max_running,
             limit_turn=self._limit_turn,
+            routes=self._routes,
         )
 
     def _tasks(self, engine: Engine, sweeper: Sweeper) -> Iterable[Callable[[], Coroutine[Any, Any, None]]]:

@@ -16,6 +16,7 @@ from sagas.coordinator.loading import lock_answer, read_history
 from sagas.coordinator.parking import Parking, outstanding
 from sagas.coordinator.pool import Pool
 from sagas.coordinator.restarts import look_what_is_left
+from sagas.coordinator.routing import Routes
 from sagas.coordinator.runtime import Runtime
 from sagas.coordinator.timers import Timers
 from sagas.coordinator.writes import Write
@@ -57,6 +58,8 @@ class Engine(Link):
         keep_waiting: How many sagas that only wait stay in memory.
         max_running: How many sagas may have something to do.
         limit_turn: Seconds between two looks whether other processes wait for permits of a limit.
+        calls: How the store is called.
+        routes: To the steps that are performed elsewhere.
 
     Attributes:
         owner: What this coordinator is called in leases and takeovers.
@@ -82,6 +85,7 @@ class Engine(Link):
         max_running: int | None,
         limit_turn: float,
         calls: Calls | None = None,
+        routes: Routes | None = None,
     ) -> None:
         super().__init__(store, clock, codec=codec, tracing=tracing)
         self.owner = clock.token(6)
@@ -90,7 +94,7 @@ class Engine(Link):
         self.timers = Timers(clock, self._timer_due, self._timer_matters)
         self.load = Load(max_running)
         self.limits = Limits(clock, self, limit_turn)
-        self.attempting = Attempting(clock, self.journal, tracing, threads, self.limits)
+        self.attempting = Attempting(clock, self.journal, tracing, threads, self.limits, routes=routes or Routes({}))
         self.pool: Pool[Job] = Pool(self.attempting.run)
         self.parking = Parking(self)
         self.sagas: dict[str, Runtime] = {}

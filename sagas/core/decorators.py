@@ -64,6 +64,7 @@ def step(
     atomic: bool = False,
     transactional: Literal[False] = False,
     limit: int | Limit | None = None,
+    remote: bool = False,
 ) -> _StepDecorator: ...
 def step(
     function: Callable[..., Any] | None = None,
@@ -79,6 +80,7 @@ def step(
     atomic: bool = False,
     transactional: bool = False,
     limit: int | Limit | None = None,
+    remote: bool = False,
 ) -> Any:
     """Makes a business function a step of sagas.
 
@@ -105,6 +107,8 @@ def step(
             writes commit together with the step's record: exactly once. It must be ``def``.
         limit: How many attempts of it may run side by side in a process, or a ``Limit``. Waiting for it counts against
             ``total_timeout``, but not against ``timeout``.
+        remote: The function, its compensator and its probe are only declared here, and performed by a participant: a
+            coordinator that has no route for the step is refused.
 
     Returns:
         A ``Step``: call it to build a call, ``await`` the call in a saga body.
@@ -118,6 +122,7 @@ def step(
     options = StepOptions(
         retry=retry, timeout=timeout, total_timeout=total_timeout, heartbeat=heartbeat, rejects=tuple(rejects),
         pivot=pivot, atomic=atomic, transactional=transactional, limit=as_limit(limit, "@step"),
+        remote=remote,
     )  # fmt: skip
 
     def declare(function: Callable[..., Any]) -> Step[..., Any]:

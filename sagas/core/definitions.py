@@ -45,6 +45,7 @@ class StepOptions:
     atomic: bool = False
     transactional: bool = False
     limit: Limit | None = None
+    remote: bool = False
 
     def check(self, where: str) -> None:
         """Refuses options that make no sense, alone or together.
@@ -58,6 +59,8 @@ class StepOptions:
         for kind in self.rejects:
             if not (isinstance(kind, type) and issubclass(kind, Exception)):
                 raise DeclarationError(f"{where}: rejects={kind!r} is not an exception type")
+        if self.transactional and self.remote:
+            raise DeclarationError(f"{where}: a remote step is transactional where it is performed, not here")
         if self.transactional and (self.heartbeat or self.timeout):
             raise DeclarationError(
                 f"{where}: a transactional step runs inside the journal's own transaction, where it cannot be "

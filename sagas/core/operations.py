@@ -118,6 +118,8 @@ class StepCall(Operation[R]):
                 f"{step.where} is transactional: only a coordinator has its session. In a unit test call "
                 f"{step.name}.function(session, …)"
             )
+        if step.options.remote:
+            raise OutsideSaga(f"{step.where} is remote: it is only declared here, and a participant performs it")
         result = step.function(**self.arguments)
         if step.is_async:
             result = yield from cast("Awaitable[R]", result).__await__()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from types import CodeType
 from typing import TYPE_CHECKING, Any, cast
 
 from sagas.core.definitions import Saga, Step
@@ -11,7 +12,7 @@ from sagas.errors import DeclarationError
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
-__all__ = ["Registry"]
+__all__ = ["Registry", "mentioned_steps"]
 
 
 class Registry:
@@ -100,9 +101,32 @@ class Registry:
         """Lists the sagas that there is code for, each as ``name@version``."""
         return tuple(sorted({f"{name}@{version}" for name, version in (*self._sagas, *self._heirs)}))
 
+    def mentioned(self) -> frozenset[str]:
+        """Names the steps that bodies mention themselves; they may call others, through helpers."""
+        return frozenset(name for saga in self._sagas.values() for name in mentioned_steps(saga))
+
     def __contains__(self, saga: Saga[..., Any]) -> bool:
         """Says whether this very saga was added."""
         return self._sagas.get((saga.name, saga.version)) is saga
+
+
+def mentioned_steps(saga: Saga[..., Any]) -> set[str]:
+    """Names the steps that a body mentions."""
+    function = saga.function
+    visible = dict(function.__globals__)
+    for name, cell in zip(function.__code__.co_freevars, function.__closure__ or (), strict=True):
+        if _filled(cell):
+            visible[name] = cell.cell_contents
+    found = (visible.get(name) for name in _names(function.__code__))
+    return {x.name for x in found if isinstance(x, Step)}
+
+
+def _names(code: CodeType) -> Iterator[str]:
+    """Walks the names in a function, and in those that it defines."""
+    yield from (*code.co_names, *code.co_freevars)
+    for constant in code.co_consts:
+        if isinstance(constant, CodeType):
+            yield from _names(constant)
 
 
 def _steps_around(saga: Saga[..., Any], seen: set[int] | None = None) -> Iterator[Step[..., Any]]:

@@ -166,11 +166,11 @@ class Worker:
         return self
 
     async def __aexit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+        self, _: type[BaseException] | None, __: BaseException | None, ___: TracebackType | None
     ) -> None:
         assert self._stack is not None, "it was entered"
         try:
-            await self._stack.__aexit__(kind, error, traceback)
+            await self._stack.aclose()  # what the caller raised is no failure of the worker's tasks
         finally:
             self._group = self._stack = None
 
