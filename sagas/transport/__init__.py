@@ -5,6 +5,7 @@ from __future__ import annotations
 from sagas.transport.memory_queue import MemoryQueue, QueueClock
 from sagas.transport.opening import QueueFactory, open_queue
 from sagas.transport.port import Beat, Kind, Outcome, Participant, StepReply, StepRequest, Transport
+from sagas.transport.queue_transport import QueueTransport
 from sagas.transport.queues import Capabilities, DeadLetter, Delivery, Message, Queue
 
 __all__ = [
@@ -20,6 +21,7 @@ __all__ = [
     "Queue",
     "QueueClock",
     "QueueFactory",
+    "QueueTransport",
     "StepReply",
     "StepRequest",
     "Transport",

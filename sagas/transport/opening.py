@@ -11,7 +11,7 @@ from sagas.errors import TransportError
 if TYPE_CHECKING:
     from sagas.transport.queues import Queue
 
-__all__ = ["QueueFactory", "open_queue"]
+__all__ = ["QueueFactory", "open_queue", "sibling"]
 
 _GROUP = "sagas.queues"
 
@@ -61,6 +61,13 @@ def open_queue(url: str, *, visibility: float | None = None, max_deliveries: int
         visibility=seconds if visibility is None else visibility,
         max_deliveries=deliveries if max_deliveries is None else max_deliveries,
     )
+
+
+def sibling(url: str, queue: str) -> str:
+    """Gives the URL of another queue of the same broker."""
+    base, _, query = url.partition("?")
+    others = [(name, value) for name, value in parse_qsl(query) if name != "queue"]
+    return f"{base}?{urlencode([('queue', queue), *others])}"
 
 
 def _factory(scheme: str) -> QueueFactory:

@@ -24,14 +24,16 @@ from sagas.errors import (
 from sagas.stores import is_store, store_for
 from sagas.stores.sql import SqlStore
 from sagas.telemetry import find_tracer
+from sagas.transport.opening import open_queue, sibling
 from sagas.transport.port import StepReply
 from sagas.worker.barrier import known_of, settle
 from sagas.worker.inbox import MemoryInbox
 from sagas.worker.performing import Performing
+from sagas.worker.serving import Serving
 from sagas.worker.sql_inbox import SqlInbox
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Iterable, Mapping
+    from collections.abc import Callable, Collection, Iterable, Mapping
     from types import TracebackType
     from typing import Self
 
@@ -42,6 +44,7 @@ if TYPE_CHECKING:
     from sagas.core.definitions import Step
     from sagas.stores import Store
     from sagas.transport.port import Beat, StepRequest
+    from sagas.transport.queues import Queue
     from sagas.worker.barrier import Entry
     from sagas.worker.inbox import Inbox
 
@@ -141,6 +144,7 @@ class Worker:
         self._jobs: dict[str, _Job] = {}
         self._idle = anyio.Event()
         self._closing = False
+        self._serving: list[Serving] = []
         self._group: TaskGroup | None = None
         self._stack: AsyncExitStack | None = None
 
@@ -186,6 +190,8 @@ class Worker:
 
     async def _drain(self) -> None:
         """Takes nothing new, and lets running steps end."""
+        for serving in self._serving:
+            serving.stop()
         self._closing = True
         with anyio.move_on_after(self._shutdown_timeout):
             while self._jobs:
@@ -200,6 +206,34 @@ class Worker:
             except StoreError as error:
                 logger.warning("old requests are forgotten later: %s", error)
             await self._clock.sleep(_SWEEP)
+
+    async def serve(
+        self, queue: Queue | str, *, replies: Callable[[str], Queue] | None = None, concurrency: int = 64
+    ) -> None:
+        """Serves requests that come through a queue, until it is cancelled or the worker is left.
+
+        Args:
+            queue: Where they come from: a queue, or its URL (``nats://localhost:4222?queue=payments``).
+            replies: Opens the queue for replies of a name that a request gives; with a URL, by default on the same
+                broker.
+            concurrency: How many are performed side by side; no more are taken from the queue.
+
+        Raises:
+            RequestError: The worker is not running, ``concurrency`` is less than 1, or there is no ``replies``.
+            TransportError: No queue goes by the URL.
+        """
+        check_number("concurrency", concurrency, least=1)
+        if self._group is None:
+            raise RequestError("the worker is not running; use it inside `async with Worker(…)`")
+        requests, answers = _queues(queue, replies)
+        serving = Serving(self, requests, answers, concurrency=concurrency, source="/sagas/worker", now=self._clock.now)
+        self._serving.append(serving)
+        try:
+            await serving.run()
+        finally:
+            self._serving.remove(serving)
+            with anyio.CancelScope(shield=True):
+                await requests.close()
 
     # --- requests -----------------------------------------------------------------------------------------------
 
@@ -352,6 +386,20 @@ class Worker:
             return StepReply.in_doubt(describe(LookupError(f"the step {step.name!r} has no probe")))
         performing = Performing(request, step, arguments, caller=self._caller, clock=self._clock, tracer=self._tracer)
         return await performing.probe(step.query)
+
+
+def _queues(queue: Queue | str, replies: Callable[[str], Queue] | None) -> tuple[Queue, Callable[[str], Queue]]:
+    """Opens the queue of requests, and says how those for replies are opened.
+
+    Raises:
+        RequestError: Nobody knows.
+    """
+    if isinstance(queue, str):
+        url = queue
+        return open_queue(url), replies or (lambda name: open_queue(sibling(url, name)))
+    if replies is None:
+        raise RequestError("serve(queue) needs replies=, which opens the queue for replies of a name; or a URL")
+    return queue, replies
 
 
 def _remembered(request: StepRequest, reply: StepReply) -> Entry | None:

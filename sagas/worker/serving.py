@@ -1,0 +1,239 @@
+"""Serves requests that come through a queue."""
+
+from __future__ import annotations
+
+import logging
+import time
+from typing import TYPE_CHECKING
+
+import anyio
+
+from sagas.core.failures import describe
+from sagas.errors import DeliveryExpired, KeyReused, MessageTooLarge, NotSupported, TransportClosed, TransportError
+from sagas.transport.messages import HEARTBEAT, KEY_REUSED, notice_message, read_request, reply_message
+from sagas.transport.outgoing import Pump
+from sagas.transport.port import StepReply
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable, Mapping, Sequence
+
+    from sagas.transport.port import Participant, StepRequest
+    from sagas.transport.queues import Delivery, Message, Queue
+
+__all__ = ["Serving"]
+
+logger = logging.getLogger("sagas.worker")
+
+_WAIT, _PAUSE = 20.0, 0.5
+# Seconds before what could not be handled is delivered once more.
+_AGAIN = 1.0
+
+
+class Serving:
+    """Takes requests from a queue, has a participant perform them, and sends the replies.
+
+    A request is acknowledged when its reply is sent, and that is after the participant remembers it.
+
+    Args:
+        participant: Performs the requests.
+        requests: Where they come from.
+        replies: Opens the queue for replies of this name.
+        concurrency: How many are performed side by side, and at most taken from the queue.
+        source: What this process is called in messages.
+        now: Gives POSIX time.
+    """
+
+    def __init__(
+        self,
+        participant: Participant,
+        requests: Queue,
+        replies: Callable[[str], Queue],
+        *,
+        concurrency: int,
+        source: str,
+        now: Callable[[], float] = time.time,
+    ) -> None:
+        self._participant = participant
+        self._requests = requests
+        self._open_replies = replies
+        self._replies: dict[str, Pump[Message]] = {}
+        self._queues: list[Queue] = []
+        self._seats = anyio.CapacityLimiter(concurrency)
+        self._concurrency = concurrency
+        self._source = source
+        self._now = now
+        self._held: dict[str, Delivery] = {}
+        self._room = anyio.Event()
+        self._idle = anyio.Event()
+        most = max(1, min(100, requests.capabilities.max_batch))
+        self._most = most
+        self._acks: Pump[Delivery] = Pump(self._acknowledge, most=most)
+        self._stopping = False
+        self._receiving: anyio.CancelScope | None = None
+
+    async def run(self) -> None:
+        """Serves, until ``stop`` is called and all that was taken is dealt with."""
+        try:
+            async with anyio.create_task_group() as self._group:
+                self._group.start_soon(self._acks.run)
+                if self._requests.capabilities.extend:
+                    self._group.start_soon(self._hold)
+                with anyio.CancelScope() as self._receiving:
+                    await self._receive()
+                while self._held:
+                    self._idle = anyio.Event()
+                    await self._idle.wait()
+                self._group.cancel_scope.cancel()
+        finally:
+            with anyio.CancelScope(shield=True):
+                for queue in self._queues:
+                    await queue.close()
+
+    def stop(self) -> None:
+        """Takes nothing more."""
+        self._stopping = True
+        if self._receiving is not None:
+            self._receiving.cancel()
+
+    # --- deliveries ---------------------------------------------------------------------------------------------
+
+    async def _receive(self) -> None:
+        """Takes requests, as many as there is room for."""
+        while not self._stopping:
+            room = self._concurrency - len(self._held)
+            if room <= 0:
+                self._room = anyio.Event()
+                await self._room.wait()
+                continue
+            try:
+                deliveries = await self._requests.receive(min(room, self._most), wait=_WAIT)
+            except TransportClosed:
+                return
+            except TransportError as error:
+                logger.warning("queue %s gives no requests at the moment: %s", self._requests.name, error)
+                await anyio.sleep(_PAUSE)
+                continue
+            for delivery in deliveries:
+                self._held[delivery.receipt] = delivery
+                self._group.start_soon(self._handle, delivery)
+
+    async def _handle(self, delivery: Delivery) -> None:
+        """Deals with a delivery."""
+        try:
+            await self._serve(delivery)
+        except (TransportError, KeyError) as error:
+            await self._give_back(delivery, error)
+        except Exception as error:
+            logger.exception("a request from queue %s could not be served", self._requests.name)
+            await self._give_back(delivery, error)
+        finally:
+            self._held.pop(delivery.receipt, None)
+            self._room.set()
+            if not self._held:
+                self._idle.set()
+
+    async def _serve(self, delivery: Delivery) -> None:
+        """Performs a request, and answers it."""
+        headers = delivery.message.headers
+        request = read_request(delivery.message)
+        answers = await self._answers(headers["ce-sagareplyto"])
+        beats = _Beats(lambda: answers.put(notice_message(headers, HEARTBEAT, source=self._source)))
+        self._group.start_soon(beats.run)
+        if "ce-sagastartby" in headers:
+            beats.beat()
+        try:
+            message = await self._message(request, delivery, beats.beat)
+        finally:
+            beats.stop()
+        try:
+            await answers.put(message)
+        except (MessageTooLarge, NotSupported) as error:
+            # It is done, and remembered; what cannot be sent is only the result.
+            await answers.put(reply_message(headers, StepReply.in_doubt(describe(error)), source=self._source))
+        await self._acks.put(delivery)
+
+    async def _message(self, request: StepRequest, delivery: Delivery, beat: Callable[[], None]) -> Message:
+        """Performs a request; gives the message that answers it."""
+        headers = delivery.message.headers
+        if delivery.count == 1 and self._is_late(headers):
+            late = TimeoutError("it had waited in the queue for longer than it may, and was not begun")
+            return reply_message(headers, StepReply.failed(describe(late)), source=self._source)
+        try:
+            reply = await self._participant.perform(request, beat=beat)
+        except KeyReused:
+            return notice_message(headers, KEY_REUSED, source=self._source)
+        return reply_message(headers, reply, source=self._source)
+
+    def _is_late(self, headers: Mapping[str, str]) -> bool:
+        """Says whether a request may not be begun any more."""
+        start_by = headers.get("ce-sagastartby")
+        return start_by is not None and float(start_by) <= self._now()
+
+    async def _answers(self, name: str) -> Pump[Message]:
+        """Gives what sends to a queue for replies."""
+        pump = self._replies.get(name)
+        if pump is None:
+            queue = self._open_replies(name)
+            self._queues.append(queue)
+            most = max(1, min(100, queue.capabilities.max_batch))
+            pump = self._replies[name] = Pump(lambda messages: queue.send(*messages), most=most)
+            self._group.start_soon(pump.run)
+        return pump
+
+    async def _acknowledge(self, deliveries: Sequence[Delivery]) -> None:
+        """Says that requests are dealt with; if others have them by now, they are answered from memory."""
+        try:
+            await self._requests.ack(*deliveries)
+        except DeliveryExpired as error:
+            logger.info("%s", error)
+
+    async def _give_back(self, delivery: Delivery, error: Exception) -> None:
+        """Has a request delivered again; too often, and it goes to the dead letters with this reason."""
+        closing = isinstance(error, TransportClosed)
+        later = _AGAIN if self._requests.capabilities.nack_delay and not closing else 0.0
+        if not closing:
+            logger.warning("queue %s: delivery %d failed: %s", self._requests.name, delivery.count, error)
+        try:
+            await self._requests.nack(delivery, delay=later, reason=f"{type(error).__name__}: {error}")
+        except TransportError as refusal:
+            logger.info("%s", refusal)
+
+    async def _hold(self) -> None:
+        """Keeps what is at work."""
+        while True:
+            await anyio.sleep(self._requests.visibility / 3)
+            for delivery in list(self._held.values()):
+                try:
+                    await self._requests.extend(delivery, self._requests.visibility)
+                except TransportError as error:
+                    logger.info("%s", error)
+
+
+class _Beats:
+    """Sends signs of life, one at a time; those that come while one is sent are dropped."""
+
+    def __init__(self, send: Callable[[], Awaitable[None]]) -> None:
+        self._send = send
+        self._due = anyio.Event()
+        self._stopped = False
+
+    def beat(self) -> None:
+        """Has one sent."""
+        self._due.set()
+
+    def stop(self) -> None:
+        """Has no more sent."""
+        self._stopped = True
+        self._due.set()
+
+    async def run(self) -> None:
+        """Sends, until it is stopped."""
+        while True:
+            await self._due.wait()
+            if self._stopped:
+                return
+            self._due = anyio.Event()
+            try:
+                await self._send()
+            except TransportError as error:
+                logger.info("a sign of life could not be sent: %s", error)
