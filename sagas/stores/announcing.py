@@ -26,7 +26,7 @@ __all__ = ["Announcements"]
 
 logger = logging.getLogger("sagas.stores")
 
-_CHANNEL = "SELECT 'sagas_' || 'saga'::regclass::oid"
+_CHANNEL = "SELECT 'sagas_' || '{}'::regclass::oid"
 # Nobody has to wait for the disk for this; but a pooler may give the connection to somebody who must, so the setting is
 # for this statement alone.
 _ANNOUNCE = """
@@ -47,9 +47,11 @@ class Announcements:
     Args:
         url: Of the database.
         insist: Whether to listen even through a pooler, which may give each client a connection to itself.
+        table: What it is about; each has a channel of its own.
     """
 
-    def __init__(self, url: URL, *, insist: bool = False) -> None:
+    def __init__(self, url: URL, *, insist: bool = False, table: str = "saga") -> None:
+        self._name_channel = _CHANNEL.format(table)
         self._url = url
         self._insist = insist
         self._told = False
@@ -64,7 +66,7 @@ class Announcements:
     def channel(self, connection: Connection) -> str:
         """Names the channel, which is that of the tables, since a database may hold them in several schemas."""
         if self._channel is None:
-            self._channel = str(connection.execute(text(_CHANNEL)).scalar_one())
+            self._channel = str(connection.execute(text(self._name_channel)).scalar_one())
         return self._channel
 
     def open(self) -> None:
@@ -107,7 +109,7 @@ class Announcements:
         if is_pooled(self._ear) and not self._insist:
             self._give_up()  # to listen would be left to the next user of the pooler's connection
             return None
-        channel = self._channel = _first(self._ear, _CHANNEL)
+        channel = self._channel = _first(self._ear, self._name_channel)
         self._ear.execute(f'LISTEN "{channel}"'.encode())
         nonce = f"{_ECHO}{secrets.token_hex(8)}"
         with self._speaking:
@@ -145,7 +147,7 @@ class Announcements:
             try:
                 if self._mouth is None:
                     self._mouth = connect(self._url, "sagas announces")
-                channel = self._channel = self._channel or _first(self._mouth, _CHANNEL)
+                channel = self._channel = self._channel or _first(self._mouth, self._name_channel)
                 self._mouth.execute(_ANNOUNCE, (channel, list(messages)))
             except failure() as error:
                 logger.info("other processes were not told, and will look by themselves: %s", error)

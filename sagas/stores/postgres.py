@@ -165,7 +165,8 @@ class PostgresStore(SqlStore):
         self._notifies = parsed.query.get("notify") != "off"
         self._commits = parsed.query.get("synchronous_commit")
         self._url: URL = own_url(parsed)
-        self._announcements = Announcements(self._url, insist=parsed.query.get("notify") == "on")
+        self._insists = parsed.query.get("notify") == "on"
+        self._announcements = Announcements(self._url, insist=self._insists)
         self._lifelines: dict[str, Lifeline] = {}
         self._stream: Connection | None = None
         self._lost = self._pooled = self._doubtful = False
@@ -426,6 +427,14 @@ class PostgresStore(SqlStore):
             key = done.inserted_primary_key
             assert key is not None, "an insert of one row gives its key"
             return int(key[0])
+
+    def announcements(self, table: str) -> Announcements | None:
+        """Gives what processes can tell each other about a table by, on connections of its own; to be closed.
+
+        Returns:
+            ``None`` if the store was told to poll instead.
+        """
+        return Announcements(self._url, insist=self._insists, table=table) if self._notifies else None
 
     def changed(self) -> bool:
         """See ``Store.changed``: only a look tells."""

@@ -97,6 +97,11 @@ class SqliteStore(SqlStore):
         self._lifelines: dict[str, LifeLine] = {}
         self._dead: set[str] = set()
 
+    @property
+    def path(self) -> Path:
+        """Where the file is."""
+        return self._path
+
     def _connect(self) -> Engine:
         """Makes the engine."""
         if not self._path.parent.is_dir():

@@ -8,12 +8,15 @@ from sqlmodel import Field, SQLModel
 
 __all__ = [
     "ArchiveTable",
+    "DeadLetterTable",
+    "DedupTable",
     "InboxTable",
     "JournalTable",
     "LeaseTable",
     "LimitTable",
     "LockTable",
     "MailTable",
+    "MessageTable",
     "SagaTable",
     "ScheduleTable",
     "metadata",
@@ -29,6 +32,8 @@ _Text = String().with_variant(String(collation="C"), "postgresql")
 _OPEN = text("ended_at IS NULL")
 _QUEUED = text("active AND ended_at IS NULL")
 _TIMED = text("wake_at IS NOT NULL AND ended_at IS NULL")
+_GROUPED = text("group_id IS NOT NULL")
+_GROUPED_AND_HELD = text("held AND group_id IS NOT NULL")
 _STATUSES = ("running", "compensating", "stuck", "completed", "compensated")
 
 
@@ -182,3 +187,60 @@ class InboxTable(_Base, table=True):
     body: bytes | None = Field(default=None, sa_type=LargeBinary)
     owner: str = Field(sa_type=_Text)
     at: float = Field(sa_type=Float(53), index=True)
+
+
+class MessageTable(_Base, table=True):
+    """What waits in queues, or is in the hands of a consumer. Whatever is dealt with is deleted.
+
+    Ids are never given twice, so that a receipt means one delivery for ever. ``ready_at`` is 0 for what can be
+    delivered, a time for what comes later or is held until then, and nothing for what waits behind another message of
+    its group and was found to: only one of a group has to be looked at.
+    """
+
+    __tablename__ = "saga_message"  # pyright: ignore[reportAssignmentType] - typed as a function there, documented as a text
+    __table_args__ = (
+        Index("saga_message_ready", "queue", "ready_at", "id"),
+        Index("saga_message_group", "queue", "group_id", "id", sqlite_where=_GROUPED, postgresql_where=_GROUPED),
+        Index(
+            "saga_message_held", "queue", "group_id",
+            sqlite_where=_GROUPED_AND_HELD, postgresql_where=_GROUPED_AND_HELD,
+        ),
+        {"sqlite_autoincrement": True},
+    )  # fmt: skip
+
+    id: int | None = Field(default=None, primary_key=True, sa_type=_Key)
+    queue: str = Field(sa_type=_Text)
+    ready_at: float | None = Field(default=None, sa_type=Float(53))
+    held: bool = Field(default=False)
+    count: int = Field(default=0, sa_type=Integer)
+    group_id: str | None = Field(default=None, sa_type=_Text)
+    dedup_id: str | None = Field(default=None, sa_type=_Text)
+    headers: bytes = Field(sa_type=LargeBinary)
+    body: bytes = Field(sa_type=LargeBinary)
+
+
+class DeadLetterTable(_Base, table=True):
+    """Messages that were delivered too often."""
+
+    __tablename__ = "saga_dead_letter"  # pyright: ignore[reportAssignmentType] - typed as a function there, documented as a text
+    __table_args__ = (Index("saga_dead_letter_queue", "queue", "id"),)
+
+    id: int = Field(primary_key=True, sa_type=_Key, sa_column_kwargs={"autoincrement": False})
+    queue: str = Field(sa_type=_Text)
+    group_id: str | None = Field(default=None, sa_type=_Text)
+    dedup_id: str | None = Field(default=None, sa_type=_Text)
+    headers: bytes = Field(sa_type=LargeBinary)
+    body: bytes = Field(sa_type=LargeBinary)
+    count: int = Field(sa_type=Integer)
+    reason: str = Field(sa_type=_Text)
+
+
+class DedupTable(_Base, table=True):
+    """Until when a second message with the same id is dropped."""
+
+    __tablename__ = "saga_dedup"  # pyright: ignore[reportAssignmentType] - typed as a function there, documented as a text
+    __table_args__ = (Index("saga_dedup_until", "until"),)
+
+    queue: str = Field(sa_type=_Text, primary_key=True)
+    dedup_id: str = Field(sa_type=_Text, primary_key=True)
+    until: float = Field(sa_type=Float(53))
