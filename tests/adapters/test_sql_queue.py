@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import sqlite3
+import re
 from collections.abc import AsyncIterator, Callable, Iterator
-from contextlib import closing
 from pathlib import Path
 from typing import Any
 
 import anyio
-import psycopg
 import pytest
 from sqlalchemy import create_engine, make_url, text
 
@@ -62,10 +60,10 @@ class TestSqliteQueue(_OnSqlite, OnAsyncio, QueueContract): ...
 class TestPostgresQueue(_OnPostgres, OnAsyncio, QueueContract): ...
 
 
-class TestSqliteQueueOnOtherLoops(_OnSqlite, OnOtherLoops, Some): ...  # type: ignore[misc]  # chosen at run time
+class TestSqliteQueueOnOtherLoops(_OnSqlite, OnOtherLoops, Some): ...  # type: ignore[misc,valid-type]  # chosen at run time
 
 
-class TestPostgresQueueOnOtherLoops(_OnPostgres, OnOtherLoops, Some): ...  # type: ignore[misc]  # chosen at run time
+class TestPostgresQueueOnOtherLoops(_OnPostgres, OnOtherLoops, Some): ...  # type: ignore[misc,valid-type]  # chosen at run time
 
 
 # --- what only this one does ----------------------------------------------------------------------------------------
@@ -222,13 +220,16 @@ async def test_what_was_taken_for_somebody_who_left_is_there_for_others_at_once(
 
 async def test_a_connection_that_is_closed_lets_go_of_those_who_wait_on_it(url: str) -> None:
     one, other = SqlQueue(url, "q"), SqlQueue(url, "q")
+    await other.receive()
+
+    async def close() -> None:
+        await anyio.sleep(0.05)
+        await one.close()
+
     async with anyio.create_task_group() as group:
-        with pytest.raises(TransportClosed):
-            async with anyio.create_task_group() as inner:
-                del inner
-                await anyio.lowlevel.checkpoint()
-                group.start_soon(one.close)
-                await one.receive(wait=60.0)
+        group.start_soon(close)
+        with anyio.fail_after(20.0), pytest.raises(TransportClosed):
+            await one.receive(wait=60.0)
     await other.send(*_numbers(1))
     assert _read(await other.receive()) == [1]
     await other.close()
@@ -282,7 +283,7 @@ def test_only_a_sql_database_will_do() -> None:
 
 _FILL = """
     INSERT INTO saga_message (queue, ready_at, held, count, group_id, headers, body)
-    SELECT queue, ready_at, false, 0, group_id, '', '1' FROM
+    SELECT queue, ready_at, false, 0, group_id, CAST('' AS {bytes}), CAST('1' AS {bytes}) FROM
     (SELECT 'q' AS queue, 0.0 AS ready_at, NULL AS group_id UNION ALL SELECT 'q', 1e12, NULL
      UNION ALL SELECT 'q', 0.0, 'all' UNION ALL SELECT 'other', 0.0, NULL) AS kinds,
     ({numbers}) AS numbers
@@ -298,7 +299,9 @@ _NUMBERS = {
 def full(store: SqlStore) -> SqlStore:
     """A hundred thousand messages: ready, delayed, all of one group, and another queue's."""
     with store.begin() as connection:
-        connection.execute(text(_FILL.format(numbers=_NUMBERS[connection.dialect.name])))
+        name = connection.dialect.name
+        of_bytes = "bytea" if name == "postgresql" else "BLOB"
+        connection.execute(text(_FILL.format(numbers=_NUMBERS[name], bytes=of_bytes)))
     return store
 
 
@@ -311,10 +314,11 @@ def _plans(store: SqlStore, url: str, function: Callable[[Desk], object]) -> lis
 
         def explained(statement: str, parameters: Any = None) -> Any:
             if isinstance(parameters, dict):
-                plans.append(statement + "\n" + "\n".join(str(row[-1]) for row in real(f"{explain} {statement}", parameters)))
+                lines = [str(row[-1]) for row in real(f"{explain} {statement}", parameters)]
+                plans.append("\n".join([statement, *lines]))
             return real(statement, parameters)
 
-        connection.exec_driver_sql = explained  # type: ignore[method-assign]  # looks over its shoulder
+        connection.exec_driver_sql = explained  # type: ignore[assignment, method-assign]  # looks over its shoulder
         function(Desk(connection, 1e9))
     return plans
 
@@ -342,9 +346,7 @@ def test_no_statement_reads_a_whole_table(full: SqlStore, url: str) -> None:
     plans = _plans(full, url, _everything)
     assert len(plans) > 20
     for plan in plans:
-        for table in ("saga_message", "m", "h", "o"):
-            assert f"SCAN {table}\n" not in plan + "\n", plan
-        assert "Seq Scan on saga_message" not in plan, plan
+        assert re.search(r"SCAN (saga_message|[mho])\b|Seq Scan on saga_message", plan) is None, plan
 
 
 async def test_receiving_stays_fast_however_many_wait(full: SqlStore) -> None:

@@ -90,7 +90,7 @@ class Both:
         if letters := await self.dead_letters(who):
             pair = letters[which % len(letters)]
             counts = [
-                await queue.redrive([id]) for queue, id in zip((self.models[who], self.reals[who]), pair, strict=True)
+                await queue.redrive([one]) for queue, one in zip((self.models[who], self.reals[who]), pair, strict=True)
             ]
             assert counts == [1, 1]
 

@@ -8,7 +8,6 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 import anyio
-from sqlalchemy import Connection
 
 from sagas.transport.queues import Delivery
 from sagas_adapters.sql.desk import Desk, Row

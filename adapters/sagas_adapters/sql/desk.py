@@ -336,6 +336,4 @@ def _delivery(row: Any) -> Delivery:
 def _message(row: Any) -> Message:
     """Makes a message of a row."""
     headers = bytes(row[4])
-    return Message(
-        body=bytes(row[5]), headers=orjson.loads(headers) if headers else {}, group=row[2], dedup_id=row[3]
-    )
+    return Message(body=bytes(row[5]), headers=orjson.loads(headers) if headers else {}, group=row[2], dedup_id=row[3])

@@ -104,10 +104,12 @@ SQLITE = Dialect(
         "some": "IN (",
         "end": ")",
         "places": (
-            "(SELECT json_extract(value, '$[0]') AS id, json_extract(value, '$[1]') AS count FROM json_each(:places)) AS"
+            "(SELECT json_extract(value, '$[0]') AS id, json_extract(value, '$[1]') AS count "
+            "FROM json_each(:places)) AS"
         ),
         "names": (
-            "(SELECT json_extract(value, '$[0]') AS queue, json_extract(value, '$[1]') AS name FROM json_each(:names)) AS"
+            "(SELECT json_extract(value, '$[0]') AS queue, json_extract(value, '$[1]') AS name "
+            "FROM json_each(:names)) AS"
         ),
         "place_columns": "",
         "name_columns": "",

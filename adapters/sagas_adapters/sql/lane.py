@@ -7,14 +7,13 @@ very transaction that brings one.
 
 from __future__ import annotations
 
-import logging
 import threading
 import time
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Sequence
 from typing import TYPE_CHECKING
 
-from sagas.errors import StoreError, StoreUnavailable, TransportClosed, TransportError
+from sagas.errors import StoreError, StoreUnavailable, TransportClosed
 from sagas_adapters.sql.asking import Ack, Post, Request, Send, Take, Untake
 from sagas_adapters.sql.desk import Desk
 from sagas_adapters.sql.dialects import Place
@@ -25,8 +24,6 @@ if TYPE_CHECKING:
     from sagas_adapters.sql.watching import Watch
 
 __all__ = ["Lane", "place_of"]
-
-logger = logging.getLogger("sagas.adapters.sql")
 
 # Seconds after which an event loop that was to tell that its tasks have asked for enough is believed to be gone.
 _FLUSH = 0.1
@@ -164,14 +161,9 @@ class Lane:
 
     def _run(self) -> None:
         """Does one transaction after the other."""
-        trouble: BaseException | None = None
-        try:
-            self._begin()
-        except Exception as error:  # noqa: BLE001 - whoever asks for something is told
-            trouble = error
-        while (batch := self._next(trouble)) is not None:
-            if trouble is not None:
-                trouble = self._begin_again(trouble)
+        trouble = self._try_to_begin()
+        while (batch := self._next()) is not None:
+            trouble = trouble and self._try_to_begin()
             if trouble is None:
                 self._do(batch)
             else:
@@ -179,15 +171,15 @@ class Lane:
         self._watch.close()
         self._end()
 
-    def _begin_again(self, trouble: BaseException) -> BaseException | None:
-        """Tries to open the database, if that failed before."""
+    def _try_to_begin(self) -> Exception | None:
+        """Opens the database, or says why that cannot be done now."""
         try:
             self._begin()
-        except Exception as error:  # noqa: BLE001 - as above
+        except Exception as error:  # noqa: BLE001 - whoever asks for something is told
             return error
         return None
 
-    def _next(self, trouble: BaseException | None) -> list[Request] | None:
+    def _next(self) -> list[Request] | None:
         """Waits until there is something to do."""
         while True:
             with self._condition:
@@ -198,7 +190,7 @@ class Lane:
                 if self._is_time():
                     return self._collect()
                 queues = list(self._standing)
-            if queues and trouble is None:
+            if queues:
                 self._look(queues)
 
     def _is_time(self) -> bool:
@@ -363,8 +355,3 @@ def _by_terms(batch: Sequence[Request]) -> dict[tuple[str, float, int], list[Tak
 
 def _nowhere(function: Callable[[], None]) -> None:
     """Where nobody waits."""
-
-
-def as_transport_error(error: BaseException, where: str) -> TransportError:
-    """Says that a queue's database failed."""
-    return TransportError(f"{where}: {error}")

@@ -66,7 +66,7 @@ def _make(database: str | SqlStore, clock: Clock | None) -> _Shared:
     path = store.path if isinstance(store, SqliteStore) else None
     watch: Watch
     if isinstance(store, PostgresStore):
-        watch = PostgresWatch(store, lambda queues: lanes[0].wake(queues))
+        watch = PostgresWatch(store, lambda queues: lanes[0].wake(queues))  # noqa: PLW0108 - made below
     else:
         assert isinstance(store, SqliteStore), store
         watch = SqliteWatch(store.path, lambda queues: _wake_others(lanes[0], store.path, queues))

@@ -235,16 +235,16 @@ class SqlQueue:
         """Passes on what went wrong.
 
         Raises:
+            TransportClosed: The connection was closed meanwhile.
             TransportError: The database failed; what was asked for may have been done.
         """
         error = request.error
         if error is None:
             return
-        if isinstance(error, TransportError):
-            raise error
-        if isinstance(error, StoreError):
-            raise TransportError(f"{self._where}: {error}") from error
-        raise TransportError(f"{self._where}: {type(error).__name__}: {error}") from error
+        if isinstance(error, TransportClosed):
+            raise TransportClosed(str(error)) from error
+        what = str(error) if isinstance(error, StoreError) else f"{type(error).__name__}: {error}"
+        raise TransportError(f"{self._where}: {what}") from error
 
     @property
     def _where(self) -> str:

@@ -2,24 +2,18 @@
 
 from __future__ import annotations
 
-import contextlib
 import secrets
 import sqlite3
 import threading
-import time
 from collections.abc import Callable, Collection, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
 from sqlalchemy import text
 
-from sagas.stores.postgres import PostgresStore
-from sagas.stores.sqlite import SqliteStore
-from sagas_adapters.sql.dialects import POSTGRES
-
 if TYPE_CHECKING:
     from sagas.stores.announcing import Announcements
-    from sagas.stores.sql import SqlStore
+    from sagas.stores.postgres import PostgresStore
 
 __all__ = ["PostgresWatch", "SqliteWatch", "Watch"]
 
@@ -37,6 +31,14 @@ _PEEK_SQLITE = """
     SELECT EXISTS (SELECT 1 FROM saga_message WHERE queue = :queue AND ready_at = 0),
         (SELECT min(ready_at) FROM saga_message WHERE queue = :queue AND ready_at > 0)
 """
+_PEEK_POSTGRES = text(
+    """
+    SELECT q, EXISTS (SELECT FROM saga_message m WHERE m.queue = q AND m.ready_at = 0),
+        (SELECT min(m.ready_at) FROM saga_message m WHERE m.queue = q AND m.ready_at > 0)
+        - coalesce(CAST(:now AS float8), extract(epoch FROM statement_timestamp())::float8)
+    FROM unnest(CAST(:queues AS text[])) q
+    """
+)
 
 
 class Watch(Protocol):
@@ -188,16 +190,10 @@ class PostgresWatch:
 
     def look(self, queues: Sequence[str], now: float | None) -> Mapping[str, float | None]:
         """See ``Watch``."""
-        time_now = POSTGRES.words["now"] if now is None else f"{now!r}::float8"
-        query = text(
-            f"""
-            SELECT q, EXISTS (SELECT FROM saga_message m WHERE m.queue = q AND m.ready_at = 0),
-                (SELECT min(m.ready_at) - {time_now} FROM saga_message m WHERE m.queue = q AND m.ready_at > 0)
-            FROM unnest(CAST(:queues AS text[])) q
-            """
-        )
-        rows = self._store.query(query.bindparams(queues=list(queues)))
-        found = {queue: 0.0 if ready else None if due is None else max(0.0, due) for queue, ready, due in rows}
+        rows = self._store.query(_PEEK_POSTGRES.bindparams(queues=list(queues), now=now))
+        found: dict[str, float | None] = {}
+        for row in rows:
+            found[row[0]] = 0.0 if row[1] else None if row[2] is None else max(0.0, float(row[2]))
         if any(due == 0.0 for due in found.values()):
             self._pace.hurry()
         else:
