@@ -1,12 +1,11 @@
 """The journal in PostgreSQL, through psycopg 3: any number of coordinators on one database.
 
-A batch is one statement: arrays that the server unnests, so that a commit is one round trip, whatever the number of
-sagas. The connection that writes journals does nothing else; transactional steps have transactions of their own.
+A commit is one round trip, whatever the number of sagas. The connection that writes journals does nothing else;
+transactional steps have transactions of their own.
 """
 
 from __future__ import annotations
 
-import time
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
@@ -20,8 +19,10 @@ from sagas.stores import schema
 from sagas.stores.announcing import Announcements
 from sagas.stores.ground import digests_by_key, first_rows, groundless
 from sagas.stores.lifeline import Lifeline
-from sagas.stores.port import Change, Committed, JournalRow, NewSaga, StoreRestarted, Superseded
-from sagas.stores.raw import check_encoding, driver, is_pooled, own_url
+from sagas.stores.port import Committed, StoreRestarted, Superseded
+from sagas.stores.postgres_batches import write_batch
+from sagas.stores.postgres_stream import Stream
+from sagas.stores.raw import check_encoding, driver, own_url
 from sagas.stores.sql import SqlStore
 from sagas.stores.tables import metadata
 
@@ -29,7 +30,6 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Generator, Mapping, Sequence
     from contextlib import AbstractContextManager
 
-    import psycopg
     from sqlalchemy import URL, Connection, Engine, ExceptionContext
 
     from sagas.stores.ground import Place
@@ -49,57 +49,12 @@ _STANDSTILL = 5.0
 _HURRY = text(f"SET LOCAL idle_in_transaction_session_timeout = '{_STANDSTILL:g}s'")
 # What a transactional step may have set for itself does not hold for the journal.
 _OWN_AGAIN = "SET LOCAL ROLE NONE; SET LOCAL search_path TO DEFAULT"
-# psycopg's own: a statement that comes so often is worth being kept by the server.
-_PREPARE_AFTER = 5
 # How long a process may be silent after its connection was lost, in seconds: it is probably connecting again.
 _GRACE = 3.0
 # So long after the server was started, lost connections say nothing about processes; in seconds.
 _SETTLING = 10.0
-# So long after the stream was opened anew, in seconds, every record is checked to continue what is there: what was read
-# from a server before, or is still under way, may be written much later.
-_WARY = 60.0
-
 # The SQLSTATE of a statement that would have written where that is not allowed.
 _READ_ONLY = "25006"
-
-_KINDS = {
-    "fingerprint": "bytea", "created_at": "float8", "rank": "float8", "active": "bool", "wake_at": "float8",
-    "ended_at": "float8", "seq": "int4", "at": "float8", "data": "bytea", "digest": "bytea",
-}  # fmt: skip
-_NEW = (*NewSaga._fields, "status", "active", "wake_at", "ended_at", "error")
-# Arrays in the binary format need one value at least to tell their type, so what stands for nothing is a value too.
-_NOTHING = {"wake_at": "'NaN'", "ended_at": "'NaN'", "error": "''"}
-_NAN = float("nan")
-
-
-def _unnest(columns: Sequence[str]) -> str:
-    """Writes a set of rows that come as one array a column."""
-    arrays = [f"%b::{_KINDS.get(name, 'text')}[]" for name in columns]
-    return f"unnest({', '.join(arrays)}) AS v ({', '.join(columns)})"
-
-
-def _value(column: str) -> str:
-    """Writes a column of such a row."""
-    return f"NULLIF(v.{column}, {_NOTHING[column]})" if column in _NOTHING else f"v.{column}"
-
-
-def _insert(table: str, columns: Sequence[str]) -> str:
-    """Writes an insert of such rows."""
-    return (
-        f"INSERT INTO {table} ({', '.join(columns)}) SELECT {', '.join(map(_value, columns))} FROM {_unnest(columns)}"
-    )
-
-
-_INSERT_NEW = _insert("saga", _NEW)
-_INSERT_ROWS = _insert("saga_journal", JournalRow._fields)
-_UPDATE = (
-    f"UPDATE saga SET {', '.join(f'{name} = {_value(name)}' for name in Change._fields[1:])} "
-    f"FROM {_unnest(Change._fields)} WHERE saga.id = v.id AND saga.ended_at IS NULL"
-)
-_DELETE_READ = "DELETE FROM saga_mail WHERE id = ANY(%b::int8[])"
-# Rows are found by their keys, always. A plan that was made while a table was small, or for many rows, would read all
-# of it, and PostgreSQL keeps such plans until it has counted the rows again, which may take it a minute.
-_PLAN_BY_KEY = "SET enable_seqscan = off; SET enable_hashjoin = off; SET enable_mergejoin = off"
 
 # Jumps from owner to owner in the index, instead of reading what each owns (wiki.postgresql.org/wiki/Loose_indexscan).
 _OWNERS = text(
@@ -168,9 +123,7 @@ class PostgresStore(SqlStore):
         self._insists = parsed.query.get("notify") == "on"
         self._announcements = Announcements(self._url, insist=self._insists)
         self._lifelines: dict[str, Lifeline] = {}
-        self._stream: Connection | None = None
-        self._lost = self._pooled = self._doubtful = False
-        self._wary_until = 0.0
+        self._stream = Stream(self.url)
 
     # --- connections --------------------------------------------------------------------------------------------
 
@@ -219,7 +172,7 @@ class PostgresStore(SqlStore):
             lifeline.let_go()
         self._lifelines.clear()
         with self._writing:
-            self._drop_stream()
+            self._stream.drop()
         super().close()
 
     @contextmanager
@@ -255,8 +208,8 @@ class PostgresStore(SqlStore):
         try:
             with self._writing, self._errors():
                 stream = self._streaming()
-                self._note_doubt()
-                if self._pooled or time.monotonic() < self._wary_until:
+                self._stream.note_doubt()
+                if self._stream.is_wary:
                     self._check_ground(stream, batch)
                 self._write_batch(stream, batch)
         except (IntegrityError, Superseded):
@@ -265,22 +218,14 @@ class PostgresStore(SqlStore):
             raise
         except Exception as error:
             with self._writing:
-                self._drop_stream(lost=isinstance(error, StoreUnavailable))
+                self._stream.drop(lost=isinstance(error, StoreUnavailable))
             raise
         return Committed(frozenset(), frozenset())
 
-    def _note_doubt(self) -> None:
-        """Tells once, on a connection that was opened anew, that commits may have been lost.
-
-        Any lost connection counts. The server's start tells less: it stays the same when the server recovers from the
-        crash of one of its processes, which loses commits as well if they did not wait for the disk.
-
-        Raises:
-            StoreRestarted: It may be so.
-        """
-        doubtful, self._doubtful = self._doubtful, False
-        if doubtful:
-            raise StoreRestarted(f"the connection to {self.url} was lost; what the server still has is to be checked")
+    def _streaming(self) -> Connection:
+        """Gives the connection on which every statement is a transaction."""
+        assert self._engine is not None, "the store is open"
+        return self._stream.connection(self._engine)
 
     def _digests(self, places: Collection[Place]) -> Mapping[Place, bytes]:
         """See ``SqlStore``: on the very connection that will write."""
@@ -289,7 +234,7 @@ class PostgresStore(SqlStore):
                 return digests_by_key(self._streaming(), places)
         except StoreUnavailable:
             with self._writing:
-                self._drop_stream(lost=True)
+                self._stream.drop(lost=True)
             raise
 
     def _check_ground(self, connection: Connection, batch: Batch) -> None:
@@ -318,46 +263,9 @@ class PostgresStore(SqlStore):
         taken, fenced, present = super()._conflicts(connection, batch)
         return taken, fenced | (self._groundless(connection, batch) - taken), present
 
-    def _streaming(self) -> Connection:
-        """Gives the connection on which every statement is a transaction, opened anew after an error."""
-        if self._stream is None:
-            assert self._engine is not None, "the store is open"
-            stream = self._engine.connect().execution_options(isolation_level="AUTOCOMMIT")
-            self._pooled = not _keep_plans(stream)
-            self._stream = stream
-            if self._lost:
-                self._lost, self._doubtful, self._wary_until = False, True, time.monotonic() + _WARY
-        return self._stream
-
-    def _drop_stream(self, *, lost: bool = False) -> None:
-        """Lets go of that connection, which may be broken."""
-        self._lost = self._lost or lost
-        stream, self._stream = self._stream, None
-        if stream is not None:
-            stream.invalidate()
-            stream.close()
-
     def _write_batch(self, connection: Connection, batch: Batch) -> None:
-        """See ``SqlStore``. Rows are sorted, so that two processes wait for each other in one direction only."""
-        parts: list[str] = []
-        values: list[Sequence[Any]] = []
-        if batch.new:
-            parts.append(_INSERT_NEW)
-            values.extend(zip(*sorted(_new(new, batch.changes.get(new.id)) for new in batch.new), strict=True))
-        if batch.rows:
-            parts.append(_INSERT_ROWS)
-            values.extend(zip(*sorted(batch.rows, key=_place), strict=True))
-        new_ids = {new.id for new in batch.new}
-        changes = [_change(change) for change in batch.changes.values() if change.id not in new_ids]
-        if changes:
-            parts.append(_UPDATE)
-            values.extend(zip(*sorted(changes), strict=True))
-        if batch.read:
-            parts.append(_DELETE_READ)
-            values.append(batch.read)
-        *before, last = parts or ["SELECT"]  # the latter only shows that the server is there
-        names = ", ".join(f"part{number} AS ({part})" for number, part in enumerate(before))
-        connection.exec_driver_sql(f"WITH {names} {last}" if before else last, tuple(map(list, values)))
+        """See ``SqlStore``."""
+        write_batch(connection, batch)
 
     def transact(self, work: Sequence[Callable[[Session], None]], finish: Callable[[], Batch]) -> Committed:
         """See ``Store.transact``: any number of threads may be in here."""
@@ -450,21 +358,6 @@ class PostgresStore(SqlStore):
             self._announcements.announce(messages)
 
 
-def _keep_plans(connection: Connection) -> bool:
-    """Has the server keep statements and plans, unless a pooler would hand them to the connection's next user.
-
-    Returns:
-        Whether there is none, so that this connection ends when the server's does.
-    """
-    raw: psycopg.Connection | None = connection.connection.driver_connection
-    assert raw is not None, "it was opened just now"
-    if is_pooled(raw):
-        return False
-    connection.exec_driver_sql(_PLAN_BY_KEY)
-    raw.prepare_threshold = _PREPARE_AFTER
-    return True
-
-
 def _connect_anew(context: ExceptionContext) -> None:
     """Gives up all connections when one may only read: sessions keep what the database was set to as they began."""
     if getattr(context.original_exception, "sqlstate", None) == _READ_ONLY:
@@ -475,28 +368,3 @@ def _check_constraints(session: Session) -> None:
     """Checks deferred constraints while the step can still fail by them; at the end, the whole transaction would."""
     session.flush()
     session.connection().exec_driver_sql("SET CONSTRAINTS ALL IMMEDIATE")
-
-
-def _place(row: JournalRow) -> tuple[str, int]:
-    """Orders records."""
-    return row.saga_id, row.seq
-
-
-def _new(new: NewSaga, change: Change | None) -> tuple[Any, ...]:
-    """Puts a new saga and what has already changed about it into one row."""
-    if change is None:
-        return (*new, "running", True, _NAN, _NAN, "")
-    _, *rest, _ = _change(change)
-    return (*new, *rest)
-
-
-def _change(change: Change) -> tuple[Any, ...]:
-    """Gives a change without what PostgreSQL cannot take: zeros in a text."""
-    saga_id, status, active, wake_at, ended_at, error, owner = change
-    told = "" if error is None else error.replace("\x00", "\ufffd")
-    return saga_id, status, active, _or_nan(wake_at), _or_nan(ended_at), told, owner
-
-
-def _or_nan(time: float | None) -> float:
-    """Stands in for no time."""
-    return _NAN if time is None else time
