@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import AsyncIterator, Callable, Iterator
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -277,6 +278,18 @@ async def test_a_url_names_a_queue_with_all_that_it_has(url: str) -> None:
 def test_only_a_sql_database_will_do() -> None:
     with pytest.raises(TransportError, match="no SQL database"):
         SqlQueue("memory:", "q")
+
+
+async def test_the_documentation_says_what_it_can(tmp_path: Path) -> None:
+    """A row a capability, as a queue has them by default."""
+    page = (Path(__file__).parents[2] / "docs/how-to/queues-sql.md").read_text(encoding="utf-8")
+    queue = SqlQueue(f"sqlite:///{tmp_path / 'q.db'}", "q")
+    said = {True: "yes", False: "no", None: "any"}
+    able = asdict(queue.capabilities)
+    told = {name: f"{value:g}" if isinstance(value, float) else str(value) for name, value in able.items()}
+    table = {name: said.get(value, told[name]) for name, value in able.items()}
+    assert dict(re.findall(r"^\| `(\w+)` \| (\w+) \|$", page, re.MULTILINE)) == table
+    await queue.close()
 
 
 # --- many messages --------------------------------------------------------------------------------------------------

@@ -7,7 +7,7 @@ import sqlite3
 import threading
 from collections.abc import Callable, Collection, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 from sqlalchemy import text
 
@@ -192,8 +192,8 @@ class PostgresWatch:
         """See ``Watch``."""
         rows = self._store.query(_PEEK_POSTGRES.bindparams(queues=list(queues), now=now))
         found: dict[str, float | None] = {}
-        for row in rows:
-            found[row[0]] = 0.0 if row[1] else None if row[2] is None else max(0.0, float(row[2]))
+        for queue, ready, due in map(tuple[Any, ...], rows):
+            found[queue] = 0.0 if ready else None if due is None else max(0.0, float(due))
         if any(due == 0.0 for due in found.values()):
             self._pace.hurry()
         else:
