@@ -32,6 +32,7 @@ _SYNCHRONOUS = ("OFF", "NORMAL", "FULL", "EXTRA")
 # Seconds that SQLite itself waits for another writer, before the coordinator stalls and retries.
 _BUSY_TIMEOUT = 2.0
 _WAL_PAUSE = 0.005
+_PAUSE = 0.0005
 _SIZES = sorted({1 << n for n in range(12)} | {3 << n for n in range(10)}, reverse=True)
 
 
@@ -227,5 +228,38 @@ class SqliteStore(SqlStore):
 
 def _begin(connection: Connection) -> None:
     """Begins a transaction, and takes the lock at once if it is going to write."""
-    writes = connection.get_execution_options().get("sagas_writes", False)
-    connection.exec_driver_sql("BEGIN IMMEDIATE" if writes else "BEGIN")
+    if connection.get_execution_options().get("sagas_writes", False):
+        _get_in(connection)
+    else:
+        connection.exec_driver_sql("BEGIN")
+
+
+def _get_in(connection: Connection) -> None:
+    """Begins to write when no other process does.
+
+    SQLite itself looks after 1, 2, 5, … and then 100 ms only, so that whoever has waited for long would have to wait
+    for ever while others come and go.
+    """
+    driver = connection.connection.driver_connection
+    assert driver is not None, "an open connection has a driver's one"
+    driver.execute("PRAGMA busy_timeout = 0")
+    try:
+        if not _is_free_within(driver, _BUSY_TIMEOUT):
+            connection.exec_driver_sql("BEGIN IMMEDIATE")  # which says what is in the way
+    finally:
+        driver.execute(f"PRAGMA busy_timeout = {_BUSY_TIMEOUT * 1000:.0f}")
+
+
+def _is_free_within(driver: Any, seconds: float) -> bool:
+    """Tries to begin for so long; says whether it has."""
+    until = time.monotonic() + seconds
+    while time.monotonic() < until:
+        try:
+            driver.execute("BEGIN IMMEDIATE")
+        except sqlite3.OperationalError as error:
+            if error.sqlite_errorcode & 0xFF != sqlite3.SQLITE_BUSY:
+                return False
+            time.sleep(_PAUSE)
+        else:
+            return True
+    return False
