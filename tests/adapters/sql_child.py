@@ -30,11 +30,17 @@ async def echo(url: str) -> None:
     requests, replies = queue_of(url, "requests"), queue_of(url, "replies")
     await requests.receive()
     _say("ready")
-    while True:
-        for delivery in await requests.receive(10, wait=60.0):
-            async with anyio.create_task_group() as group:
-                group.start_soon(replies.send, Message(body=delivery.message.body))
-                group.start_soon(requests.ack, delivery)
+
+    async def answer() -> None:
+        while True:
+            for delivery in await requests.receive(wait=60.0):
+                async with anyio.create_task_group() as group:
+                    group.start_soon(replies.send, Message(body=delivery.message.body))
+                    group.start_soon(requests.ack, delivery)
+
+    async with anyio.create_task_group() as workers:
+        for _ in range(32):
+            workers.start_soon(answer)
 
 
 async def produce(url: str) -> None:

@@ -82,10 +82,10 @@ async def test_a_request_and_its_reply_between_processes_take_milliseconds(url: 
         begin = time.perf_counter()
         async with anyio.create_task_group() as group:
             group.start_soon(requests.send, Message(body=str(number).encode()))
-            (reply,) = await replies.receive(wait=60.0)
+            found = await replies.receive(wait=60.0)
         taken.append(time.perf_counter() - begin)
-        assert int(reply.message.body) == number
-        await replies.ack(reply)
+        assert [int(reply.message.body) for reply in found] == [number]
+        await replies.ack(*found)
     assert min(taken) < 0.1, taken
     await requests.close()
     await replies.close()

@@ -7,6 +7,7 @@ import sqlite3
 import threading
 from collections.abc import Callable, Collection, Mapping, Sequence
 from pathlib import Path
+from queue import SimpleQueue
 from typing import TYPE_CHECKING, Any, Protocol
 
 from sqlalchemy import text
@@ -159,6 +160,8 @@ class PostgresWatch:
         self._closed = threading.Event()
         self._hears = False
         self._thread: threading.Thread | None = None
+        self._speaker: threading.Thread | None = None
+        self._said: SimpleQueue[Collection[str] | None] = SimpleQueue()
         self._pace = _Pace(_SHORTEST_QUERY, _LONGEST_QUERY)
 
     def interval(self) -> float:
@@ -206,12 +209,36 @@ class PostgresWatch:
         if not queues:
             return
         self._announcements = self._announcements or self._store.announcements("saga_message")
-        if self._announcements is not None:
-            self._announcements.announce([f"{self._me}:{queue}" for queue in sorted(queues)])
+        if self._announcements is None:
+            return
+        if self._speaker is None:
+            self._speaker = threading.Thread(target=self._speak, name="sagas-sql-queue-mouth", daemon=True)
+            self._speaker.start()
+        self._said.put(queues)
+
+    def _speak(self) -> None:
+        """Tells others, while the next transaction is under way; what comes meanwhile is told together."""
+        assert self._announcements is not None, "it was made before"
+        while (some := self._said.get()) is not None:
+            queues = set(some)
+            while not self._said.empty():
+                more = self._said.get()
+                if more is None:
+                    return self._announcements.announce(self._names(queues))
+                queues.update(more)
+            self._announcements.announce(self._names(queues))
+        return None
+
+    def _names(self, queues: Collection[str]) -> list[str]:
+        """Writes down who says what."""
+        return [f"{self._me}:{queue}" for queue in sorted(queues)]
 
     def close(self) -> None:
         """See ``Watch``."""
         self._closed.set()
+        if self._speaker is not None:
+            self._said.put(None)
+            self._speaker.join()
         if self._announcements is not None:
             self._announcements.close()
         if self._thread is not None:
