@@ -6,6 +6,7 @@ import asyncio
 import heapq
 from asyncio import events
 from collections import deque
+from contextvars import copy_context
 from itertools import count
 from types import coroutine
 from typing import TYPE_CHECKING, Any, NoReturn, TypeVarTuple, cast
@@ -43,6 +44,39 @@ class Time:
         self.now = now
 
 
+class Callback:
+    """Something to be run, as asyncio's handles, without what those keep for debugging.
+
+    Args:
+        function: What to call.
+        args: With what.
+        context: In which context; that of now by default.
+        when: See asyncio; 0 if at once.
+    """
+
+    __slots__ = ("_when", "args", "context", "function")
+
+    def __init__(
+        self, function: Callable[..., object], args: tuple[Any, ...], context: Context | None, when: float = 0.0
+    ) -> None:
+        self.function: Callable[..., object] | None = function
+        self.args = args
+        self.context = copy_context() if context is None else context
+        self._when = when
+
+    def cancel(self) -> None:
+        """See asyncio."""
+        self.function, self.args = None, ()
+
+    def cancelled(self) -> bool:
+        """See asyncio."""
+        return self.function is None
+
+    def when(self) -> float:
+        """See asyncio."""
+        return self._when
+
+
 class ProcessLoop(asyncio.AbstractEventLoop):
     """Runs the tasks of one process, as long as it is told to.
 
@@ -52,19 +86,17 @@ class ProcessLoop(asyncio.AbstractEventLoop):
     Attributes:
         stopped: Set to stop it in the middle of its work: nothing after the callback that is running now is run.
         ahead: Seconds by which its own clock is ahead of the fleet's.
-        turns: How many callbacks it has run.
         trouble: What went wrong in a callback that nobody waits for.
     """
 
     def __init__(self, time: Time) -> None:
         self._time = time
-        self._ready: deque[asyncio.Handle] = deque()
-        self._timers: list[tuple[float, int, asyncio.TimerHandle]] = []
+        self._ready: deque[Callback] = deque()
+        self._timers: list[tuple[float, int, Callback]] = []
         self._numbers = count()
         self._tasks: list[asyncio.Task[Any]] = []
         self.stopped = False
         self.ahead = 0.0
-        self.turns = 0
         self.trouble: list[dict[str, Any]] = []
 
     # --- what the simulation calls ------------------------------------------------------------------------------
@@ -76,16 +108,20 @@ class ProcessLoop(asyncio.AbstractEventLoop):
 
     def drain(self, most: int) -> None:
         """Runs what there is to run, until there is nothing, or it is stopped."""
-        ready = self._ready
-        last = self.turns + most
+        ready, left = self._ready, most
         outer = events._get_running_loop()  # noqa: SLF001 - documented for exactly this use
         events._set_running_loop(self)  # noqa: SLF001 - documented for exactly this use
         try:
-            while ready and not self.stopped and self.turns < last:
-                handle = ready.popleft()
-                if not handle._cancelled:  # noqa: SLF001 - as asyncio's own loop does
-                    self.turns += 1
-                    handle._run()  # noqa: SLF001 - as asyncio's own loop does
+            while ready and left and not self.stopped:
+                callback = ready.popleft()
+                if callback.function is not None:
+                    left -= 1
+                    try:
+                        callback.context.run(callback.function, *callback.args)
+                    except (SystemExit, KeyboardInterrupt):
+                        raise
+                    except BaseException as error:  # noqa: BLE001 - as asyncio's own loop does
+                        self.call_exception_handler({"message": str(error), "exception": error})
         finally:
             events._set_running_loop(outer)  # noqa: SLF001 - documented for exactly this use
 
@@ -100,9 +136,9 @@ class ProcessLoop(asyncio.AbstractEventLoop):
         """Makes every timer ready that is due."""
         timers, now = self._timers, self.time()
         while timers and timers[0][0] <= now:
-            _, _, handle = heapq.heappop(timers)
-            if not handle.cancelled():
-                self._ready.append(handle)
+            _, _, callback = heapq.heappop(timers)
+            if callback.function is not None:
+                self._ready.append(callback)
 
     def bury(self) -> None:
         """Ends what is left of a process that died, once nothing it does can matter any more.
@@ -145,31 +181,31 @@ class ProcessLoop(asyncio.AbstractEventLoop):
         """Gives this process's own steady time."""
         return self._time.now + self.ahead
 
-    def call_soon(  # type: ignore[override]  # typeshed's is for its own loops
+    def call_soon(  # type: ignore[override]  # typeshed's is for its own loops, and gives their handles
         self, callback: Callable[..., object], *args: Any, context: Context | None = None
-    ) -> asyncio.Handle:
+    ) -> Callback:
         """See asyncio."""
-        handle = asyncio.Handle(callback, args, self, context)
-        self._ready.append(handle)
-        return handle
+        soon = Callback(callback, args, context)
+        self._ready.append(soon)
+        return soon
 
     call_soon_threadsafe = call_soon  # type: ignore[assignment]
 
     def call_later(  # type: ignore[override]
         self, delay: float, callback: Callable[..., object], *args: Any, context: Context | None = None
-    ) -> asyncio.TimerHandle:
+    ) -> Callback:
         """See asyncio."""
         return self.call_at(self.time() + delay, callback, *args, context=context)
 
     def call_at(  # type: ignore[override]
         self, when: float, callback: Callable[..., object], *args: Any, context: Context | None = None
-    ) -> asyncio.TimerHandle:
+    ) -> Callback:
         """See asyncio."""
         if self.ahead:
             when += _LATE
-        handle = asyncio.TimerHandle(when, callback, args, self, context)
-        heapq.heappush(self._timers, (when, next(self._numbers), handle))
-        return handle
+        later = Callback(callback, args, context, when)
+        heapq.heappush(self._timers, (when, next(self._numbers), later))
+        return later
 
     def create_future(self) -> asyncio.Future[Any]:
         """See asyncio."""
@@ -216,9 +252,6 @@ class ProcessLoop(asyncio.AbstractEventLoop):
         self.trouble.append(context)
 
     default_exception_handler = call_exception_handler
-
-    def _timer_handle_cancelled(self, handle: asyncio.TimerHandle) -> None:
-        """See asyncio."""
 
     async def shutdown_asyncgens(self) -> None:
         """See asyncio."""
