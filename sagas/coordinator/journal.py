@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 import anyio
 from anyio import CapacityLimiter, from_thread, to_thread
 
+from sagas.coordinator.bells import bells
 from sagas.coordinator.calls import DirectCalls, ThreadCalls
 from sagas.coordinator.writes import batch_of, living, undiscarded
 from sagas.errors import StoreError, StoreUnavailable
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
 
     from anyio.abc import TaskGroup
 
+    from sagas.coordinator.bells import Bell
     from sagas.coordinator.calls import Calls
     from sagas.coordinator.clock import Clock
     from sagas.coordinator.writes import Transaction, Write
@@ -69,7 +71,8 @@ class Journal:
         self._transactions: list[Transaction] = []
         self._beside = 0
         self._held: set[str] = set()
-        self._wake: anyio.Event | None = None
+        self._wake: Bell | None = None
+        self._bell: Callable[[], Bell] = anyio.Event
         self._idle: anyio.Event | None = None
         self._written = anyio.Event()
         self._thread = CapacityLimiter(1)
@@ -110,6 +113,7 @@ class Journal:
 
     async def run(self) -> None:
         """Writes, for ever."""
+        self._bell = bells()
         async with anyio.create_task_group() as self._group:
             try:
                 while True:
@@ -135,7 +139,7 @@ class Journal:
 
     async def _rest(self) -> None:
         """Waits for something to write."""
-        self._wake = anyio.Event()
+        self._wake = self._bell()
         if self._idle is not None:
             self._idle.set()
         if self._restarted is None or not self._store.announces:

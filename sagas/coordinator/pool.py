@@ -9,8 +9,12 @@ from typing import TYPE_CHECKING, Generic, TypeVar
 import anyio
 from anyio.lowlevel import checkpoint
 
+from sagas.coordinator.bells import bells
+
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
+
+    from sagas.coordinator.bells import Bell
 
 __all__ = ["Pool"]
 
@@ -31,8 +35,8 @@ class Pool(Generic[J]):
     def __init__(self, run: Callable[[J], Awaitable[None]]) -> None:
         self._run = run
         self._jobs: deque[J] = deque()
-        self._wanted: anyio.Event | None = None
-        self._idle: list[anyio.Event] = []
+        self._wanted: Bell | None = None
+        self._idle: list[Bell] = []
         self._waking = False
         self._closed = self._dismissing = False
         self.running = 0
@@ -43,11 +47,12 @@ class Pool(Generic[J]):
 
         Here and nowhere else, so that no worker inherits the context variables of a step or of a user's request.
         """
+        bell = bells()
         async with anyio.create_task_group() as group:
             while True:
                 if self._waking and not self._idle:
                     group.start_soon(self._work)
-                self._wanted = anyio.Event()
+                self._wanted = bell()
                 await self._wanted.wait()
 
     def submit(self, job: J) -> None:
@@ -66,8 +71,8 @@ class Pool(Generic[J]):
         """Lets workers go that have nothing to do, so that the next job finds the pool as the first one did."""
         self._dismissing = True
         idle, self._idle = self._idle, []
-        for event in idle:
-            event.set()
+        for rings in idle:
+            rings.set()
 
     async def settled(self) -> None:
         """Waits until no job is running."""
@@ -85,7 +90,7 @@ class Pool(Generic[J]):
 
     async def _work(self) -> None:
         """Runs jobs, one after the other."""
-        pristine = copy_context()
+        pristine, bell = copy_context(), bells()
         turn = 0
         while True:
             self._waking = False
@@ -112,8 +117,8 @@ class Pool(Generic[J]):
             if self._closed or len(self._idle) >= _IDLE_WORKERS:
                 return
             self._waking = False  # whoever was to be woken for jobs that are done by now is not needed any more
-            event = anyio.Event()
-            self._idle.append(event)
-            await event.wait()
+            rings = bell()
+            self._idle.append(rings)
+            await rings.wait()
             if self._dismissing:
                 return

@@ -8,9 +8,12 @@ from typing import TYPE_CHECKING
 
 import anyio
 
+from sagas.coordinator.bells import bells
+
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from sagas.coordinator.bells import Bell
     from sagas.coordinator.clock import Clock
 
 __all__ = ["Timers"]
@@ -41,7 +44,7 @@ class Timers:
         self._sift_at = _SIFT_FROM
         self._heap: list[tuple[float, int, str, str]] = []
         self._numbers = count()
-        self._wake: anyio.Event | None = None
+        self._wake: Bell | None = None
         self.longest_wait = _LONGEST_WAIT
 
     def add(self, until: float, saga_id: str, path: str) -> None:
@@ -72,12 +75,13 @@ class Timers:
 
     async def run(self) -> None:
         """Fires timers, for ever."""
+        bell = bells()
         while True:
             now = self._clock.now()
             while self._heap and self._heap[0][0] <= now:
                 _, _, saga_id, path = heapq.heappop(self._heap)
                 self._fire(saga_id, path)
-            self._wake = anyio.Event()
+            self._wake = bell()
             if self._heap:
                 with anyio.move_on_after(min(self.longest_wait, self._heap[0][0] - self._clock.now())):
                     await self._wake.wait()

@@ -1,0 +1,62 @@
+"""What wakes a task of a coordinator: an event for one that waits, once, and the lighter for that.
+
+Workers, timers and the journal sleep and are woken for every record. ``anyio.Event`` finds out each time on which
+event loop it is, and wraps one of asyncio's, which keeps a queue of those that wait.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import sys
+from typing import TYPE_CHECKING, Protocol
+
+import anyio
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable
+
+__all__ = ["Bell", "bells"]
+
+
+class Bell(Protocol):
+    """Rings once, for one task at most."""
+
+    def set(self) -> None:
+        """Wakes whoever waits. To be called in the thread of the event loop."""
+        ...
+
+    def is_set(self) -> bool:
+        """Says whether it has rung."""
+        ...
+
+    def wait(self) -> Awaitable[None]:
+        """Waits until it rings."""
+        ...
+
+
+class _FutureBell:
+    """One on asyncio."""
+
+    __slots__ = ("_future",)
+
+    def __init__(self) -> None:
+        self._future: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+
+    def set(self) -> None:
+        """See ``Bell``."""
+        if not self._future.done():
+            self._future.set_result(None)
+
+    def is_set(self) -> bool:
+        """See ``Bell``."""
+        return self._future.done() and not self._future.cancelled()  # it is with the task that waited for it
+
+    def wait(self) -> Awaitable[None]:
+        """See ``Bell``."""
+        return self._future
+
+
+def bells() -> Callable[[], Bell]:
+    """Gives what makes bells for the event loop that runs here. To be called by the task that is to wait for them."""
+    trio = sys.modules.get("trio")
+    return _FutureBell if trio is None or not trio.lowlevel.in_trio_task() else anyio.Event
