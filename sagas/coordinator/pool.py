@@ -43,12 +43,13 @@ class Pool(Generic[J]):
         self._settled: anyio.Event | None = None
 
     async def run(self) -> None:
-        """Starts workers when they are needed, for ever.
+        """Starts a worker, and others when they are needed, for ever.
 
         Here and nowhere else, so that no worker inherits the context variables of a step or of a user's request.
         """
         bell = bells()
         async with anyio.create_task_group() as group:
+            group.start_soon(self._work)
             while True:
                 if self._waking and not self._idle:
                     group.start_soon(self._work)
@@ -68,11 +69,13 @@ class Pool(Generic[J]):
         self._jobs.clear()
 
     def dismiss(self) -> None:
-        """Lets workers go that have nothing to do, so that the next job finds the pool as the first one did."""
+        """Lets workers go that have nothing to do, but one, so that the next job finds the pool as the first one did."""
         self._dismissing = True
-        idle, self._idle = self._idle, []
+        idle, self._idle = self._idle[1:], self._idle[:1]
         for rings in idle:
             rings.set()
+        if not self._idle:
+            self._wake_one()
 
     async def settled(self) -> None:
         """Waits until no job is running."""
@@ -122,3 +125,4 @@ class Pool(Generic[J]):
             await rings.wait()
             if self._dismissing:
                 return
+            turn = 0

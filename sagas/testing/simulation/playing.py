@@ -238,15 +238,15 @@ class _Player:
                     self._withheld.add(f"until later: {name}")
                 continue
             for _ in range(2 if "twice" in what else 1):
-                self._send(host, name, execution)
+                host.spawn(self._send(host, name, execution))
         return bool(awaited)
 
-    def _send(self, host: Process, name: str, execution: Execution) -> None:
-        """Sends a signal."""
+    def _send(self, host: Process, name: str, execution: Execution) -> Coroutine[Any, Any, None]:
+        """Chooses what a signal says; gives what sends it."""
         payload = self._answer(name, execution)
         self._stage.sent[name] = self._stage.sent.get(name, 0) + 1
         self._stage.note("", f"sends signal {name}: {payload!r}")
-        host.spawn(self._try(partial(host.coordinator.signal, SAGA_ID, name, payload), f"signal {name}"))
+        return self._try(partial(host.coordinator.signal, SAGA_ID, name, payload), f"signal {name}")
 
     async def _send_early(self, host: Process, name: str) -> None:
         """Sends a signal as soon as the saga is there."""
@@ -256,7 +256,7 @@ class _Player:
             return
         execution = self._execution()
         if execution is not None:
-            self._send(host, name, execution)
+            await self._send(host, name, execution)  # at once, or a step could be faster
 
     # --- time, and processes ------------------------------------------------------------------------------------
 
