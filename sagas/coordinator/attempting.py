@@ -44,6 +44,8 @@ __all__ = ["Attempting", "Job"]
 
 logger = logging.getLogger("sagas.coordinator")
 
+_UNTRACED: AbstractContextManager[None] = nullcontext()
+
 Job = tuple["Runtime", RunStep | RunUndo]
 
 
@@ -125,7 +127,7 @@ class Attempting:
     ) -> AbstractContextManager[Span | None]:
         """Traces an attempt, if the saga is traced."""
         if self._tracing is None or not runtime.trace:
-            return nullcontext()
+            return _UNTRACED
         attributes: dict[str, AttributeValue] = {
             "saga.id": runtime.id,
             "saga.name": runtime.execution.saga.name if runtime.execution.saga else "",

@@ -69,7 +69,7 @@ class Pool(Generic[J]):
         self._jobs.clear()
 
     def dismiss(self) -> None:
-        """Lets workers go that have nothing to do, but one, so that the next job finds the pool as the first one did."""
+        """Lets idle workers go, but one, so that the next job finds the pool as the first one did."""
         self._dismissing = True
         idle, self._idle = self._idle[1:], self._idle[:1]
         for rings in idle:

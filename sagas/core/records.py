@@ -16,7 +16,7 @@ from sagas.errors import PayloadError
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-__all__ = ["Record", "chain", "decode", "encode"]
+__all__ = ["Record", "chain", "decode", "encode", "is_noted"]
 
 _DIGEST_BYTES = 16
 
@@ -130,6 +130,23 @@ def _note(command: c.Command) -> tuple[Any, ...] | None:
     """Writes a command, if the journal notes its kind."""
     write = _NOTES.get(type(command))
     return None if write is None else write(command)
+
+
+def is_noted(commands: Sequence[c.Command], noted: Sequence[c.Command]) -> bool:
+    """Says whether commands are those that a record notes, letter by letter; others may still be written the same."""
+    kept = [x for x in commands if type(x) in _NOTES]
+    return len(kept) == len(noted) and all(map(_is_same, kept, noted))
+
+
+def _is_same(command: c.Command, noted: c.Command) -> bool:
+    """Says whether two commands would be noted in the same way."""
+    if type(command) is c.RunStep and type(noted) is c.RunStep:
+        return (command.path, command.name, command.arguments, command.pivot, command.undoable) == (
+            noted.path, noted.name, noted.arguments, noted.pivot, noted.undoable
+        )  # fmt: skip
+    if type(command) is c.RunUndo and type(noted) is c.RunUndo:
+        return (command.path, command.name) == (noted.path, noted.name)
+    return command == noted
 
 
 def _note_end(command: c.Complete) -> tuple[Any, ...]:

@@ -14,7 +14,7 @@ from sagas.stores.memory_limits import MemoryLimits
 from sagas.stores.port import Batch, Committed, Drawn, Holding, Lease, Mail, SagaRow
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+    from collections.abc import Callable, Collection, Mapping, Sequence
 
     from sqlmodel import Session
 
@@ -24,6 +24,7 @@ __all__ = ["MemoryStore"]
 
 # Seconds for which a claim keeps others away.
 _CLAIM = 5.0
+_NONE: frozenset[str] = frozenset()
 
 
 class MemoryStore(MemoryKeeper):
@@ -55,22 +56,11 @@ class MemoryStore(MemoryKeeper):
 
     def _commit(self, batch: Batch) -> Committed:
         """Applies a batch."""
-        first = {row.saga_id: row.digest for row in batch.rows if row.seq == 0}
-        taken = frozenset(
-            new.id
-            for new in batch.new
-            if new.id in self._sagas and self._journal(new.id)[0].digest != first.get(new.id)
-        )
-        last = {row.saga_id: row.seq for row in batch.rows}
-        # Also when what follows was written: this batch was there before, but somebody else has gone on since.
-        fenced = frozenset(
-            row.saga_id
-            for row in batch.rows
-            if self._is_fenced(row, first) or len(self._journal(row.saga_id)) > last[row.saga_id] + 1
-        )
-        fenced -= taken
+        taken, fenced = self._lost(batch)
         left_out = taken | fenced
-        self._create(new for new in batch.new if new.id not in left_out)
+        for new in batch.new:
+            if new.id not in left_out:
+                self._create(new)
         written: set[tuple[str, int]] = set()
         for row in batch.rows:
             if row.saga_id not in left_out and row.seq == len(self._journal(row.saga_id)):
@@ -84,6 +74,30 @@ class MemoryStore(MemoryKeeper):
                 del self._mail[mail_id]
         locks = [change for change in batch.locks if (change.saga_id, change.seq) in written]
         return Committed(taken, fenced, self._change_locks(locks) if locks else ())
+
+    def _lost(self, batch: Batch) -> tuple[frozenset[str], frozenset[str]]:
+        """Says which sagas of a batch cannot be begun, and which cannot be gone on with, since others did."""
+        if not batch.new and all([self._comes_next(row) for row in batch.rows]):
+            return _NONE, _NONE  # as nearly always
+        first = {row.saga_id: row.digest for row in batch.rows if row.seq == 0}
+        taken = frozenset(
+            new.id
+            for new in batch.new
+            if new.id in self._sagas and self._journal(new.id)[0].digest != first.get(new.id)
+        )
+        last = {row.saga_id: row.seq for row in batch.rows}
+        # Also when what follows was written: this batch was there before, but somebody else has gone on since.
+        fenced = frozenset(
+            row.saga_id
+            for row in batch.rows
+            if self._is_fenced(row, first) or len(self._journal(row.saga_id)) > last[row.saga_id] + 1
+        )
+        return taken, fenced - taken
+
+    def _comes_next(self, row: JournalRow) -> bool:
+        """Says whether a record is the one to be written next."""
+        journal = self._journals.get(row.saga_id)
+        return journal is not None and row.seq == len(journal)
 
     def _change_locks(self, changes: Sequence[LockChange]) -> tuple[Mail, ...]:
         """Applies what sagas ask for and give up, and posts the answers."""
@@ -99,14 +113,13 @@ class MemoryStore(MemoryKeeper):
             return journal[row.seq].digest != row.digest
         return row.saga_id not in self._journals and row.saga_id not in begun
 
-    def _create(self, sagas: Iterable[NewSaga]) -> None:
-        """Creates those sagas that are not there yet."""
-        for new in sagas:
-            if new.id not in self._sagas:
-                self._sagas[new.id] = SagaRow(
-                    *new[:-1], "running", active=True, wake_at=None, ended_at=None, error=None, rank=new.rank
-                )
-                self._journals[new.id] = []
+    def _create(self, new: NewSaga) -> None:
+        """Creates a saga, if it is not there yet."""
+        if new.id not in self._sagas:
+            self._sagas[new.id] = SagaRow(
+                *new[:-1], "running", active=True, wake_at=None, ended_at=None, error=None, rank=new.rank
+            )
+            self._journals[new.id] = []
 
     def lost(self, last: Sequence[tuple[str, int, bytes]]) -> Collection[str]:
         """See ``Store.lost``."""

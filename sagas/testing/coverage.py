@@ -31,6 +31,7 @@ class Coverage:
     called: set[str] = field(default_factory=set[str])
     undone: set[str] = field(default_factory=set[str])
     outcomes: Counter[str] = field(default_factory=Counter[str])
+    _noted: set[tuple[str, tuple[str, ...]]] = field(default_factory=set[tuple[str, tuple[str, ...]]], repr=False)
 
     def add(self, run: Run) -> None:
         """Counts a run."""
@@ -38,9 +39,10 @@ class Coverage:
         self.outcomes[run.status] += 1
         for fault in run.fired:
             self.fired[fault.what, fault.at] += 1
-        for place in run.opportunities:
-            for what in place.options:
-                self.offered.add((what, place.at))
+        for at, _, options in run.opportunities:
+            if (at, options) not in self._noted:
+                self._noted.add((at, options))
+                self.offered.update((what, at) for what in options)
         for call in run.calls:
             (self.undone if call.role == "undo" else self.called).add(call.step)
 

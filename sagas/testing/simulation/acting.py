@@ -51,7 +51,9 @@ class Actor(Caller):
         process, stage = self._process, self._process.fleet.stage
         make = running_step.get()
         assert callable(make), "the coordinator has set it"
-        call, at = _note(called, make(), arguments, process)
+        context = make()
+        running_step.set(context)  # for the function, which would have it made again
+        call, at = _note(called, context, arguments, process)
         found = stage.visit(at, process.may_freeze(stage.options_at(called)))
         process.in_flight += 1
         try:
