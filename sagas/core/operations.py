@@ -72,7 +72,7 @@ class Operation(Generic[R]):
 
     __slots__ = ()
 
-    def __await__(self) -> Generator[object, object, R]:
+    def __await__(self) -> Generator[object, Any, R]:
         """Hands the operation to the driver and returns its outcome.
 
         Raises:
@@ -80,7 +80,8 @@ class Operation(Generic[R]):
         """
         mode = driving.get()
         if mode is Driving.RUNNING:
-            return cast("R", (yield self))
+            outcome: R = yield self
+            return outcome
         if mode is Driving.CLOSING:
             # The branch was stopped. Its `finally` blocks may run, but start nothing any more; one that never gives
             # up asking is left hanging, which ends its coroutine with an error.

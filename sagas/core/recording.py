@@ -59,7 +59,7 @@ class Recording:
         """
         recorded = self._steps.get(path)
         if recorded is not None and recorded.name == step.name:
-            if self._strict and step.arguments_schema.encode(arguments) != recorded.arguments:
+            if self._strict and not step.arguments_schema.encodes(arguments, recorded.arguments):
                 raise ReplayDiverged(
                     f"the body calls {step.name} with other arguments than the journal says: {arguments!r} instead of "
                     f"{recorded.arguments.decode()}",

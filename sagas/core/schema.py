@@ -64,6 +64,8 @@ def _check_size(payload: bytes) -> None:
     Raises:
         ValueError: It is too large, or nested too deeply.
     """
+    if len(payload) <= _DEEP:
+        return  # as most are
     if len(payload) > _LARGEST:
         raise ValueError(f"{len(payload)} bytes are more than the {_LARGEST} that a journal takes; store a reference")
     if payload.count(b"[") + payload.count(b"{") > _DEEP:
@@ -99,7 +101,7 @@ class ValueSchema(Generic[T]):
                 "Use a type that pydantic can serialize (a dataclass, a model, Decimal, datetime, …)."
             ) from error
         self._dump = adapter.serializer.to_json
-        self._load = adapter.validator.validate_json
+        self._load: Callable[[bytes], Any] = adapter.validator.validate_json
         self.annotation = annotation
         self.where = where
 
@@ -130,11 +132,25 @@ class ValueSchema(Generic[T]):
             PayloadError: The JSON does not fit the annotation.
         """
         try:
-            return cast("T", self._load(b"[" + payload + b"]")[0])
+            value: T = self._load(b"[" + payload + b"]")[0]
         except ValidationError as error:
             raise PayloadError(f"{self.where} does not fit its type: {_explain(error)}") from error
         except Exception as error:  # a user's own validator may raise anything
             raise PayloadError(f"{self.where} cannot be decoded: {type(error).__name__}: {error}") from error
+        return value
+
+    def encodes(self, value: T, payload: bytes) -> bool:
+        """Says whether a value is encoded as this, which was encoded before and so need not be tried again.
+
+        Raises:
+            PayloadError: As ``encode`` does.
+        """
+        try:
+            if self._dump((value,), warnings=False) == b"[" + payload + b"]":
+                return True
+        except Exception:  # noqa: BLE001, S110 - a user's own serializer may raise anything, and ``encode`` explains it
+            pass
+        return self.encode(value) == payload
 
 
 class ArgumentsSchema(ValueSchema["Mapping[str, object]"]):

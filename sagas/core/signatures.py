@@ -31,7 +31,7 @@ class Parameters:
         DeclarationError: A parameter cannot be bound by name.
     """
 
-    __slots__ = ("_function", "_hints", "_positional", "_signature", "defaults", "names", "skipped", "where")
+    __slots__ = ("_function", "_hints", "_in_order", "_signature", "defaults", "names", "skipped", "where")
 
     def __init__(
         self,
@@ -52,7 +52,8 @@ class Parameters:
         kept = every[skip:]
         self._function = function
         self._signature = signature.replace(parameters=kept)
-        self._positional = tuple(p.name for p in kept if p.kind is inspect.Parameter.POSITIONAL_OR_KEYWORD)
+        # How many arguments are just those that the names stand for; -1 if some are passed by name only.
+        self._in_order = len(kept) if all(p.kind is inspect.Parameter.POSITIONAL_OR_KEYWORD for p in kept) else -1
         self._hints = _resolve(function, scope)
         self.where = where
         self.names = tuple(p.name for p in kept)
@@ -94,7 +95,7 @@ class Parameters:
         Raises:
             TypeError: They do not fit the signature.
         """
-        if not kwargs and len(args) == len(self.names) == len(self._positional):
+        if not kwargs and len(args) == self._in_order:
             return dict(zip(self.names, args, strict=True))
         try:
             bound = self._signature.bind(*args, **kwargs)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import TYPE_CHECKING
 
 from sagas.core.definitions import Probe, Step
@@ -87,6 +88,7 @@ class Fault:
         return f"Fault({self.what!r}, at={self.at!r}{nth})"
 
 
+@lru_cache(maxsize=512)
 def options_of(target: Step[..., Any] | Compensator | Probe, *, late: bool = False) -> tuple[str, ...]:
     """Lists the kinds of faults that can happen to a function.
 

@@ -24,6 +24,10 @@ _WHAT: dict[type[e.Event], str] = {
 }
 
 
+_TELLING = frozenset({*_WHAT, e.StepBackedOff})
+_PARKING = frozenset({e.SagaParked, e.SagaResumed, e.CancelRequested})
+
+
 class Moment(NamedTuple):
     """Something that a record says about a step.
 
@@ -45,11 +49,15 @@ class History(NamedTuple):
         moments: In order.
         asked: What each step was asked for with, by path.
         undoing: Whether anything was undone.
+        kinds: Of its events; what concerns none of them need not be looked for.
+        ends: Numbers of the records that end the saga.
     """
 
     moments: list[Moment]
     asked: dict[str, c.RunStep]
     undoing: bool
+    kinds: frozenset[type[e.Event]]
+    ends: Sequence[int]
 
     def alive(self) -> Iterator[tuple[Moment, set[str], set[str]]]:
         """Walks the moments, each with the steps that may have acted just after it, and those that are under way.
@@ -84,13 +92,16 @@ def read(records: Sequence[Record]) -> History:
     """Reads a journal."""
     moments: list[Moment] = []
     asked: dict[str, c.RunStep] = {}
+    ends: list[int] = []
     undoing = parked = False
     for record in records:
-        if parked and isinstance(record.event, e.CancelRequested):
-            moments += _abandoned(record, moments)
-        if isinstance(record.event, (e.SagaParked, e.SagaResumed, e.CancelRequested)):
-            parked = isinstance(record.event, e.SagaParked)
-        moments += _of_event(record, asked)
+        kind = type(record.event)
+        if kind in _PARKING:
+            if parked and kind is e.CancelRequested:
+                moments += _abandoned(record, moments)
+            parked = kind is e.SagaParked
+        if kind in _TELLING:
+            moments += _of_event(record, asked)
         for command in record.commands:
             if isinstance(command, c.RunStep):
                 asked[command.path] = command
@@ -98,7 +109,9 @@ def read(records: Sequence[Record]) -> History:
             elif isinstance(command, c.RunUndo):
                 undoing = True
                 moments.append(Moment(record.seq, "undo", command.path))
-    return History(moments, asked, undoing)
+            elif isinstance(command, c.Complete):
+                ends.append(record.seq)
+    return History(moments, asked, undoing, frozenset([type(x.event) for x in records]), ends)
 
 
 def _abandoned(record: Record, moments: Sequence[Moment]) -> list[Moment]:
@@ -118,12 +131,11 @@ def _of_event(record: Record, asked: dict[str, c.RunStep]) -> Iterator[Moment]:
     path = getattr(event, "path", "")
     if path not in asked:
         return
-    what = _WHAT.get(type(event))
     if isinstance(event, e.StepBackedOff):
         what = "doubt" if event.doubt else "paused"
-    if what is None:
-        return
-    if any(isinstance(x, c.Halt) and x.path == path for x in record.commands):
+    else:
+        what = _WHAT[type(event)]
+    if record.commands and any([isinstance(x, c.Halt) and x.path == path for x in record.commands]):
         yield Moment(record.seq, "parked", path)
         if what not in ("doubt", "rejected"):
             return

@@ -27,10 +27,9 @@ _ENDS = ("completed", "compensated")
 _TAKES_OVER = (e.SagaTakenOver, e.SagaParked)
 
 
-def _ends_one_way(run: Run, _: History) -> Iterator[str]:
+def _ends_one_way(run: Run, history: History) -> Iterator[str]:
     """1: it ends completed or compensated, or waits for an operator, and what was reported never changes."""
-    ends = [x for record in run.records for x in record.commands if isinstance(x, c.Complete)]
-    if len(ends) > 1:
+    if len(history.ends) > 1:
         yield "its journal has two ends"
     told = [x for x in run.reports if x.status in _ENDS]
     first = told[0] if told else None
@@ -40,12 +39,10 @@ def _ends_one_way(run: Run, _: History) -> Iterator[str]:
             yield f"it was reported {first.status} ({first.value!r}), and later {other.status} ({other.value!r})"
 
 
-def _reported_is_durable(run: Run, _: History) -> Iterator[str]:
+def _reported_is_durable(run: Run, history: History) -> Iterator[str]:
     """1, 7: nothing is reported and then lost."""
     for report in run.reports:
-        known = run.records[: report.records]
-        ended = any(isinstance(x, c.Complete) for record in known for x in record.commands)
-        if report.status in _ENDS and not ended:
+        if report.status in _ENDS and not any(seq < report.records for seq in history.ends):
             yield f"it was reported {report.status} before that was durable"
 
 
@@ -82,6 +79,8 @@ def _all_undone(run: Run, history: History) -> Iterator[str]:
 def _pivot(run: Run, history: History) -> Iterator[str]:
     """After a pivot succeeded, nothing before it is undone, and the saga only goes forward."""
     pivots: list[str] = []
+    if not any([x.pivot for x in history.asked.values()]):
+        return
     for moment in history.moments:
         step = history.asked.get(moment.path)
         if moment.what == "acted" and step is not None and step.pivot:
@@ -96,8 +95,8 @@ def _pivot(run: Run, history: History) -> Iterator[str]:
 
 def _cancel(run: Run, history: History) -> Iterator[str]:
     """6: cancelling compensates, unless a pivot succeeds."""
-    cancelled = any(isinstance(record.event, e.CancelRequested) for record in run.records)
-    pivoted = any(x.what == "acted" and history.asked[x.path].pivot for x in history.moments if x.path in history.asked)
+    cancelled = e.CancelRequested in history.kinds
+    pivoted = cancelled and any(x.what == "acted" and history.asked[x.path].pivot for x in history.moments if x.path in history.asked)
     if cancelled and not pivoted and run.status == "completed":
         yield "it was cancelled before any pivot, and completed"
 
@@ -146,11 +145,13 @@ def _ownership(run: Run, _: History) -> Iterator[str]:
             yield f"record {record.seq} is written by process {writer}, though {owner} had taken the saga over"
 
 
-def _siblings(run: Run, _: History) -> Iterator[str]:
+def _siblings(run: Run, history: History) -> Iterator[str]:
     """3: when a step that is a branch by itself fails, no step is called for the first time beside it.
 
     Whether another branch fails with a step in it is for its own code to say, and so it is not decided here.
     """
+    if history.kinds.isdisjoint(_FAILS):
+        return
     called: set[str] = set()
     failed: dict[str, str] = {}
     for record in run.records:
@@ -167,6 +168,7 @@ def _siblings(run: Run, _: History) -> Iterator[str]:
 
 
 _BRANCH = re.compile(r":\d+$")
+_FAILS = frozenset({e.StepRejected, e.StepInDoubt})
 
 
 def _budgets(run: Run, _: History) -> Iterator[str]:
@@ -181,20 +183,20 @@ def _budgets(run: Run, _: History) -> Iterator[str]:
     for record in run.records:
         event = record.event
         for command in record.commands:
-            if isinstance(command, (c.RunUndo, c.RunStep)):
-                begun.setdefault(("undo" if isinstance(command, c.RunUndo) else "step", command.path), (record.seq, 1))
-        if isinstance(event, _TAKES_OVER):
-            begun = {place: (since, owners + 1) for place, (since, owners) in begun.items()}
-        elif isinstance(event, (e.UndoRetried, e.StepRetried)):
-            begun["undo" if isinstance(event, e.UndoRetried) else "step", event.path] = (record.seq, 1)
-        elif isinstance(event, _TRIED):
+            if isinstance(command, (c.RunStep, c.RunUndo)):
+                begun.setdefault(("step" if isinstance(command, c.RunStep) else "undo", command.path), (record.seq, 1))
+        if isinstance(event, _TRIED):
             role = "undo" if isinstance(event, (e.UndoFailed, e.UndoSucceeded)) else "step"
             if (role, event.path) in begun:
                 since, owners = begun.pop((role, event.path))
                 yield from _budget_broken(run, role, event, (since, record.seq), owners + anew)
+        elif isinstance(event, _TAKES_OVER):
+            begun = {place: (since, owners + 1) for place, (since, owners) in begun.items()}
+        elif isinstance(event, (e.UndoRetried, e.StepRetried)):
+            begun["undo" if isinstance(event, e.UndoRetried) else "step", event.path] = (record.seq, 1)
 
 
-_TRIED = (e.UndoFailed, e.UndoSucceeded, e.StepSucceeded, e.StepRejected, e.StepInDoubt)
+_TRIED = (e.StepSucceeded, e.StepRejected, e.StepInDoubt, e.UndoSucceeded, e.UndoFailed)
 
 
 def _budget_broken(run: Run, role: str, event: Any, between: tuple[int, int], owners: int) -> Iterator[str]:
@@ -237,8 +239,10 @@ def _says_so(run: Run, call: Call) -> bool:
     return call.error is not None and is_rejection(call.error, step.options.rejects)
 
 
-def _signals(run: Run, _: History) -> Iterator[str]:
+def _signals(run: Run, history: History) -> Iterator[str]:
     """7: a signal that was sent is received once, however often its delivery is tried."""
+    if e.SignalReceived not in history.kinds:
+        return
     received: dict[str, int] = {}
     for record in run.records:
         if isinstance(record.event, e.SignalReceived):

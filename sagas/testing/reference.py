@@ -25,6 +25,10 @@ if TYPE_CHECKING:
 __all__ = ["Reference", "Survivor", "call_plainly", "context_of", "enter", "names", "show_difference", "survivors"]
 
 
+# What an operator says of it, nobody can know from a journal.
+_BY_WORD = frozenset({e.StepSkipped, e.UndoSkipped})
+
+
 class Survivor(NamedTuple):
     """A step that took effect and was not undone.
 
@@ -43,7 +47,7 @@ class Survivor(NamedTuple):
 
 def survivors(run: Run, history: History) -> tuple[Survivor, ...] | None:
     """Lists the steps whose effects are left, in the order in which they ended; ``None`` if only an operator knows."""
-    if any(isinstance(x.event, (e.StepSkipped, e.UndoSkipped)) for x in run.records):
+    if not history.kinds.isdisjoint(_BY_WORD):
         return None
     left: dict[str, None] = {}
     for moment in history.moments:
