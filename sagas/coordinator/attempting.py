@@ -22,7 +22,7 @@ from sagas.core.failures import describe, is_rejection, one_line
 from sagas.errors import DeclarationError, PayloadError, SagaNotRegistered, StoreError
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Awaitable, Mapping
     from contextlib import AbstractContextManager
 
     from opentelemetry.trace import Span
@@ -205,13 +205,21 @@ class _Run:
             caller=home.caller, pulse=self._pulse, unwanted=lambda: home.closing or not self._is_wanted(),
         )  # fmt: skip
 
-    async def act(self) -> Next | None:
+    def act(self) -> Awaitable[Next | None]:
         """Makes an attempt, once its route and its limit allow it; ``None`` if it is not to be made here any more."""
-        if self._sender is not None and not await self._sender.ready(self._left(self._home.clock.now())):
-            return self._refused("its route was left alone, since too many requests had failed")
         gate = self._gate()
-        if gate is None:
-            return await self._act()
+        if self._sender is not None:
+            return self._send(self._sender, gate)
+        return self._act() if gate is None else self._act_within(gate)
+
+    async def _send(self, sender: Sender, gate: Gate | None) -> Next | None:
+        """Has a participant make an attempt, once the route to it is open."""
+        if not await sender.ready(self._left(self._home.clock.now())):
+            return self._refused("its route was left alone, since too many requests had failed")
+        return await (self._act() if gate is None else self._act_within(gate))
+
+    async def _act_within(self, gate: Gate) -> Next | None:
+        """Makes an attempt once a gate is open."""
         if not await self._enter(gate):
             return self._refused("it waited for its limit")
         try:
@@ -257,20 +265,19 @@ class _Run:
             return attempts.stopped()
         return attempts.not_run(TimeoutError(f"its total_timeout passed while {why}"))
 
-    async def _act(self) -> Next | None:
+    def _act(self) -> Awaitable[Next | None]:
         """Makes an attempt now."""
-        if isinstance(self._attempts, StepAttempts):
-            if self._stop():
-                return self._attempts.stopped()
-            if self._sender is not None:
-                return await self._send_step(self._sender, self._attempts)
-            return await self._act_step(self._attempts)
-        if self._sender is not None:
-            return await self._send_undo(self._sender, self._attempts)
-        return await self._act_undo(self._attempts)
+        attempts, sender = self._attempts, self._sender
+        if sender is None:
+            return self._act_step(attempts) if isinstance(attempts, StepAttempts) else self._act_undo(attempts)
+        if isinstance(attempts, StepAttempts):
+            return self._send_step(sender, attempts)
+        return self._send_undo(sender, attempts)
 
     async def _send_step(self, sender: Sender, attempts: StepAttempts) -> Next | None:
         """Has a participant attempt a step."""
+        if self._stop():
+            return attempts.stopped()
         step, clock = self._step, self._home.clock
         assert step is not None, "begin has made sure"
         self.made = True
@@ -311,7 +318,9 @@ class _Run:
         return sender.told_probe(attempts, reply, self._home.clock.chance(), stop=self._stop())
 
     async def _act_step(self, attempts: StepAttempts) -> Next:
-        """Attempts a step."""
+        """Attempts a step, if the saga still wants that."""
+        if self._stop():
+            return attempts.stopped()
         step = self._step
         assert step is not None, "begin has made sure"
         self.made = True

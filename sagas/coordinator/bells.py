@@ -11,11 +11,12 @@ import sys
 from typing import TYPE_CHECKING, Protocol
 
 import anyio
+from anyio.lowlevel import checkpoint
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
 
-__all__ = ["Bell", "bells"]
+__all__ = ["Bell", "Gong", "bells"]
 
 
 class Bell(Protocol):
@@ -54,6 +55,31 @@ class _FutureBell:
     def wait(self) -> Awaitable[None]:
         """See ``Bell``."""
         return self._future
+
+
+class Gong:
+    """Rings once, for any number of tasks."""
+
+    __slots__ = ("_bells", "_rung")
+
+    def __init__(self) -> None:
+        self._bells: list[Bell] = []
+        self._rung = False
+
+    def set(self) -> None:
+        """Wakes everybody who waits. To be called in the thread of the event loop."""
+        self._rung = True
+        for bell in self._bells:
+            bell.set()
+
+    async def wait(self) -> None:
+        """Waits until it rings; others have a turn in any case."""
+        if self._rung:
+            await checkpoint()
+            return
+        bell = bells()()
+        self._bells.append(bell)
+        await bell.wait()
 
 
 def bells() -> Callable[[], Bell]:

@@ -170,6 +170,8 @@ class Journal:
     def _take_some(self) -> list[Write]:
         """Takes as much of it as fits into a batch; the rest comes next."""
         writes = self._take()
+        if len(writes) <= 1:
+            return writes
         fit = _how_many_fit(writes)
         self._pending += writes[fit:]  # behind the records of other sagas only
         return writes[:fit]

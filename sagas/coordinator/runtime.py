@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Protocol
 
-import anyio
-
+from sagas.coordinator.bells import Gong
 from sagas.coordinator.seclusion import Secluded
 from sagas.coordinator.writes import Write
 from sagas.coordinator.writing import write_record
@@ -118,7 +117,7 @@ class Runtime:
         self.started_at = 0.0
         self.moments: list[Moment] | None = None
         self.fingerprint = fingerprint
-        self.changed: anyio.Event | None = None
+        self.changed: Gong | None = None
         self.birth: Write | None = None
         self.arrival: Write | None = None
         self.reported = "running"
@@ -325,7 +324,7 @@ class Runtime:
     async def change(self) -> None:
         """Waits for the next durable change of its status, or until it is no longer driven here."""
         if self.changed is None:
-            self.changed = anyio.Event()
+            self.changed = Gong()
         await self.changed.wait()
 
     def note(self, moment: str, at: float, **attributes: str) -> None:

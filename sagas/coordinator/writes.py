@@ -5,8 +5,7 @@ from __future__ import annotations
 import logging
 from typing import TYPE_CHECKING, Protocol
 
-import anyio
-
+from sagas.coordinator.bells import Gong
 from sagas.errors import StoreError
 from sagas.stores.port import Batch
 
@@ -87,7 +86,7 @@ class Write:
         self.read = read
         self.dispatch = dispatch
         self.locks = locks
-        self.done: anyio.Event | None = None
+        self.done: Gong | None = None
         self.taken = False
         self.fenced = False
         self.error: StoreError | None = None
@@ -98,7 +97,7 @@ class Write:
         Raises:
             StoreError: It can never be written.
         """
-        self.done = self.done or anyio.Event()
+        self.done = self.done or Gong()
         await self.done.wait()
         if self.error is not None:
             raise StoreError(str(self.error)) from self.error  # several may wait for it
@@ -188,9 +187,11 @@ def undiscarded(transactions: Sequence[Transaction]) -> list[Transaction]:
 
 def living(writes: Sequence[Write]) -> list[Write]:
     """Picks the records of sagas that are still driven here, and lets go of the others."""
-    for write in writes:
-        if write.writer.void:
-            write.writer.lost(write, taken=False)
+    void = [write for write in writes if write.writer.void]
+    if not void:
+        return [*writes]
+    for write in void:
+        write.writer.lost(write, taken=False)
     return [write for write in writes if not write.writer.void]
 
 
