@@ -197,7 +197,7 @@ def living(writes: Sequence[Write]) -> list[Write]:
 
 def batch_of(writes: Sequence[Write]) -> Batch:
     """Puts records together."""
-    batch = Batch()
+    batch = Batch([], [], {}, [], [])  # its own generic aliases make these four times as slowly
     rows, changes = batch.rows, batch.changes
     for write in writes:
         rows.extend(write.rows)

@@ -31,7 +31,9 @@ __all__ = [
 ]
 
 
-@dataclass(frozen=True, slots=True)
+# Nobody changes one. But it is made for every step that runs or is replayed, and ``frozen`` makes that four times as
+# slow, since then each field is set by a call.
+@dataclass(slots=True, unsafe_hash=True)
 class RunStep:
     """Attempt a step until it has an outcome.
 

@@ -252,7 +252,7 @@ _WRITERS: dict[type[e.Event], Callable[[Any], dict[str, Any]]] = {
 
 def _read_attempts(fields: dict[str, Any]) -> tuple[e.Attempt, ...]:
     """Reads attempts."""
-    return tuple(e.Attempt(*attempt) for attempt in fields["attempts"])
+    return tuple([e.Attempt(*attempt) for attempt in fields["attempts"]])
 
 
 def _failed(kind: Callable[[str, e.ErrorInfo, tuple[e.Attempt, ...]], e.Event]) -> Callable[[str, Any], e.Event]:

@@ -77,7 +77,7 @@ class MemoryStore(MemoryKeeper):
 
     def _lost(self, batch: Batch) -> tuple[frozenset[str], frozenset[str]]:
         """Says which sagas of a batch cannot be begun, and which cannot be gone on with, since others did."""
-        if not batch.new and all([self._comes_next(row) for row in batch.rows]):
+        if not batch.new and all(map(self._comes_next, batch.rows)):
             return _NONE, _NONE  # as nearly always
         first = {row.saga_id: row.digest for row in batch.rows if row.seq == 0}
         taken = frozenset(

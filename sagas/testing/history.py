@@ -18,13 +18,13 @@ _WHAT: dict[type[e.Event], str] = {
     e.StepSucceeded: "acted",
     e.StepRejected: "rejected",
     e.StepInDoubt: "doubt",
+    e.StepBackedOff: "paused",
     e.StepSkipped: "rejected",
     e.UndoSucceeded: "undone",
     e.UndoSkipped: "undone",
 }
 
 
-_TELLING = frozenset({*_WHAT, e.StepBackedOff})
 _PARKING = frozenset({e.SagaParked, e.SagaResumed, e.CancelRequested})
 
 
@@ -100,7 +100,7 @@ def read(records: Sequence[Record]) -> History:
             if parked and kind is e.CancelRequested:
                 moments += _abandoned(record, moments)
             parked = kind is e.SagaParked
-        if kind in _TELLING:
+        if kind in _WHAT:
             moments += _of_event(record, asked)
         for command in record.commands:
             if isinstance(command, c.RunStep):
@@ -131,11 +131,10 @@ def _of_event(record: Record, asked: dict[str, c.RunStep]) -> Iterator[Moment]:
     path = getattr(event, "path", "")
     if path not in asked:
         return
-    if isinstance(event, e.StepBackedOff):
-        what = "doubt" if event.doubt else "paused"
-    else:
-        what = _WHAT[type(event)]
-    if record.commands and any([isinstance(x, c.Halt) and x.path == path for x in record.commands]):
+    what = _WHAT[type(event)]
+    if isinstance(event, e.StepBackedOff) and event.doubt:
+        what = "doubt"
+    if any(isinstance(x, c.Halt) and x.path == path for x in record.commands):
         yield Moment(record.seq, "parked", path)
         if what not in ("doubt", "rejected"):
             return

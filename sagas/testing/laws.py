@@ -79,7 +79,7 @@ def _all_undone(run: Run, history: History) -> Iterator[str]:
 def _pivot(run: Run, history: History) -> Iterator[str]:
     """After a pivot succeeded, nothing before it is undone, and the saga only goes forward."""
     pivots: list[str] = []
-    if not any([x.pivot for x in history.asked.values()]):
+    if not any(x.pivot for x in history.asked.values()):
         return
     for moment in history.moments:
         step = history.asked.get(moment.path)
@@ -95,9 +95,9 @@ def _pivot(run: Run, history: History) -> Iterator[str]:
 
 def _cancel(run: Run, history: History) -> Iterator[str]:
     """6: cancelling compensates, unless a pivot succeeds."""
-    cancelled = e.CancelRequested in history.kinds
-    pivoted = cancelled and any(x.what == "acted" and history.asked[x.path].pivot for x in history.moments if x.path in history.asked)
-    if cancelled and not pivoted and run.status == "completed":
+    if e.CancelRequested not in history.kinds or run.status != "completed":
+        return
+    if not any(x.what == "acted" and history.asked[x.path].pivot for x in history.moments if x.path in history.asked):
         yield "it was cancelled before any pivot, and completed"
 
 

@@ -9,7 +9,7 @@ from contextlib import ExitStack, contextmanager
 from contextvars import copy_context
 from copy import deepcopy
 from dataclasses import replace
-from functools import partial
+from functools import lru_cache, partial
 from types import CellType
 from typing import TYPE_CHECKING, Any, cast
 
@@ -52,6 +52,8 @@ _ENDS = ("completed", "compensated")
 _EMPTY = CellType()
 # So many signals in a run say the simplest there is; then others come, since some sagas wait for those.
 _SAME = 4
+# Runs of the same saga begin with the same records, and many have no others.
+_decode = lru_cache(maxsize=1024)(decode)
 _LOGGERS = [logging.getLogger(f"sagas.{name}") for name in ("coordinator", "core", "journal")]
 _UNDONE = "undone is as if it had never been"
 _ONCE = "done is as if it had been done once"
@@ -188,7 +190,7 @@ class Simulator:
             world=world,
             fired=tuple(dict.fromkeys(stage.fired)),
             calls=stage.calls,
-            records=[decode(x.seq, x.at, x.kind, x.path, x.data) for x in stage.rows],
+            records=[_decode(*x[1:6]) for x in stage.rows],
             writers=stage.writers,
             reports=stage.reports,
             opportunities=stage.opportunities,
@@ -301,12 +303,27 @@ def _no_world() -> None:
     """Is the world of those who need none."""
 
 
+def _is_immutable(value: object) -> bool:
+    """Says whether a copy of a value would be that value."""
+    return type(value) in _IMMUTABLE
+
+
+_IMMUTABLE = (bool, int, float, str, bytes, type(None))
+
+
 def _copied(view: object) -> object:
     """Copies what a view gave, since the world goes on changing.
 
     Raises:
         RequestError: It cannot be copied.
     """
+    kind: type[object] = type(view)
+    if kind in _IMMUTABLE:
+        return view
+    if kind is dict:  # as most are
+        parts = cast("dict[object, object]", view)
+        if all(map(_is_immutable, parts.values())) and all(map(_is_immutable, parts)):
+            return dict(parts)
     try:
         return deepcopy(view)
     except Exception as error:
