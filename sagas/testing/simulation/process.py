@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     import asyncio
     from collections.abc import Callable, Coroutine, Iterable, Sequence
     from contextvars import Context
+    from types import TracebackType
 
     from sagas.coordinator.sweeper import Sweeper
     from sagas.core.definitions import Saga, Step
@@ -180,6 +181,16 @@ class SimulatedCoordinator(Coordinator):
     def engine(self) -> Engine:
         """Gives what drives its sagas."""
         return self._running()
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> bool | None:
+        """See ``Coordinator``; one that was killed leaves nothing in order, and no body must go on when it is closed."""
+        if self._process.alive:
+            return await super().__aexit__(kind, error, trace)
+        for runtime in [*self.engine.sagas.values()]:
+            runtime.discard()
+        return None
 
     def _make_engine(self) -> Engine:
         """See ``Coordinator``."""
