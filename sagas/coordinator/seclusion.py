@@ -33,6 +33,8 @@ class _Nothing:
 
 _NOTHING = cast("Any", _Nothing())
 _MISSING = object()
+_get_loop = events._get_running_loop  # noqa: SLF001 - documented for exactly this use
+_set_loop = events._set_running_loop  # noqa: SLF001 - documented for exactly this use
 
 
 class Secluded:
@@ -41,10 +43,9 @@ class Secluded:
     __slots__ = ("_loop", "_task", "_trio")
 
     def __enter__(self) -> None:
-        self._loop = events._get_running_loop()  # noqa: SLF001 - documented for exactly this use
+        self._loop = _get_loop()
         if self._loop is not None:
-            events._set_running_loop(_NOTHING)  # noqa: SLF001 - documented for exactly this use
-            self._trio = None
+            _set_loop(_NOTHING)
             return
         trio = sys.modules.get("trio._core._run")
         self._trio = None if trio is None else trio.GLOBAL_RUN_CONTEXT
@@ -57,6 +58,6 @@ class Secluded:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         if self._loop is not None:
-            events._set_running_loop(self._loop)  # noqa: SLF001 - documented for exactly this use
+            _set_loop(self._loop)
         elif self._trio is not None and self._task is not _MISSING:
             self._trio.task = self._task

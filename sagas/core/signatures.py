@@ -96,7 +96,7 @@ class Parameters:
             TypeError: They do not fit the signature.
         """
         if not kwargs and len(args) == self._in_order:
-            return dict(zip(self.names, args, strict=True))
+            return dict(zip(self.names, args))  # noqa: B905 - their number was compared
         try:
             bound = self._signature.bind(*args, **kwargs)
         except TypeError as error:
