@@ -185,7 +185,7 @@ class SimulatedCoordinator(Coordinator):
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> bool | None:
-        """See ``Coordinator``; one that was killed leaves nothing in order, and no body must go on when it is closed."""
+        """See ``Coordinator``; one that was killed leaves nothing in order, but no body goes on when it is closed."""
         if self._process.alive:
             return await super().__aexit__(kind, error, trace)
         for runtime in [*self.engine.sagas.values()]:
