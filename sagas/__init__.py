@@ -19,14 +19,17 @@ from sagas.coordinator import (
     Schedule,
     ScheduleView,
     StepView,
+    Subscription,
 )
 from sagas.core.decorators import saga, step
 from sagas.core.definitions import NotApplied, Saga, Step
 from sagas.core.limits import Limit
 from sagas.core.locks import lock
 from sagas.core.operations import (
+    Event,
     SagaCall,
     StepCall,
+    emit,
     gather,
     map_each,
     now,
@@ -93,6 +96,7 @@ __all__ = [
     "DeclarationError",
     "DeliveryExpired",
     "DeterminismError",
+    "Event",
     "Handle",
     "Happening",
     "IdempotencyConflict",
@@ -138,10 +142,12 @@ __all__ = [
     "StepView",
     "StoreError",
     "StoreUnavailable",
+    "Subscription",
     "TransportClosed",
     "TransportError",
     "Worker",
     "current_step",
+    "emit",
     "gather",
     "lock",
     "map_each",

@@ -9,6 +9,7 @@ from sagas.coordinator.handles import Handle
 from sagas.coordinator.retention import Retention
 from sagas.coordinator.routing import Breaker, Route
 from sagas.coordinator.schedules import Schedule, ScheduleView
+from sagas.coordinator.subscriptions import Subscription
 from sagas.coordinator.views import AttemptView, Happening, LockView, SagaSummary, SagaView, StepView
 
 __all__ = [
@@ -27,4 +28,5 @@ __all__ = [
     "Schedule",
     "ScheduleView",
     "StepView",
+    "Subscription",
 ]

@@ -18,9 +18,11 @@ from sagas.coordinator.engine import Engine
 from sagas.coordinator.limits import check_limits
 from sagas.coordinator.listening import listen
 from sagas.coordinator.orders import Orders, check_order
+from sagas.coordinator.relaying import Relay, Targets
 from sagas.coordinator.retention import Retention, Sweep
 from sagas.coordinator.routing import check_routes, enter_transport
 from sagas.coordinator.schedules import Schedule, Scheduler, check_schedules
+from sagas.coordinator.subscriptions import Subscriber
 from sagas.coordinator.sweeper import Sweeper
 from sagas.core.registry import Registry
 from sagas.core.versions import Versions
@@ -38,10 +40,12 @@ if TYPE_CHECKING:
     from sagas.coordinator.access import Wish
     from sagas.coordinator.routing import Route
     from sagas.coordinator.runtime import Runtime
+    from sagas.coordinator.subscriptions import Subscription
     from sagas.core.definitions import Saga, Step
     from sagas.core.operations import SagaCall
     from sagas.stores import Codec, Store
     from sagas.transport.port import Transport
+    from sagas.transport.queues import Queue
 
 __all__ = ["Coordinator"]
 
@@ -84,6 +88,9 @@ class Coordinator(Access[Engine]):
         schedules: What it starts by the clock.
         routes: To the steps that participants perform, by name or pattern (``"payments.*"``). Their transports are
             opened and closed with the coordinator.
+        events: Where events go that sagas emit: a queue, or queues by type or pattern (``"order.*"``). They are closed
+            with the coordinator.
+        subscriptions: Which events start sagas.
 
     Raises:
         DeclarationError: Something in ``sagas`` or ``steps`` is none, or two have the same name, or ``versions`` gives
@@ -116,6 +123,8 @@ class Coordinator(Access[Engine]):
         retention: Retention | None = None,
         schedules: Iterable[Schedule] = (),
         routes: Mapping[str, Transport | Route] | None = None,
+        events: Queue | Mapping[str, Queue] | None = None,
+        subscriptions: Iterable[Subscription] = (),
     ) -> None:
         check_number("threads", threads, least=1)
         check_number("keep_waiting", keep_waiting)
@@ -148,6 +157,8 @@ class Coordinator(Access[Engine]):
         self._retention = retention
         self._schedules = check_schedules(schedules)
         self._routes = check_routes(routes or {}, self._registry)
+        self._targets = None if events is None else Targets(events)
+        self._subscriptions = tuple(subscriptions)
         self._orders: Orders | None = None
 
     async def __aenter__(self) -> Self:
@@ -166,6 +177,10 @@ class Coordinator(Access[Engine]):
             stack.push_async_callback(self._close_store, engine)
             for transport in self._routes.transports():
                 await enter_transport(stack, transport)
+            if self._targets is not None:
+                stack.push_async_callback(self._targets.close)
+            for subscription in self._subscriptions:
+                stack.push_async_callback(subscription.queue.close)
             await sweeper.renew()
             group = await stack.enter_async_context(anyio.create_task_group())
             stack.push_async_exit(self._shut_down)
@@ -198,6 +213,10 @@ class Coordinator(Access[Engine]):
         yield partial(listen, self._store, (engine.watching.hear, sweeper.hear, engine.limits.hear))
         if self._retention is not None:
             yield Sweep(engine, self._retention).run
+        if self._targets is not None:
+            yield Relay(engine, self._targets, poll=self._poll).run
+        for subscription in self._subscriptions:
+            yield Subscriber(subscription, lambda call, saga_id: self.start(call, id=saga_id)).run
         for schedule in self._schedules:
             yield Scheduler(engine, schedule, lambda call, saga_id: self.start(call, id=saga_id)).run
 

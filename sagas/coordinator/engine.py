@@ -102,6 +102,7 @@ class Engine(Link):
         self.overdue: list[tuple[str, str]] = []
         self.wake_sweeper: Callable[[], None] = lambda: None
         self.pass_on: Callable[[Mail], None] = lambda _: None
+        self.emitted: Callable[[], None] = lambda: None
         self._keep_waiting = keep_waiting
         self._waiting: dict[str, None] = {}  # in the order in which they began to wait
         self._loading: dict[str, anyio.Lock] = {}
@@ -155,6 +156,8 @@ class Engine(Link):
         elif isinstance(command, c.Halt):
             logger.error("saga %s is stuck and needs an operator: %s", runtime.id, one_line(command.error))
             runtime.note("stuck", runtime.execution.at, error=one_line(command.error))
+        elif isinstance(command, c.Emit):
+            self.emitted()
         elif isinstance(command, c.Complete):
             self._ended(runtime, command)
 

@@ -12,7 +12,7 @@ from sagas.core import commands as c
 from sagas.core import events as e
 from sagas.core.failures import one_line
 from sagas.errors import IllegalTransition, PayloadError
-from sagas.stores.port import Change, LockChange
+from sagas.stores.port import Change, LockChange, Outgoing, PayloadContext
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -174,6 +174,7 @@ class Runtime:
             read=read,
             dispatch=[*dispatch, *given] if dispatch else given,
             locks=() if execution.tickets is None else self._locks(commands, row),
+            outgoing=self._outgoing(commands, row) if execution.emits else (),
         )
         return self._append(write)
 
@@ -201,6 +202,19 @@ class Runtime:
             elif isinstance(command, c.Complete):
                 changes.append(LockChange(self.id, "", "", take=False, at=row.at, seq=row.seq))
         return changes
+
+    def _outgoing(self, commands: Sequence[c.Command], row: JournalRow) -> list[Outgoing]:
+        """Gives the events that go out with a record."""
+        execution = self.execution
+        source = f"/sagas/{execution.saga.name}" if execution.saga is not None else "/sagas"
+        return [
+            Outgoing(
+                f"{execution.key}:{x.path}", self.id, row.seq, row.at, source, x.type, x.subject, self.trace,
+                _coded(self._hub.codec, x.data, PayloadContext(self.id, x.path, "event")),
+            )
+            for x in commands
+            if isinstance(x, c.Emit)
+        ]  # fmt: skip
 
     def _recall(self) -> None:
         """Has those attempts leave their line that are not wanted any more."""
@@ -333,3 +347,8 @@ class Runtime:
             if self.moments is None:
                 self.moments = []
             self.moments.append((moment, at, attributes))
+
+
+def _coded(codec: Codec | None, data: bytes, context: PayloadContext) -> bytes:
+    """Gives what is stored of a payload."""
+    return data if codec is None else codec.encode(data, context)

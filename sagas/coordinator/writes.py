@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from sqlmodel import Session
 
     from sagas.core.commands import Command
-    from sagas.stores.port import Change, JournalRow, LockChange, NewSaga
+    from sagas.stores.port import Change, JournalRow, LockChange, NewSaga, Outgoing
 
 __all__ = ["Transaction", "Unattended", "Write", "Writer", "batch_of", "living", "undiscarded"]
 
@@ -61,12 +61,15 @@ class Write:
         rows: The record (or none, for a change alone).
         dispatch: What is to be carried out once it is durable.
         locks: Locks that it asks for or gives up.
+        outgoing: Events that it emits.
         taken: Afterwards, whether its saga's id was somebody else's.
         fenced: Afterwards, whether its saga was somebody else's by then.
         error: Afterwards, why it could not be written.
     """
 
-    __slots__ = ("change", "dispatch", "done", "error", "fenced", "locks", "new", "read", "rows", "taken", "writer")
+    __slots__ = (
+        "change", "dispatch", "done", "error", "fenced", "locks", "new", "outgoing", "read", "rows", "taken", "writer",
+    )  # fmt: skip
 
     def __init__(
         self,
@@ -78,6 +81,7 @@ class Write:
         read: tuple[int, ...] = (),
         dispatch: Sequence[Command] = (),
         locks: Sequence[LockChange] = (),
+        outgoing: Sequence[Outgoing] = (),
     ) -> None:
         self.writer = writer
         self.rows = rows
@@ -86,6 +90,7 @@ class Write:
         self.read = read
         self.dispatch = dispatch
         self.locks = locks
+        self.outgoing = outgoing
         self.done: Gong | None = None
         self.taken = False
         self.fenced = False
@@ -197,7 +202,7 @@ def living(writes: Sequence[Write]) -> list[Write]:
 
 def batch_of(writes: Sequence[Write]) -> Batch:
     """Puts records together."""
-    batch = Batch([], [], {}, [], [])  # its own generic aliases make these four times as slowly
+    batch = Batch([], [], {}, [], [], [])  # its own generic aliases make these four times as slowly
     rows, changes = batch.rows, batch.changes
     for write in writes:
         rows.extend(write.rows)
@@ -209,4 +214,6 @@ def batch_of(writes: Sequence[Write]) -> Batch:
             batch.read.extend(write.read)
         if write.locks:
             batch.locks.extend(write.locks)
+        if write.outgoing:
+            batch.outgoing.extend(write.outgoing)
     return batch

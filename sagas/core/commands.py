@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 __all__ = [
     "Command",
     "Complete",
+    "Emit",
     "FreeLock",
     "Halt",
     "MarkVersion",
@@ -124,6 +125,23 @@ class FreeLock:
 
 
 @dataclass(frozen=True, slots=True)
+class Emit:
+    """Send an event, once this is durable.
+
+    Attributes:
+        path: Where it was emitted, and with the saga's key its id.
+        type: What has happened.
+        subject: What it is about; ``""`` if nobody said.
+        data: As JSON.
+    """
+
+    path: str
+    type: str
+    subject: str
+    data: bytes
+
+
+@dataclass(frozen=True, slots=True)
 class MarkVersion:
     """Remember that this saga runs with a change."""
 
@@ -151,4 +169,6 @@ class Halt:
     error: ErrorInfo
 
 
-Command: TypeAlias = RunStep | RunUndo | RunLocal | StartTimer | TakeLock | FreeLock | MarkVersion | Complete | Halt
+Command: TypeAlias = (
+    RunStep | RunUndo | RunLocal | StartTimer | TakeLock | FreeLock | Emit | MarkVersion | Complete | Halt
+)

@@ -45,12 +45,13 @@ class Driver(Locking):
         open: Commands that no event has answered yet, by path.
     """
 
-    __slots__ = ("_changes", "_signals", "key", "open")
+    __slots__ = ("_changes", "_signals", "emits", "key", "open")
 
     def __init__(self) -> None:
         super().__init__()
         self.key = ""
         self.open: dict[str, c.RunStep | c.RunUndo | c.RunLocal] = {}
+        self.emits = False
         self._signals: dict[str, deque[bytes]] | None = None
         self._changes: dict[str, bool] | None = None
 
@@ -187,6 +188,13 @@ class Driver(Locking):
         self._draft.append(command)
         return self._begin_wait(wait, None)
 
+    def _emit(self, fiber: Fiber, operation: o.Emit) -> None:
+        """Notes an event with the record that led here."""
+        event = operation.event
+        data = _schema(Any, f"the data of the event {event.type!r}").encode(event.data)
+        self.emits = True
+        self._draft.append(c.Emit(fiber.next_path(), event.type, event.subject or "", data))
+
     def _begin_scope(self, fiber: Fiber, _: o.EnterScope) -> object:
         """Enters a scope."""
         fiber.enter_scope()
@@ -250,6 +258,7 @@ _BEGINNINGS: dict[type, Callable[[Driver, Fiber, Any], object]] = {
     o.Sleep: Driver._begin_sleep,
     o.Receive: Driver._begin_receive,
     o.RecordValue: Driver._begin_record,
+    o.Emit: Driver._emit,
     o.EnterScope: Driver._begin_scope,
     o.LeaveScope: Driver._end_scope,
     locks.EnterLock: Driver._begin_lock,

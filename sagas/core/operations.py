@@ -22,10 +22,13 @@ if TYPE_CHECKING:
 
 __all__ = [
     "Driving",
+    "Emit",
+    "Event",
     "Operation",
     "SagaCall",
     "StepCall",
     "driving",
+    "emit",
     "gather",
     "map_each",
     "now",
@@ -213,6 +216,36 @@ class RecordValue(Operation[R]):
     kind: object
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Event:
+    """Something that has happened, for whoever wants to know: ``Event(type="order.placed", data=order)``.
+
+    Attributes:
+        type: What has happened, in the past tense (the CloudEvents attribute): printable, without spaces.
+        data: About it; whatever pydantic can write as JSON.
+        subject: What it is about, if that helps to route it.
+
+    Raises:
+        ValueError: The type is none.
+    """
+
+    type: str
+    data: object = None
+    subject: str | None = None
+
+    def __post_init__(self) -> None:
+        """Refuses what no broker could route by."""
+        if not isinstance(self.type, str) or not self.type.isprintable() or not self.type or " " in self.type:
+            raise ValueError(f"{self.type!r} is no type of an event; write one such as 'order.placed'")
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Emit(Operation[None]):
+    """An event that goes out."""
+
+    event: Event
+
+
 @dataclass(frozen=True, slots=True, eq=False)
 class Version(Operation[bool]):
     """Whether the body runs with a change, or goes on as it was before that change."""
@@ -375,6 +408,18 @@ def record(make: Callable[[], T], kind: object = None) -> Operation[T]:
         kind: Its type, if JSON's own types will not do.
     """
     return RecordValue(make, Any if kind is None else kind)
+
+
+def emit(event: Event) -> Operation[None]:
+    """Tells the world of an event.
+
+    In a body: ``await emit(Event(type="order.placed", data=order))``.
+
+    It is written with the journal's record, in the same commit (a *transactional outbox*), and sent after that to
+    ``Coordinator(events=…)``: at least once, in order for each saga, always with the same id. An event is not taken
+    back by a rollback; so tell what is certain, or tell later that it was undone.
+    """
+    return Emit(event)
 
 
 def version(change_id: str) -> Operation[bool]:

@@ -30,13 +30,14 @@ class Recording:
         free: Whether new steps and locks may appear now: the saga halted here, and went on with other code.
     """
 
-    __slots__ = ("_changes", "_freed", "_locks", "_steps", "_strict", "free")
+    __slots__ = ("_changes", "_emitted", "_freed", "_locks", "_steps", "_strict", "free")
 
     def __init__(self, records: Iterable[Record], *, strict: bool = False) -> None:
         self._steps: dict[str, c.RunStep] = {}
         self._locks: dict[str, str] = {}
         self._freed: set[str] = set()
         self._changes: set[str] = set()
+        self._emitted: set[str] = set()
         self._strict = strict
         self.free = False
         for record in records:
@@ -47,6 +48,8 @@ class Recording:
                     self._locks[command.path] = command.name
                 elif isinstance(command, c.FreeLock):
                     self._freed.add(command.path)
+                elif isinstance(command, c.Emit):
+                    self._emitted.add(command.path)
                 elif isinstance(command, c.MarkVersion):
                     self._changes.add(command.change_id)
 
@@ -114,6 +117,8 @@ class Recording:
                 return command.path in self._locks
             case c.FreeLock():
                 return command.path in self._freed
+            case c.Emit():
+                return command.path in self._emitted
             case c.MarkVersion() | c.Complete() | c.Halt():
                 return False
             case _:

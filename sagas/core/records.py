@@ -164,13 +164,14 @@ _NOTES: dict[type[c.Command], Callable[[Any], tuple[Any, ...]]] = {
     c.StartTimer: lambda x: ("timer", x.path, x.until),
     c.TakeLock: lambda x: ("lock", x.path, x.name),
     c.FreeLock: lambda x: ("unlock", x.path, x.name),
+    c.Emit: lambda x: ("emit", x.path, x.type, x.subject, orjson.Fragment(x.data)),
     c.Complete: _note_end,
     c.Halt: lambda x: ("halt", x.path, _error(x.error)),
     c.MarkVersion: lambda x: ("change", x.change_id),
 }
 
 
-def _unnote(noted: list[Any], undoable: bool) -> c.Command:  # noqa: FBT001 - called for every command there is
+def _unnote(noted: list[Any], undoable: bool) -> c.Command:  # noqa: C901, FBT001 - a branch a kind; called for every command there is
     """Reads a command."""
     match noted:
         case ["step", path, name, arguments, pivot]:
@@ -191,6 +192,8 @@ def _unnote(noted: list[Any], undoable: bool) -> c.Command:  # noqa: FBT001 - ca
             return c.TakeLock(path, name)
         case ["unlock", path, name]:
             return c.FreeLock(path, name)
+        case ["emit", path, kind, subject, data]:
+            return c.Emit(path, kind, subject, to_json(data))
         case _:
             raise ValueError(f"unknown command {noted!r}")
 

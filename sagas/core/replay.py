@@ -128,6 +128,7 @@ def _check(execution: Execution, record: Record, given: Sequence[c.Command]) -> 
         if isinstance(noted, c.RunStep) and noted.path not in execution.steps:
             raise ReplayDiverged(f"the journal says step {noted.name}, the body no longer calls it", path=noted.path)
     _check_locks(record, given)
+    _check_events(record, given)
     _check_undos(execution, record, given)
     ended = any(isinstance(x, c.Complete) for x in record.commands)
     ends = any(isinstance(x, c.Complete) for x in given)
@@ -153,6 +154,21 @@ def _check_locks(record: Record, given: Sequence[c.Command]) -> None:
     for one in again:
         if one not in noted:
             raise ReplayDiverged(f"{_where(one, record)} only in the body as it is now, not in the journal")
+
+
+def _check_events(record: Record, given: Sequence[c.Command]) -> None:
+    """Makes sure that the same events are emitted at the same record, since a replay emits none.
+
+    Raises:
+        ReplayDiverged: They are not.
+    """
+    noted = {x.path: x.type for x in record.commands if isinstance(x, c.Emit)}
+    again = {x.path: x.type for x in given if isinstance(x, c.Emit)}
+    if noted == again:
+        return
+    path = min(path for path in noted.keys() | again.keys() if noted.get(path) != again.get(path))
+    was, now = (f"event {x!r}" if x is not None else "no event" for x in (noted.get(path), again.get(path)))
+    raise ReplayDiverged(f"after record {record.seq}, the journal emits {was}, the body now {now}", path=path)
 
 
 def _where(command: c.TakeLock | c.FreeLock, record: Record) -> str:

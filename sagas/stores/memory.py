@@ -11,7 +11,7 @@ from sagas.stores.locking import settle
 from sagas.stores.locking_memory import MemoryLines
 from sagas.stores.memory_keeping import MemoryKeeper
 from sagas.stores.memory_limits import MemoryLimits
-from sagas.stores.port import Batch, Committed, Drawn, Holding, Lease, Mail, SagaRow
+from sagas.stores.port import Batch, Committed, Drawn, Holding, Lease, Mail, Outgoing, SagaRow
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Mapping, Sequence
@@ -39,6 +39,8 @@ class MemoryStore(MemoryKeeper):
         self.url = url
         self._leases: dict[str, Lease] = {}
         self._mail_ids = count(1)
+        self._event_numbers = count(1)
+        self._outgoing: dict[int, Outgoing] = {}
         self._claims: dict[str, tuple[str, float]] = {}
         self._lines = MemoryLines()
         self._limits = MemoryLimits()
@@ -72,6 +74,8 @@ class MemoryStore(MemoryKeeper):
         for mail_id in batch.read:
             if mail_id in self._mail and self._mail[mail_id].saga_id not in left_out:
                 del self._mail[mail_id]
+        events = [event for event in batch.outgoing if (event.saga_id, event.seq) in written]
+        self._outgoing.update(zip(self._event_numbers, events, strict=False))
         locks = [change for change in batch.locks if (change.saga_id, change.seq) in written]
         return Committed(taken, fenced, self._change_locks(locks) if locks else ())
 
@@ -120,6 +124,17 @@ class MemoryStore(MemoryKeeper):
                 *new[:-1], "running", active=True, wake_at=None, ended_at=None, error=None, rank=new.rank
             )
             self._journals[new.id] = []
+
+    def outgoing(self, limit: int) -> Sequence[tuple[int, Outgoing]]:
+        """See ``Store.outgoing``."""
+        with self._lock:
+            return list(self._outgoing.items())[:limit]
+
+    def sent(self, numbers: Collection[int]) -> None:
+        """See ``Store.sent``."""
+        with self._lock:
+            for number in numbers:
+                self._outgoing.pop(number, None)
 
     def lost(self, last: Sequence[tuple[str, int, bytes]]) -> Collection[str]:
         """See ``Store.lost``."""

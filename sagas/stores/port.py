@@ -29,6 +29,7 @@ __all__ = [
     "LockChange",
     "Mail",
     "NewSaga",
+    "Outgoing",
     "PayloadContext",
     "SagaRow",
     "Store",
@@ -124,6 +125,32 @@ class LockChange(NamedTuple):
     seq: int
 
 
+class Outgoing(NamedTuple):
+    """An event that is to be sent.
+
+    Attributes:
+        id: Of the event, for ever the same.
+        saga_id: Whose.
+        seq: Number of the saga's record that emits it. Where that is written already, so is this.
+        at: POSIX time of that record.
+        source: The saga by name, as ``/sagas/NAME``.
+        type: What has happened.
+        subject: What it is about, or ``""``.
+        trace: W3C ``traceparent`` of the saga, or ``""``.
+        data: As the codec wrote it.
+    """
+
+    id: str
+    saga_id: str
+    seq: int
+    at: float
+    source: str
+    type: str
+    subject: str
+    trace: str
+    data: bytes
+
+
 @dataclass(slots=True)
 class Batch:
     """Writes that become durable together, or not at all.
@@ -134,6 +161,7 @@ class Batch:
         changes: At most one for a saga.
         read: Ids of mail that these records take into account. That of a saga which is left out stays.
         locks: Locks that are asked for or given up, in order. Whoever holds one then is told by mail.
+        outgoing: Events that are to be sent, in order.
     """
 
     new: list[NewSaga] = field(default_factory=list[NewSaga])
@@ -141,6 +169,7 @@ class Batch:
     changes: dict[str, Change] = field(default_factory=dict[str, Change])
     read: list[int] = field(default_factory=list[int])
     locks: list[LockChange] = field(default_factory=list[LockChange])
+    outgoing: list[Outgoing] = field(default_factory=list[Outgoing])
 
     def without(self, out: Collection[str], present: Collection[tuple[str, int]]) -> Batch:
         """Leaves out some sagas, and the records that are written already with all that came with them.
@@ -155,6 +184,7 @@ class Batch:
             changes={key: change for key, change in self.changes.items() if key not in out and key not in settled},
             read=self.read,
             locks=[x for x in self.locks if x.saga_id not in out and (x.saga_id, x.seq) not in present],
+            outgoing=[x for x in self.outgoing if x.saga_id not in out and (x.saga_id, x.seq) not in present],
         )
 
 
@@ -449,6 +479,19 @@ class Store(Keeper, Protocol):
             want: How many are needed now.
             ahead: How many more to take, for those who come next, as long as the bucket stays half full.
         """
+        ...
+
+    # --- events that go out -------------------------------------------------------------------------------------
+
+    def outgoing(self, limit: int) -> Sequence[tuple[int, Outgoing]]:
+        """Reads events that are to be sent, oldest first, each with a number for ``sent``.
+
+        Those of one saga are in the order in which they were emitted.
+        """
+        ...
+
+    def sent(self, numbers: Collection[int]) -> None:
+        """Forgets events that were sent."""
         ...
 
     # --- what others want ---------------------------------------------------------------------------------------

@@ -203,7 +203,7 @@ class PostgresStore(SqlStore):
 
     def commit(self, batch: Batch) -> Committed:
         """See ``Store.commit``: one statement, which is a transaction by itself."""
-        if batch.locks:
+        if batch.locks or batch.outgoing:
             return super().commit(batch)
         try:
             with self._writing, self._errors():

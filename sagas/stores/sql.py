@@ -23,6 +23,7 @@ from sagas.stores.locking_sql import change_locks, take_turns
 from sagas.stores.outage import is_forbidden, reason_of, root_of, what_is_missing
 from sagas.stores.port import Batch, Committed, JournalRow, Mail, SagaRow, Superseded
 from sagas.stores.sql_keeping import SqlKeeper
+from sagas.stores.sql_outbox import SqlOutbox, write_outgoing
 from sagas.stores.sql_owners import SqlOwners
 from sagas.stores.surveys import newest_first
 from sagas.stores.tables import metadata
@@ -45,7 +46,7 @@ _MAIL_COLUMNS = tuple(_mail.c[name] for name in Mail._fields)
 _READ_MANY = 500
 
 
-class SqlStore(SqlOwners, SqlLimits, SqlKeeper):
+class SqlStore(SqlOwners, SqlLimits, SqlKeeper, SqlOutbox):
     """A store in a SQL database.
 
     Args:
@@ -198,6 +199,7 @@ class SqlStore(SqlOwners, SqlLimits, SqlKeeper):
         if batch.locks:
             take_turns(connection)
         self._write_batch(connection, batch)
+        write_outgoing(connection, batch.outgoing)
         return Committed(frozenset(), frozenset(), change_locks(connection, batch.locks) if batch.locks else ())
 
     def lost(self, last: Sequence[tuple[str, int, bytes]]) -> Collection[str]:

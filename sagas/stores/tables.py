@@ -17,6 +17,7 @@ __all__ = [
     "LockTable",
     "MailTable",
     "MessageTable",
+    "OutboxTable",
     "SagaTable",
     "ScheduleTable",
     "metadata",
@@ -244,3 +245,21 @@ class DedupTable(_Base, table=True):
     queue: str = Field(sa_type=_Text, primary_key=True)
     dedup_id: str = Field(sa_type=_Text, primary_key=True)
     until: float = Field(sa_type=Float(53))
+
+
+class OutboxTable(_Base, table=True):
+    """Events that sagas have emitted, until they are sent."""
+
+    __tablename__ = "saga_outbox"  # pyright: ignore[reportAssignmentType] - typed as a function there, documented as a text
+    __table_args__ = ({"sqlite_autoincrement": True},)
+
+    number: int | None = Field(default=None, primary_key=True, sa_type=_Key)
+    id: str = Field(sa_type=_Text)
+    saga_id: str = Field(sa_type=_Text)
+    seq: int = Field(sa_type=Integer)
+    at: float = Field(sa_type=Float(53))
+    source: str = Field(sa_type=_Text)
+    type: str = Field(sa_type=_Text)
+    subject: str = Field(sa_type=_Text)
+    trace: str = Field(sa_type=_Text)
+    data: bytes = Field(sa_type=LargeBinary)

@@ -34,6 +34,7 @@ __all__ = [
     "read_request",
     "reply_message",
     "request_message",
+    "write_attribute",
 ]
 
 HEARTBEAT, KEY_REUSED = "heartbeat", "key_reused"
@@ -47,7 +48,7 @@ _PLAIN = "!#$&'()*+,-./:;<=>?@[]^_`{|}~\\"
 _TRACE = ("traceparent", "tracestate", "baggage")
 
 
-def _write(value: str) -> str:
+def write_attribute(value: str) -> str:
     """Writes an attribute's value."""
     return value if value.isascii() and value.isalnum() else quote(value, safe=_PLAIN)
 
@@ -68,18 +69,18 @@ def request_message(
         "ce-specversion": "1.0",
         "ce-id": call,
         "ce-type": REQUESTED,
-        "ce-source": _write(source),
-        "ce-subject": _write(request.step),
+        "ce-source": write_attribute(source),
+        "ce-subject": write_attribute(request.step),
         "content-type": _JSON,
         "ce-sagakind": request.kind,
-        "ce-sagaid": _write(request.saga_id),
-        "ce-sagapath": _write(request.path),
-        "ce-sagakey": _write(request.idempotency_key),
+        "ce-sagaid": write_attribute(request.saga_id),
+        "ce-sagapath": write_attribute(request.path),
+        "ce-sagakey": write_attribute(request.idempotency_key),
         "ce-sagaattempt": str(request.attempt),
-        "ce-sagareplyto": _write(reply_to),
+        "ce-sagareplyto": write_attribute(reply_to),
     }
     if request.undoes is not None:
-        headers["ce-sagaundoes"] = _write(request.undoes)
+        headers["ce-sagaundoes"] = write_attribute(request.undoes)
     if request.deadline is not None:
         headers["ce-sagadeadline"] = repr(request.deadline)
     if start_by is not None:
@@ -177,7 +178,7 @@ def _told(headers: Mapping[str, str], outcome: str, source: str) -> dict[str, st
         "ce-specversion": "1.0",
         "ce-id": f"{headers['ce-id']}:{outcome}",
         "ce-type": REPLIED,
-        "ce-source": _write(source),
+        "ce-source": write_attribute(source),
         "ce-subject": headers.get("ce-subject", ""),
         "content-type": _JSON,
         "ce-sagacall": headers["ce-id"],
