@@ -21,7 +21,7 @@ from sagas.core.locking import Locking
 from sagas.core.operations import Driving, driving
 from sagas.core.schema import ValueSchema
 from sagas.core.strands import BLOCKED
-from sagas.errors import DeterminismError, PayloadError, ReplayDiverged
+from sagas.errors import DeterminismError, PayloadError, ReplayDiverged, RequestError
 
 if TYPE_CHECKING:
     from datetime import datetime
@@ -29,6 +29,9 @@ if TYPE_CHECKING:
     from sagas.core.definitions import Step
 
 __all__ = ["Driver"]
+
+# Far deeper than anybody means to go, and not so deep that a saga which calls itself for ever fills the memory.
+_DEEPEST = 200
 
 
 @lru_cache(maxsize=512)
@@ -123,6 +126,11 @@ class Driver(Locking):
         """Runs the body of a child saga, on its own copy of the input."""
         saga = call.saga
         path = fiber.next_path()
+        if path.count(".") >= _DEEPEST:
+            raise RequestError(
+                f"{saga.where} runs as a child saga, {_DEEPEST} deep in others: a saga that calls itself has to end "
+                "before that. Have what it repeats in a loop, or split the input among fewer children"
+            )
         schema = saga.arguments_schema
         arguments = schema.decode(schema.encode(call.arguments))
         group = Group("child", path, fiber)

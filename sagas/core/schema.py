@@ -87,6 +87,7 @@ class ValueSchema(Generic[T]):
     """
 
     __slots__ = ("_dump", "_load", "annotation", "where")
+    _misfits = "does not fit its type"
 
     def __init__(self, annotation: object, where: str) -> None:
         # Within a one-element tuple, because pydantic lets no configuration be given for a bare dataclass or
@@ -120,7 +121,7 @@ class ValueSchema(Generic[T]):
             _check_size(payload)
             return payload[1:-1]
         except ValidationError as error:
-            raise PayloadError(f"{self.where} does not fit its type: {_explain(error)}") from error
+            raise PayloadError(f"{self.where} {self._misfits}: {_explain(error)}") from error
         except Exception as error:  # a user's own validator or serializer may raise anything
             reason = str(error).replace("\n", " ")
             raise PayloadError(f"{self.where} cannot be encoded: {reason}") from error
@@ -134,7 +135,7 @@ class ValueSchema(Generic[T]):
         try:
             value: T = self._load(b"[" + payload + b"]")[0]
         except ValidationError as error:
-            raise PayloadError(f"{self.where} does not fit its type: {_explain(error)}") from error
+            raise PayloadError(f"{self.where} {self._misfits}: {_explain(error)}") from error
         except Exception as error:  # a user's own validator may raise anything
             raise PayloadError(f"{self.where} cannot be decoded: {type(error).__name__}: {error}") from error
         return value
@@ -165,6 +166,7 @@ class ArgumentsSchema(ValueSchema["Mapping[str, object]"]):
     """
 
     __slots__ = ("_defaults",)
+    _misfits = "do not fit their types"
 
     def __init__(
         self, annotations: Mapping[str, object], where: str, *, defaults: Mapping[str, object] | None = None

@@ -16,6 +16,7 @@ from sagas import (
     OutsideSaga,
     PayloadError,
     ReceiveTimeout,
+    RequestError,
     gather,
     map_each,
     race,
@@ -283,3 +284,19 @@ def test_a_step_without_an_attempt_in_flight_has_no_outcome(wait: type[e.Event])
             run.execution.apply(outcome, 100.0)
     assert run.execution.steps["1"].state is state
     run.execution.close()
+
+
+def test_a_saga_that_calls_itself_for_ever_is_stopped_before_it_fills_the_memory() -> None:
+    @saga
+    async def dig() -> None:
+        await dig()
+
+    @saga
+    async def body() -> str:
+        try:
+            await dig()
+        except RequestError as error:
+            return str(error)
+        return ""
+
+    assert "200 deep in others" in Run(body).result

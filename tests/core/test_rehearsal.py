@@ -149,7 +149,7 @@ def test_a_compensator_that_is_gone_is_found(place: str) -> None:
 def test_a_parameter_of_a_step_that_was_renamed_is_found(place: str) -> None:
     """Forward where the step is to be attempted again, back where it is to be undone."""
     found = _rehearse(_ran(*PLACES[place]), _body(ship_renamed), ship_renamed)
-    told = "the arguments of step ship does not fit its type: article: Field required"
+    told = "the arguments of step ship do not fit their types: article: Field required"
     whens = ["forward", "rollback"] if place in UNDERWAY else ["rollback"]
     assert [one[:3] for one in found.objections] == [(when, "1", told) for when in whens]
     assert all("keep the names" in one.remedy for one in found.objections)
@@ -208,7 +208,7 @@ def test_an_input_that_the_body_no_longer_takes_is_found() -> None:
     found = rehearse(other, "s", {"ship": ship}, _ran(SHIPPED).records)
     (objection,) = found.objections
     assert (objection.when, objection.operation) == ("forward", "")
-    assert "the arguments of saga body does not fit its type: item: Field required" in objection.reason
+    assert "the arguments of saga body do not fit their types: item: Field required" in objection.reason
 
 
 def test_what_is_past_its_pivot_is_not_undone() -> None:
