@@ -16,6 +16,7 @@ from rich.text import Text
 from sagas.cli.importing import find_object
 from sagas.cli.problems import Problem
 from sagas.cli.running import find_saga
+from sagas.errors import SagaError
 
 try:
     from sagas.testing import Simulator
@@ -113,7 +114,8 @@ class Player:
         """Plays the runs, with a progress bar on stderr if that is a terminal.
 
         Raises:
-            Problem: The world, the view or an invariant cannot be used.
+            Problem: The world cannot be made.
+            RequestError: The view cannot be used.
         """
         bar = _bar(quiet=quiet)
         task = bar.add_task(self.saga.name, total=self._runs, broken=0)
@@ -124,6 +126,8 @@ class Player:
                     broken += bool(run.broken)
                     bar.update(task, advance=1, broken=broken)
                     yield run
+            except SagaError:
+                raise  # it says itself what is wrong
             except Exception as error:
                 raise Problem(_what_went_wrong(error)) from error
 

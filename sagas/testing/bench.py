@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from contextlib import AbstractContextManager, ExitStack
+from contextlib import ExitStack
 from copy import deepcopy
-from typing import TYPE_CHECKING, Any, NamedTuple, cast
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from sagas.context import StepContext
 from sagas.core.definitions import NotApplied
 from sagas.core.failures import is_rejection
 from sagas.errors import PayloadError
-from sagas.testing.reference import call_plainly
+from sagas.testing.reference import call_plainly, enter
 from sagas.testing.simulation.hint import library_hint
 
 if TYPE_CHECKING:
@@ -98,9 +98,7 @@ class Bench:
             library, library_hint.name = library_hint.name, "asyncio"
             stack.callback(setattr, library_hint, "name", library)
             made = self._make() if self._make is not None else None
-            if isinstance(made, AbstractContextManager):
-                made = stack.enter_context(cast("AbstractContextManager[Any]", made))
-            self._world = made
+            self._world = enter(stack, made)
             self.begin("(the world is new)")
             self._stack = stack.pop_all()
         return self

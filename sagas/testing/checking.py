@@ -5,7 +5,7 @@ from __future__ import annotations
 import random
 import time
 from collections import deque
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from itertools import combinations, islice
 from typing import TYPE_CHECKING, Any
 
@@ -14,6 +14,9 @@ from hypothesis import Phase, given, settings
 from hypothesis import strategies as st
 from hypothesis.errors import Flaky, NoSuchExample
 
+from sagas.testing.missing import A_PLANNED_FAULT_HAPPENS, never_happened
+from sagas.testing.options import refuse_draws
+from sagas.testing.reports import Report
 from sagas.testing.reproducing import planned, seed_of_session
 from sagas.testing.runs import Run, Scenario
 from sagas.testing.scenarios import calls_of, ending_of, explore, further
@@ -29,7 +32,6 @@ if TYPE_CHECKING:
 
     from sagas.core.definitions import Saga, Step
     from sagas.core.operations import SagaCall
-    from sagas.testing.coverage import Coverage
     from sagas.testing.scenarios import Inputs
 
 __all__ = ["CheckFailed", "Checker", "Report", "check", "failure_of"]
@@ -54,50 +56,6 @@ class CheckFailed(AssertionError):  # noqa: N818 - a test fails with it
         super().__init__(message)
         self.run = run
         self.law = law
-
-
-@dataclass(frozen=True, slots=True)
-class Report:
-    """What a check has tried.
-
-    Attributes:
-        coverage: What happened in its runs.
-        never_called: Steps that the saga can see, and never called.
-        never_undone: Steps with a compensator that were called and never undone.
-        never_run: Lines of the body that never ran.
-        seed: Draws the same again.
-    """
-
-    coverage: Coverage
-    never_called: tuple[str, ...]
-    never_undone: tuple[str, ...]
-    never_run: tuple[str, ...]
-    seed: int
-
-    def __str__(self) -> str:
-        coverage = self.coverage
-        ends = ", ".join(f"{count} {status}" for status, count in sorted(coverage.outcomes.items()))
-        lines = [
-            (
-                f"{coverage.runs} runs ({ends}); {coverage.share:.0%} of {len(coverage.offered)} faults happened; "
-                f"seed {self.seed}"
-            )
-        ]
-        kinds: dict[str, int] = {}
-        for (what, _), count in coverage.fired.items():
-            kinds[what] = kinds.get(what, 0) + count
-        if coverage.runs and not coverage.outcomes["completed"]:
-            lines.append("no run completed: nothing is known of how the saga succeeds")
-        lines.append("faults: " + (", ".join(f"{what} {count}x" for what, count in sorted(kinds.items())) or "none"))
-        for title, items in (
-            ("steps never called", self.never_called),
-            ("steps never undone", self.never_undone),
-            ("lines of the body never run", self.never_run),
-            ("faults that never happened", [f"{what} at {at}" for what, at in coverage.missing]),
-        ):
-            if items:
-                lines.append(f"{title}: " + "; ".join(items))
-        return "\n".join(lines)
 
 
 def check(
@@ -148,12 +106,13 @@ def check(
 
     Raises:
         CheckFailed: A law does not hold, with the story of the smallest run that shows it; or the check was vacuous.
-        RequestError: Nothing can be drawn for an input or a signal.
+        RequestError: Nothing can be drawn for an input or a signal, or an argument is of the wrong kind.
     """
     __tracebackhide__ = True
+    refuse_draws(runs, seed, coverage)
     simulator = Simulator(
         saga, world=world, view=view, invariants=invariants, always=always, signals=signals, steps=steps,
-        deployed=deploys, late=late, database=database,
+        deploys=deploys, late=late, database=database,
     )  # fmt: skip
     chosen = seed if seed is not None else seed_of_session()
     checker = Checker(simulator, calls_of(saga, inputs), runs, chosen)
@@ -195,6 +154,7 @@ class Checker:
             tuple(sorted((coverage.called & undoable) - coverage.undone)),
             tuple(simulator.lines.missed),
             self.seed,
+            tuple(sorted(coverage.left_behind)),
         )
 
     def go(self) -> None:
@@ -209,11 +169,7 @@ class Checker:
         __tracebackhide__ = True
         run = self._play(scenario)
         if run.missed:
-            raise CheckFailed(
-                f"{', '.join(repr(x) for x in run.missed)} never happened: the code has changed since this was written",
-                run,
-                "a planned fault happens",
-            )
+            raise CheckFailed(never_happened(run), run, A_PLANNED_FAULT_HAPPENS)
 
     # --- playing ------------------------------------------------------------------------------------------------
 

@@ -23,6 +23,8 @@ class Coverage:
         called: Steps that were called.
         undone: Steps that were undone.
         outcomes: How runs ended.
+        error: What the first run raised, if it was no fault that caused that.
+        left_behind: Steps without a compensator that acted in runs which were compensated.
     """
 
     runs: int = 0
@@ -32,10 +34,14 @@ class Coverage:
     undone: set[str] = field(default_factory=set[str])
     outcomes: Counter[str] = field(default_factory=Counter[str])
     _noted: set[tuple[str, tuple[str, ...]]] = field(default_factory=set[tuple[str, tuple[str, ...]]], repr=False)
+    error: BaseException | None = None
+    left_behind: set[str] = field(default_factory=set[str])
 
     def add(self, run: Run) -> None:
         """Counts a run."""
         self.runs += 1
+        if self.error is None and not run.scenario.faults:
+            self.error = run.error
         self.outcomes[run.status] += 1
         for fault in run.fired:
             self.fired[fault.what, fault.at] += 1
@@ -45,6 +51,14 @@ class Coverage:
                 self.offered.update((what, at) for what in options)
         for call in run.calls:
             (self.undone if call.role == "undo" else self.called).add(call.step)
+            if call.acted and call.role == "step" and run.status == "compensated":
+                self._note_left_behind(call.step, run)
+
+    def _note_left_behind(self, name: str, run: Run) -> None:
+        """Notes a step whose effect nothing takes back."""
+        step = run.steps.get(name)
+        if step is not None and step.undo is None:
+            self.left_behind.add(name)
 
     @property
     def share(self) -> float:

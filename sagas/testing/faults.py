@@ -89,18 +89,21 @@ class Fault:
 
 
 @lru_cache(maxsize=512)
-def options_of(target: Step[..., Any] | Compensator | Probe, *, late: bool = False) -> tuple[str, ...]:
+def options_of(
+    target: Step[..., Any] | Compensator | Probe, *, late: bool = False, deploys: bool = False
+) -> tuple[str, ...]:
     """Lists the kinds of faults that can happen to a function.
 
     Args:
         target: A step, a compensator or a probe.
         late: Whether a request may arrive when its saga is over. Only a participant with an inbox, or a transaction,
             can fend that off.
+        deploys: Whether there is other code to deploy.
     """
     if isinstance(target, Probe):
         return _PROBE
     timed = target.options.timeout or target.options.total_timeout if isinstance(target, Step) else target.timeout
-    options = (*_ANY_CALL, *(_TIMED if timed else ()), *_MEANWHILE)
+    options = (*_ANY_CALL, *(_TIMED if timed else ()), *_MEANWHILE, *(("deploy",) if deploys else ()))
     if isinstance(target, Step):
         without = _UNTRANSACTIONAL if target.options.transactional else _NOT_ATOMIC if target.options.atomic else ()
         options = ("rejected", *(x for x in options if x not in without), "slow")

@@ -14,7 +14,7 @@ from __future__ import annotations
 from collections import defaultdict
 from dataclasses import replace
 from itertools import combinations
-from typing import TYPE_CHECKING, Any, TypedDict, Unpack
+from typing import TYPE_CHECKING, Any, Unpack
 
 from sagas.core.paths import follows
 from sagas.testing.altering import paths_of
@@ -22,6 +22,7 @@ from sagas.testing.breaking import Altered, Blind, Doubled, Dropped, Reordered, 
 from sagas.testing.checking import Checker, CheckFailed, failure_of
 from sagas.testing.contents import difference
 from sagas.testing.mutants import Mutant, Mutants
+from sagas.testing.options import CheckOptions, refuse_draws, simulated
 from sagas.testing.recorder import Camera, Played, Recorder, Switch
 from sagas.testing.reproducing import seed_of_session
 from sagas.testing.scenarios import calls_of
@@ -29,60 +30,36 @@ from sagas.testing.simulation.answers import draw_some
 from sagas.testing.simulator import Simulator
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+    from collections.abc import Callable, Collection, Iterator, Mapping
 
     from hypothesis.strategies import SearchStrategy
-    from sqlalchemy import Engine
 
     from sagas.core.definitions import Saga, Step
     from sagas.core.operations import SagaCall
     from sagas.testing.breaking import Breakage
     from sagas.testing.contents import Contents
     from sagas.testing.runs import Scenario
-    from sagas.testing.scenarios import Inputs
 
 __all__ = ["assert_undos_tested", "mutate"]
 
+_RUNS = 300
 _PLANS = 8
 _CALLS = 4
 _DRAWN = 25
 _CUTS = 4
 
 
-class Options(TypedDict, total=False):
+class MutateOptions(CheckOptions, total=False):
     """See ``mutate``."""
 
-    inputs: Inputs
-    world: Callable[[], Any] | None
-    view: Callable[[Any], Any] | None
-    invariants: Sequence[Callable[..., object]]
-    always: Sequence[Callable[[Any], object]]
-    signals: Mapping[str, SearchStrategy[Any]] | None
-    steps: Sequence[Step[..., Any]]
-    deploys: Sequence[Saga[..., Any]]
-    late: bool
-    database: Callable[[Any], Engine] | None
     contents: Callable[[Any], Any] | None
-    runs: int
-    seed: int | None
 
 
 def mutate(
     saga: Saga[..., Any],
     *,
-    inputs: Inputs = None,
-    world: Callable[[], Any] | None = None,
-    view: Callable[[Any], Any] | None = None,
-    invariants: Sequence[Callable[..., object]] = (),
-    always: Sequence[Callable[[Any], object]] = (),
-    signals: Mapping[str, SearchStrategy[Any]] | None = None,
-    steps: Sequence[Step[..., Any]] = (),
-    deploys: Sequence[Saga[..., Any]] = (),
-    late: bool = False,
-    database: Callable[[Any], Engine] | None = None,
     contents: Callable[[Any], Any] | None = None,
-    runs: int = 300,
-    seed: int | None = None,
+    **options: Unpack[CheckOptions],
 ) -> Mutants:
     """Breaks the compensators of a saga, one at a time and in one way at a time, and says what nobody notices.
 
@@ -92,21 +69,10 @@ def mutate(
 
     Args:
         saga: The saga.
-        inputs: See ``check``.
-        world: See ``check``.
-        view: See ``check``.
-        invariants: See ``check``.
-        always: See ``check``.
-        signals: See ``check``.
-        steps: See ``check``.
-        deploys: See ``check``.
-        late: See ``check``.
-        database: See ``check``.
         contents: Gives everything of the world in which a breakage may show, to tell those that are harmless; by
             default all that is in it, as far as Python can look inside.
-        runs: How many runs to play of the unbroken saga, about. Each breakage is tried in up to 32 of those in which
-            what is broken was undone.
-        seed: For the draws; a new one by default.
+        **options: Those of ``check``, but for ``coverage``. ``runs`` says how many runs to play of the unbroken saga,
+            about; 300 by default. Each breakage is tried in up to 32 of those in which what is broken was undone.
 
     Returns:
         What became of each breakage.
@@ -118,18 +84,21 @@ def mutate(
     __tracebackhide__ = True
     camera = Camera(contents)
     switch = Switch()
-    simulator = Recorder(
-        saga, world=world, view=view, invariants=[*invariants, camera], always=always, signals=signals, steps=steps,
-        deployed=deploys, late=late, database=database, mutation=switch,
-    )  # fmt: skip
+    runs, seed = options.get("runs", _RUNS), options.get("seed")
+    refuse_draws(runs, seed)
+    setup = simulated(options)
+    setup["invariants"] = [*setup.get("invariants", ()), camera]
+    simulator = Recorder(saga, mutation=switch, **setup)
     chosen = seed if seed is not None else seed_of_session()
-    lab = _Lab(simulator, calls_of(saga, inputs), camera, switch, chosen)
+    lab = _Lab(simulator, calls_of(saga, options.get("inputs")), camera, switch, chosen)
     lab.explore(runs)
     mutants = tuple(lab.try_out(x) for x in lab.breakages())
     return Mutants(saga.name, mutants, lab.never_undone(), simulator.coverage.runs, chosen)
 
 
-def assert_undos_tested(saga: Saga[..., Any], *, accept: Collection[str] = (), **options: Unpack[Options]) -> Mutants:
+def assert_undos_tested(
+    saga: Saga[..., Any], *, accept: Collection[str] = (), **options: Unpack[MutateOptions]
+) -> Mutants:
     """Makes sure that some check notices every breakage of a compensator that does any harm.
 
     Args:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple, Unpack
 
 from sagas.testing.contents import contents_of
 from sagas.testing.simulator import Simulator
@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from sagas.core.definitions import Compensator, Saga
     from sagas.testing.breaking import Breakage
     from sagas.testing.contents import Contents
+    from sagas.testing.options import Options
     from sagas.testing.runs import Run, Scenario
     from sagas.testing.simulation.stage import Call, Stage
 
@@ -80,8 +81,10 @@ class Played(NamedTuple):
 class Recorder(Simulator):
     """Remembers in which of its runs what was undone, and with which arguments."""
 
-    def __init__(self, saga: Saga[..., Any], **options: Any) -> None:
-        super().__init__(saga, **options)
+    def __init__(
+        self, saga: Saga[..., Any], *, mutation: Callable[..., Any] | None = None, **options: Unpack[Options]
+    ) -> None:
+        super().__init__(saga, mutation=mutation, **options)
         self.played: list[Played] = []
         self.samples: dict[str, list[Mapping[str, object]]] = defaultdict(list)
         self.called: set[str] = set()

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from contextlib import AbstractContextManager, ExitStack
-from copy import deepcopy
 from functools import partial
 from typing import TYPE_CHECKING, Any, NamedTuple, cast
 
@@ -11,7 +10,10 @@ from sqlmodel import Session
 
 from sagas.context import StepContext, running_step
 from sagas.core import events as e
+from sagas.errors import RequestError
+from sagas.testing.options import made
 from sagas.testing.simulation.loop import ProcessLoop, Time
+from sagas.testing.viewing import raised
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Mapping, Sequence
@@ -21,6 +23,7 @@ if TYPE_CHECKING:
     from sagas.core.definitions import Step
     from sagas.testing.history import History
     from sagas.testing.runs import Run
+    from sagas.testing.viewing import View
 
 __all__ = ["Reference", "Survivor", "call_plainly", "context_of", "enter", "names", "show_difference", "survivors"]
 
@@ -79,7 +82,7 @@ class Reference:
     def __init__(
         self,
         world: Callable[[], Any],
-        view: Callable[[Any], Any],
+        view: View,
         steps: Mapping[str, Step[..., Any]],
         database: Callable[[Any], Engine] | None = None,
     ) -> None:
@@ -96,12 +99,27 @@ class Reference:
                 world = enter(stack, self._world())
                 for one in steps:
                     self._do(one, world)
-                self._known[steps] = deepcopy(self._view(world))
+                when = f"of a new world in which there was {names(steps)}"
+                self._known[steps] = self._view.copied(world, when)
         return self._known[steps]
 
     def _do(self, one: Survivor, world: Any) -> None:
-        """Does a step."""
-        step = self._steps[one.name]
+        """Does a step.
+
+        Raises:
+            RequestError: It fails there.
+        """
+        try:
+            self._call(self._steps[one.name], one, world)
+        except Exception as error:
+            raise RequestError(
+                f"{self._steps[one.name].where} succeeded in a run, and in a new world in which only what is left of "
+                f"that run happens, it raised {raised(error)}; have it depend on nothing but its arguments and the "
+                "world that world= makes"
+            ) from error
+
+    def _call(self, step: Step[..., Any], one: Survivor, world: Any) -> None:
+        """Calls a step."""
         arguments = step.arguments_schema.decode(one.arguments)
         if not step.options.transactional or self._database is None:
             call_plainly(step.function, arguments, context_of(one))
@@ -112,10 +130,14 @@ class Reference:
 
 
 def enter(stack: ExitStack, world: Any) -> Any:
-    """Enters a world that is a context manager."""
+    """Enters a world that is a context manager.
+
+    Raises:
+        RequestError: It has to be awaited.
+    """
     if isinstance(world, AbstractContextManager):
         return stack.enter_context(cast("AbstractContextManager[Any]", world))
-    return world
+    return made(world)
 
 
 def context_of(one: Survivor) -> StepContext:

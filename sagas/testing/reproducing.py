@@ -11,6 +11,7 @@ from contextvars import ContextVar
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar, cast
 
+from sagas.errors import RequestError
 from sagas.testing.runs import Scenario
 
 if TYPE_CHECKING:
@@ -52,7 +53,7 @@ def reproduce(
     Args:
         call: The saga and its input.
         *faults: What goes wrong.
-        answers: Which of the possible payloads each signal has.
+        answers: What the signals say; see ``play``.
     """
     scenario = Scenario(call, faults, answers)
 
@@ -104,6 +105,14 @@ def planned(saga: Saga[..., Any]) -> Scenario | None:
 
 
 def seed_of_session() -> int:
-    """Gives the seed that the environment names (``SAGAS_SEED``, which ``pytest --sagas-seed`` sets), or a new one."""
+    """Gives the seed that the environment names (``SAGAS_SEED``, which ``pytest --sagas-seed`` sets), or a new one.
+
+    Raises:
+        RequestError: It is no number.
+    """
     named = os.environ.get(_SEED)
-    return int(named) if named else random.SystemRandom().randrange(1 << 32)
+    if not named:
+        return random.SystemRandom().randrange(1 << 32)
+    if not named.strip().isdecimal():
+        raise RequestError(f"the environment variable {_SEED} has to be a whole number, and is {named!r}")
+    return int(named)

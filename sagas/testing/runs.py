@@ -27,7 +27,7 @@ class Scenario:
     Attributes:
         call: The saga with its input.
         faults: What goes wrong.
-        answers: Which of the possible payloads each signal has, in the order in which they are sent.
+        answers: What the signals say, in the order in which they are sent; see ``play``.
     """
 
     call: SagaCall[Any]

@@ -86,6 +86,8 @@ def _as_call(declared: Saga[..., Any] | Step[..., Any], value: Any) -> Any:
     """Makes a call of what a strategy gave."""
     if isinstance(value, (SagaCall, StepCall)):
         return cast("Any", value)
+    if not declared.parameters.names:
+        raise RequestError(f"{declared.where} has no parameters, and inputs= gave {value!r} for one; leave inputs= out")
     if len(declared.parameters.names) != 1:
         raise RequestError(
             f"{declared.where} has {len(declared.parameters.names)} parameters, so inputs= has to be a mapping of "

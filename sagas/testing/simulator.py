@@ -7,11 +7,10 @@ import inspect
 import logging
 from contextlib import ExitStack, contextmanager
 from contextvars import copy_context
-from copy import deepcopy
 from dataclasses import replace
 from functools import lru_cache, partial
 from types import CellType
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any, Unpack, cast
 
 from sagas.core.definitions import Step
 from sagas.core.failures import with_tracebacks
@@ -24,6 +23,7 @@ from sagas.testing.faults import COMMIT
 from sagas.testing.history import read
 from sagas.testing.laws import LAWS
 from sagas.testing.lines import Lines
+from sagas.testing.options import refuse_wrong
 from sagas.testing.reference import Reference, enter, names, show_difference, survivors
 from sagas.testing.runs import Broken, Run
 from sagas.testing.simulation.acting import plain_rejection
@@ -34,16 +34,15 @@ from sagas.testing.simulation.playing import SAGA_ID, play
 from sagas.testing.simulation.stage import Stage
 from sagas.testing.stories import snapshot
 from sagas.testing.twins import Twins
+from sagas.testing.viewing import View, refuse_identity
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Generator, Mapping, Sequence
-
-    from hypothesis.strategies import SearchStrategy
-    from sqlalchemy import Engine
+    from collections.abc import Callable, Generator, Sequence
 
     from sagas.core.definitions import Saga
     from sagas.core.execution import Execution
     from sagas.testing.history import History
+    from sagas.testing.options import Options
     from sagas.testing.runs import Scenario
 
 __all__ = ["Simulator"]
@@ -64,19 +63,12 @@ class Simulator:
 
     Args:
         saga: The saga.
-        world: Makes the world that its steps act on, anew for every run; may give a context manager.
-        view: Gives what counts of the world, as something that can be compared.
-        invariants: What has to hold of the world (and, if they take a second argument, the run) at its end.
-        always: What has to hold of the world after every record and every effect.
-        signals: What each signal may say, by name; by default what its type allows.
-        steps: Steps to know in addition.
-        deployed: Sagas that are there after a deploy, instead.
-        late: Whether requests may arrive when their saga is over; see ``faults``.
-        database: Gives what transactional steps write to, out of the world.
         mutation: Replaces compensators; see ``mutating``.
+        **options: ``world``, ``view``, ``invariants``, ``always``, ``signals``, ``steps``, ``deploys``, ``late`` and
+            ``database``, as for ``check``.
 
     Raises:
-        RequestError: Steps are transactional, and there is no database.
+        RequestError: An argument is of the wrong kind; or steps are transactional, and there is no database.
 
     Attributes:
         registry: The code that is simulated.
@@ -89,33 +81,30 @@ class Simulator:
         self,
         saga: Saga[..., Any],
         *,
-        world: Callable[[], Any] | None = None,
-        view: Callable[[Any], Any] | None = None,
-        invariants: Sequence[Callable[..., object]] = (),
-        always: Sequence[Callable[[Any], object]] = (),
-        signals: Mapping[str, SearchStrategy[Any]] | None = None,
-        steps: Sequence[Step[..., Any]] = (),
-        deployed: Sequence[Saga[..., Any]] = (),
-        late: bool = False,
-        database: Callable[[Any], Engine] | None = None,
         mutation: Callable[..., Any] | None = None,
+        **options: Unpack[Options],
     ) -> None:
+        refuse_wrong(options)
         self.saga = saga
-        self.registry = Registry([saga], steps)
-        self.view = view
-        self._make_world: Callable[[], Any] = world or _no_world
-        self._invariants = [(x, _takes_run(x)) for x in invariants]
-        self._always = always
+        self._steps = options.get("steps", ())
+        self.registry = Registry([saga], self._steps)
+        view, database = options.get("view"), options.get("database")
+        self.view = None if view is None else View(view)
+        self._make_world: Callable[[], Any] = options.get("world") or _no_world
+        self._invariants = [(x, _takes_run(x)) for x in options.get("invariants", ())]
+        self._always = options.get("always", ())
+        signals = options.get("signals")
         self._signals = {name: draw_some(x, 10) for name, x in (signals or {}).items()}
-        self._steps = steps
-        self._deployed = tuple(deployed)
-        self._late = late
+        self._deployed = tuple(options.get("deploys", ()))
+        self._late = options.get("late", False)
         self._mutation = mutation
         self._database = database
         self._refusals: dict[str, Exception] = {}
         self._fleet: Fleet | None = None
         self._shapes: set[object] = set()
-        self._reference = None if view is None else Reference(self._make_world, view, self.registry.steps, database)
+        self._reference = (
+            None if self.view is None else Reference(self._make_world, self.view, self.registry.steps, database)
+        )
         self.lines = Lines(saga.function)
         self._twins = Twins(saga, SAGA_ID, self.registry.steps)
         self.reachable = _names_in(saga) & set(self.registry.steps)
@@ -147,7 +136,7 @@ class Simulator:
             run, rows = self._play(scenario, world, watch=watch)
             history = read(run.records)
             self._judge(run, history, rows)
-            has = _copied(self.view(world)) if self.view is not None and self._comparable(run) else None
+            has = self._seen(run)
             self._end()
         if self._comparable(run):
             self._compare(run, history, has)
@@ -202,7 +191,7 @@ class Simulator:
 
     def _look(self, world: Any) -> dict[str, str]:
         """Shows what counts of the world."""
-        return snapshot(self.view(world) if self.view is not None else world)
+        return snapshot(self.view.show(world) if self.view is not None else world)
 
     def _watch(self, stage: Stage, world: Any) -> None:
         """Makes sure of what always has to hold."""
@@ -263,6 +252,12 @@ class Simulator:
         """Says whether it is known what the world has to be."""
         return self._reference is not None and run.status in _ENDS and not run.broken
 
+    def _seen(self, run: Run) -> object:
+        """Gives what counts of the world as a run left it, if it is to be compared."""
+        if self.view is None or not self._comparable(run):
+            return None
+        return self.view.copied(run.world, f"at the end of {run.scenario!r}")
+
     def _compare(self, run: Run, history: History, has: object) -> None:
         """Holds the world against one in which only what is left of the run ever happened, once."""
         assert self._reference is not None, "there is a view"
@@ -271,6 +266,7 @@ class Simulator:
             return
         should = self._reference.view_after(left)
         if has != should:
+            refuse_identity(has)
             how = f"what is left of the run is {names(left)}; {show_difference(has, should)}"
             run.broken.append(Broken(_UNDONE if run.status == "compensated" else _ONCE, how))
 
@@ -301,36 +297,6 @@ class _Answers:
 
 def _no_world() -> None:
     """Is the world of those who need none."""
-
-
-def _is_immutable(value: object) -> bool:
-    """Says whether a copy of a value would be that value."""
-    return type(value) in _IMMUTABLE
-
-
-_IMMUTABLE = (bool, int, float, str, bytes, type(None))
-
-
-def _copied(view: object) -> object:
-    """Copies what a view gave, since the world goes on changing.
-
-    Raises:
-        RequestError: It cannot be copied.
-    """
-    kind: type[object] = type(view)
-    if kind in _IMMUTABLE:
-        return view
-    if kind is dict:  # as most are
-        parts = cast("dict[object, object]", view)
-        if all(map(_is_immutable, parts.values())) and all(map(_is_immutable, parts)):
-            return dict(parts)
-    try:
-        return deepcopy(view)
-    except Exception as error:
-        raise RequestError(
-            f"view= gave {view!r}, which cannot be copied to compare it later ({error}); have it return plain values: "
-            "numbers, text, tuples, lists, dicts or dataclasses"
-        ) from error
 
 
 def _takes_run(invariant: Callable[..., object]) -> bool:

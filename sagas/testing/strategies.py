@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Unpack
 
 from hypothesis import strategies as st
 
@@ -11,12 +11,10 @@ from sagas.testing.scenarios import calls_of, explore
 from sagas.testing.simulator import Simulator
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
-
     from hypothesis.strategies import DrawFn, SearchStrategy
-    from sqlalchemy import Engine
 
-    from sagas.core.definitions import Saga, Step
+    from sagas.core.definitions import Saga
+    from sagas.testing.options import Options
     from sagas.testing.runs import Run
     from sagas.testing.scenarios import Inputs
 
@@ -27,14 +25,8 @@ def runs(
     saga: Saga[..., Any],
     *,
     inputs: Inputs = None,
-    world: Callable[[], Any] | None = None,
-    view: Callable[[Any], Any] | None = None,
-    signals: Mapping[str, SearchStrategy[Any]] | None = None,
-    steps: Sequence[Step[..., Any]] = (),
-    deploys: Sequence[Saga[..., Any]] = (),
-    late: bool = False,
-    database: Callable[[Any], Engine] | None = None,
     most: int = 4,
+    **options: Unpack[Options],
 ) -> SearchStrategy[Run]:
     """Gives a strategy of finished runs: ``@given(runs(place_order, world=Shop))``.
 
@@ -43,21 +35,14 @@ def runs(
     Args:
         saga: See ``check``.
         inputs: See ``check``.
-        world: See ``check``.
-        view: See ``check``.
-        signals: See ``check``.
-        steps: See ``check``.
-        deploys: See ``check``.
-        late: See ``check``.
-        database: See ``check``.
         most: How many faults there may be in a run.
+        **options: ``world``, ``view``, ``invariants``, ``always``, ``signals``, ``steps``, ``deploys``, ``late`` and
+            ``database``, as for ``check``.
 
     Raises:
         CheckFailed: While drawing: a law does not hold.
     """
-    simulator = Simulator(
-        saga, world=world, view=view, signals=signals, steps=steps, deployed=deploys, late=late, database=database
-    )  # fmt: skip
+    simulator = Simulator(saga, **options)
     calls = calls_of(saga, inputs)
 
     @st.composite

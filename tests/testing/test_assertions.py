@@ -282,7 +282,7 @@ def test_an_undo_gets_what_the_journal_gives() -> None:
     ("options", "message"),
     [
         ({"inputs": {"weight": st.just(1)}}, "has no parameter weight"),
-        ({"inputs": st.builds(dict)}, "does not fit its type"),
+        ({"inputs": st.builds(dict)}, "do(es)? not fit"),
     ],
 )
 def test_wrong_inputs_are_refused(options: dict[str, Any], message: str) -> None:

@@ -22,7 +22,7 @@ async def order(sku: str) -> str:
 
 
 def test_every_run_begins_with_the_code_that_is_tested() -> None:
-    simulator = Simulator(order, deployed=[order_anew])
+    simulator = Simulator(order, deploys=[order_anew])
     deployed = simulator.run(Scenario(order("lamp"), (Fault("deploy", "commit"),)))
     assert (deployed.missed, deployed.status) == ((), "completed")
     assert simulator.run(Scenario(order("lamp"))).result == "lamp"

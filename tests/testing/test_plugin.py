@@ -283,7 +283,10 @@ def test_a_planned_run_is_played_and_fails_if_a_fault_never_happens_or_a_law_bre
     result = inner.runpytest()
     result.assert_outcomes(passed=1, failed=2)
     result.stdout.fnmatch_lines(
-        ["*Fault('lost reply', at='charge', nth=7) never happened*", "*it came by: start, commit*charge, ship*"]
+        [
+            "*Fault('lost reply', at='charge', nth=7) never happened*once*",
+            "*this run came by: start, commit*charge, ship*",
+        ]
     )
     result.stdout.fnmatch_lines(["saga wrong, after 1 fault: undone is as if it had never been*"])
 

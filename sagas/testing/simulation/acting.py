@@ -58,16 +58,24 @@ class Actor(Caller):
         process.in_flight += 1
         try:
             if not found and not stage.broken:
-                if stage.look is not None:
-                    stage.note(process.name, f"calls {at}")
-                return await self._act(called, call)
+                noted = stage.note(process.name, f"calls {at}") if stage.look is not None else 0
+                return await self._act(called, call, at, noted)
             stage.note(process.name, f"calls {at}")
             return await self._act_amid(called, call, at, [x.what for x in found])
         finally:
             process.in_flight -= 1
 
-    async def _act(self, target: Step[..., Any] | Compensator | Probe, call: Call) -> Any:
-        """Runs the function."""
+    async def _act(
+        self, target: Step[..., Any] | Compensator | Probe, call: Call, at: str, noted: int | None = None
+    ) -> Any:
+        """Runs the function.
+
+        Args:
+            target: What to run.
+            call: What is noted of it.
+            at: Where, for the story.
+            noted: How long the story was when it was called; ``None`` if its end needs a line of its own.
+        """
         stage = self._process.fleet.stage
         function = target.function
         if stage.mutation is not None and isinstance(target, Compensator):
@@ -78,8 +86,12 @@ class Actor(Caller):
                 result = await result
         except BaseException as error:
             call.error = error
+            if stage.look is not None and isinstance(error, Exception):
+                stage.note_end(self._process.name, at, -1, error)
             raise
         call.acted += 1
+        if stage.look is not None:
+            stage.note_end(self._process.name, at, -1 if noted is None else noted)
         if isinstance(target, Step) and target.options.pivot:
             stage.pivoted = True
         call.result = result
@@ -100,10 +112,10 @@ class Actor(Caller):
         if broken is not None and broken not in what:
             what = [*what, broken]
         await self._before(target, call, at, what)
-        result = await self._act(target, call)
+        result = await self._act(target, call, at)
         if "twice" in what:
             first = result
-            await self._act(target, call)
+            await self._act(target, call, at)
             result = first
         await self._after(call, at, what)
         return result
@@ -115,7 +127,7 @@ class Actor(Caller):
             if one == "crash before":
                 await process.die()
             elif one == "late":
-                process.fleet.delayed.append((copy_context(), partial(self._act, target, call)))
+                process.fleet.delayed.append((copy_context(), partial(self._act, target, call, at)))
                 raise Lost(f"simulated: the connection to {at} was lost")
             elif one in ("cancel", "restart", "deploy"):
                 process.fleet.order(one)

@@ -52,6 +52,8 @@ def draw_some(strategy: SearchStrategy[Any], count: int) -> list[Any]:
     thread = threading.Thread(target=draw)
     thread.start()
     thread.join()
+    if failure and isinstance(failure[0], RequestError):
+        raise failure[0]
     if not found:
         raise RequestError(f"hypothesis draws nothing from {strategy!r}") from (failure[0] if failure else None)
     if failure:

@@ -31,6 +31,7 @@ _MOST_RETRIES = 3
 # So many rounds of waiting somebody looks on while what is tried without end is broken, and then repairs it.
 _PATIENCE = 100
 _ENDS = ("completed", "compensated")
+_GOES_ON = "a deploy goes on with what is open"
 
 
 def play(fleet: Fleet, stage: Stage, call: SagaCall[Any], answer: Callable[[str, Execution], object]) -> None:
@@ -166,18 +167,31 @@ class _Player:
         self._stage.broken.clear()
         self._stage.suffered.clear()
         if self._retries > _MOST_RETRIES + len(self._stage.fired):
-            self._stage.problems.append(
-                ("an operator can finish it", f"nothing is broken any more, and it is stuck again: {self._why()}")
-            )
+            self._stage.problems.append(("an operator can finish it", self._hopeless()))
             return False
         self._stage.note("", "an operator repairs what is broken, and retries")
         if self._fleet.changed and "ReplayDiverged" in self._why():  # the other code cannot go on with it
+            self._note_diverged()
             host.spawn(self._try(partial(host.coordinator.cancel, SAGA_ID, reason="deployed"), "cancel"))
         else:
             host.spawn(self._try(partial(host.coordinator.retry, SAGA_ID, by="operator"), "retry"))
         self._told = False
         self._caller = None
         return True
+
+    def _hopeless(self) -> str:
+        """Says why no operator can finish it."""
+        return (
+            "it is stuck, and stays so. An operator repaired all that was broken and had it tried again, "
+            f"{self._retries - 1} times, and each time the same came of it: {self._why()}. No fault causes that any "
+            "more: the function at that place raises it by itself"
+        )
+
+    def _note_diverged(self) -> None:
+        """Notes that the code which was deployed cannot go on with what the code before it has begun."""
+        how = f"it was begun by the code before the deploy, and the code after it is at odds with that: {self._why()}"
+        if not any(law == _GOES_ON for law, _ in self._stage.problems):
+            self._stage.problems.append((_GOES_ON, how))
 
     def repair(self) -> None:
         """Repairs what is broken, though no saga is stuck: it may be tried again for ever."""

@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from sagas.core.definitions import Step
+from sagas.core.failures import one_line
 from sagas.testing.faults import COMMIT, options_of
 
 if TYPE_CHECKING:
@@ -155,7 +156,7 @@ class Stage:
         """Lists what can go wrong with a function, here and now."""
         found = self._options.get(target)
         if found is None:
-            found = self._options[target] = options_of(target, late=self.late)
+            found = self._options[target] = options_of(target, late=self.late, deploys="deploy" in self.commit)
         if self.pivoted and found[0] == "rejected" and not _may_refuse(target):
             return found[1:]
         return found
@@ -182,10 +183,29 @@ class Stage:
         self.note("", f"somebody has noticed, and repairs {at}")
         return None
 
-    def note(self, process: str, what: str) -> None:
-        """Writes a line of the story, if somebody wants one."""
+    def note(self, process: str, what: str) -> int:
+        """Writes a line of the story, if somebody wants one; says how many there are now."""
         if self.look is not None:
             self.entries.append(Entry(self.time.now - self.began, process, what, self.look()))
+        return len(self.entries)
+
+    def note_end(self, process: str, at: str, noted: int, error: BaseException | None = None) -> None:
+        """Writes down what the world holds after a call, in the line of the call if that is the last one.
+
+        Args:
+            process: Where it ran.
+            at: What was called.
+            noted: How many lines there were when it began.
+            error: What it raised.
+        """
+        if self.look is None:
+            return
+        if error is not None:
+            self.note(process, f"{at} raises {one_line(error)}")
+        elif noted == len(self.entries):
+            self.entries[-1] = self.entries[-1]._replace(view=self.look())
+        else:
+            self.note(process, f"{at} has run")
 
 
 def _may_refuse(target: Step[..., Any] | Compensator | Probe) -> bool:

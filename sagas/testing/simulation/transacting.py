@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, NoReturn
 
 from sagas.coordinator.transactional import TransactionalAttempt
+from sagas.core.failures import one_line
 from sagas.errors import StoreUnavailable
 from sagas.testing.simulation.stage import Call
 
@@ -91,6 +92,8 @@ async def _prepare(process: Process, attempt: TransactionalAttempt, call: Call) 
             attempt.run(session)
             call.error = attempt.error
             call.acted += attempt.error is None
+            if attempt.error is not None:
+                stage.note(process.name, f"{step.name} raises {one_line(attempt.error)}")
 
     return run
 
