@@ -29,6 +29,8 @@ _LEAST_COLUMN = 18
 _MOST_CHANGES = 6
 _MOST_BROKEN = 5
 _FIRST_ENTRIES, _LAST_ENTRIES = 60, 20
+# What is repeated is folded if it is no longer than this, is there so often, and so many lines are left out.
+_LONGEST_FOLD, _LEAST_TIMES, _LEAST_FOLD = 30, 3, 4
 _HOUR = 3600
 _DAY = 86_400
 _WRITES = re.compile(r"writes (\w+) (\S+)")
@@ -74,7 +76,7 @@ def _changes(before: Mapping[str, str] | None, now: Mapping[str, str]) -> str:
     if before is None or before == now:
         return whole if before is None else ""
     changed = [f"{path} = {value}" if path else value for path, value in now.items() if before.get(path) != value]
-    changed += [f"{path} is gone" for path in before if path not in now and not _is_told(path, now)]
+    changed += [f"{path} is gone" for path in before if path and path not in now and not _is_told(path, now)]
     return whole if len(changed) > _MOST_CHANGES else ", ".join(changed) or whole
 
 
@@ -96,7 +98,7 @@ def table(entries: Sequence[Entry], names: Mapping[str, str], width: int | None 
     """
     rows = [("time", "process", "what happens", "the world")]
     before: Mapping[str, str] | None = None
-    for entry in _shortened(entries):
+    for entry in _shortened(_folded(entries)):
         rows.append((_clock(entry.time), entry.process or "-", _named(entry.what, names), _changes(before, entry.view)))
         before = entry.view
     if not any(row[3] for row in rows[1:]):
@@ -104,6 +106,38 @@ def table(entries: Sequence[Entry], names: Mapping[str, str], width: int | None 
     widths = _widths(rows, width if width is not None else _width())
     lines = [line for row in rows for line in _lines(row, widths)]
     return [lines[0], _GAP.join("─" * x for x in widths if x), *lines[1:]]
+
+
+def _folded(entries: Sequence[Entry]) -> list[Entry]:
+    """Leaves out what happens again and again in the same way."""
+    found: list[Entry] = []
+    begin = 0
+    while begin < len(entries):
+        size, times = _repeated(entries, begin)
+        found += entries[begin : begin + size]
+        begin += size * times
+        if times > 1:
+            what = "like this" if size == 1 else f"times these {size} lines"
+            found.append(entries[begin - 1]._replace(process="", what=f"… {times - 1} more {what} …"))
+    return found
+
+
+def _repeated(entries: Sequence[Entry], begin: int) -> tuple[int, int]:
+    """Finds what is repeated most from here on; gives how many lines it has, and how often it is there."""
+    best = (1, 1)
+    for size in range(1, min(_LONGEST_FOLD, (len(entries) - begin) // _LEAST_TIMES) + 1):
+        times = 1
+        while _same(entries, begin, begin + times * size, size):
+            times += 1
+        left_out = size * (times - 1)
+        if times >= _LEAST_TIMES and left_out >= _LEAST_FOLD and left_out > best[0] * (best[1] - 1):
+            best = (size, times)
+    return best
+
+
+def _same(entries: Sequence[Entry], one: int, other: int, size: int) -> bool:
+    """Says whether the same happens twice, but for the time."""
+    return len(entries) >= other + size and all(entries[one + x][1:] == entries[other + x][1:] for x in range(size))
 
 
 def _shortened(entries: Sequence[Entry]) -> Iterator[Entry]:

@@ -7,7 +7,8 @@ from typing import NamedTuple
 
 import pytest
 
-from sagas.testing import CheckFailed, Fault, play
+from sagas import Rejected, Retry, saga, step
+from sagas.testing import CheckFailed, Fault, Scenario, Simulator, play
 from sagas.testing.simulation.stage import Entry
 from sagas.testing.stories import snapshot, table
 from tests.testing import shop
@@ -88,6 +89,65 @@ def test_a_planned_run_tells_its_story_also_if_all_is_well() -> None:
     run = play(shop.order("lamp", 1), world=shop.open_shop)
     assert "reserved['" in run.timeline(width=160)
     assert "reports: completed" in run.timeline()
+
+
+def test_a_call_shows_the_world_after_it_and_what_it_raised() -> None:
+    @step
+    async def charge_all(amount: int) -> None:
+        shop.shop.charged["all"] = amount
+
+    @step
+    async def send() -> None:
+        raise KeyError("no address")
+
+    @saga
+    async def sell(amount: int) -> None:
+        await charge_all(amount)
+        await send()
+
+    run = Simulator(sell, world=shop.open_shop, view=shop.total).run(Scenario(sell(5)), watch=True)
+    lines = run.timeline(width=140).splitlines()
+    assert any("calls charge_all" in line and "[5]" in line for line in lines)
+    assert any("send raises KeyError: 'no address'" in line for line in lines)
+
+
+def test_what_a_fault_comes_between_has_a_line_for_its_end() -> None:
+    run = play(shop.order("lamp", 5), Fault("lost reply", at="charge"), world=shop.open_shop, view=shop.total)
+    lines = run.timeline(width=140).splitlines()
+    assert any("charge has run" in line and "charged = [5]" in line for line in lines)
+
+
+def test_what_is_stuck_in_the_same_way_again_and_again_is_folded() -> None:
+    again = [Entry(x, "A", what, {"": "1"}) for x in range(13) for what in ("calls pay", "pay raises KeyError: 1")]
+    lines = table([Entry(0, "A", "the process starts", {"": "1"}), *again, Entry(14, "A", "ends", {})], {}, 80)[2:]
+    assert len(lines) == 5
+    assert "… 12 more times these 2 lines …" in lines[3]
+    alone = table([Entry(x, "A", "calls pay", {}) for x in range(13)], {}, 80)[2:]
+    assert [line.split("  ")[-1] for line in alone] == ["calls pay", "… 12 more like this …"]
+
+
+def test_what_nobody_can_finish_is_told_in_a_sentence() -> None:
+    @step
+    async def hold() -> None: ...
+
+    @hold.compensator(retry=Retry(attempts=1))
+    async def let_go() -> None:
+        raise KeyError("lost")
+
+    @step
+    async def refuse() -> None:
+        raise Rejected("no")
+
+    @saga
+    async def hopeless() -> None:
+        await hold()
+        await refuse()
+
+    with pytest.raises(CheckFailed, match="an operator can finish it") as failure:
+        play(hopeless())
+    told = " ".join(str(failure.value).split())
+    assert "An operator repaired all that was broken and had it tried again, 3 times" in told
+    assert "the same came of it: 1: KeyError: 'lost'." in told
 
 
 def test_the_middle_of_a_long_story_is_left_out() -> None:
