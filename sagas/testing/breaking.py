@@ -37,11 +37,13 @@ class Breakage(ABC):
     Attributes:
         what: What it does wrong, for people.
         advice: Which kind of check would notice.
+        unreached: Why it may have made none, for people.
         fired: How often it made a difference to a call.
     """
 
     what: str
     advice: str
+    unreached = "in no run it would make a difference"
 
     def __init__(self, step: Step[..., Any]) -> None:
         assert step.undo is not None, "only a compensator is broken"
@@ -78,14 +80,15 @@ class Dropped(Breakage):
 
 
 class Blind(Breakage):
-    """It does nothing if the result of the step is not known."""
+    """It does nothing if the step acted and its result is not known."""
 
     what = "does nothing in doubt"
+    unreached = "in no run the step acted and was undone without its result"
     advice = "have view= show what the step leaves when its reply is lost, or state an invariant of it"
 
     def replace(self, stage: Stage, call: Call) -> Callable[..., Any] | None:
         """See ``Breakage``."""
-        return _nothing if _result(stage, call.path) is None else None
+        return _nothing if _result(stage, call.path) is None and _has_acted(stage, call.path) else None
 
 
 class Doubled(Breakage):
@@ -150,6 +153,7 @@ class Swapped(Breakage):
         super().__init__(step)
         self._names = names
         self.what = f"swaps {names[0]} and {names[1]}"
+        self.unreached = f"in no run {names[0]} and {names[1]} differ"
         self.advice = f"have inputs= draw different values for {names[0]} and {names[1]}, and view= tell them apart"
 
     def replace(self, stage: Stage, call: Call) -> Callable[..., Any] | None:  # noqa: ARG002 - see above
@@ -229,6 +233,7 @@ class Cut(Breakage):
         self._line = line
         text = linecache.getline(code.co_filename, line).strip()
         self.what = f"stops before `{text}`"
+        self.unreached = "no run comes by this line"
         self.advice = "have view= show what this line and those after it do, or state an invariant of it"
 
     def replace(self, stage: Stage, call: Call) -> Callable[..., Any]:  # noqa: ARG002 - see above
@@ -317,6 +322,11 @@ def _instead(
 
 def _nothing(**_: object) -> None:
     """Does nothing."""
+
+
+def _has_acted(stage: Stage, path: str) -> bool:
+    """Says whether a step took effect, whatever is known of that."""
+    return any(x.role == "step" and x.path == path and x.acted for x in stage.calls)
 
 
 def _result(stage: Stage, path: str) -> bytes | None:

@@ -18,8 +18,8 @@ class Mutant(NamedTuple):
         undo: Name of the compensator.
         breakage: What it does wrong.
         fate: ``killed`` (a check noticed), ``survived``, ``harmless`` (it leaves the same as the right one does), or
-            ``never reached`` (no run came by what is broken).
-        why: What noticed it; or what is different, and nobody noticed.
+            ``never reached`` (it was not tried: no run came by what is broken).
+        why: What noticed it; what is different, and nobody noticed; or what never happened.
         advice: Which kind of check would have noticed.
         runs: In how many runs it was tried.
     """
@@ -110,4 +110,4 @@ class Mutants:
 def _row(mutant: Mutant) -> tuple[str, str, str, str]:
     """Shows one in a table."""
     fate = "SURVIVED" if mutant.fate == "survived" else mutant.fate
-    return mutant.undo, mutant.breakage, fate, mutant.why if mutant.fate == "killed" else ""
+    return mutant.undo, mutant.breakage, fate, "" if mutant.fate == "survived" else mutant.why

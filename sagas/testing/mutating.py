@@ -21,6 +21,7 @@ from sagas.testing.altering import paths_of
 from sagas.testing.breaking import Altered, Blind, Doubled, Dropped, Reordered, Swapped, cuts_of, is_empty
 from sagas.testing.checking import Checker, CheckFailed, failure_of
 from sagas.testing.contents import difference
+from sagas.testing.faults import Fault
 from sagas.testing.mutants import Mutant, Mutants
 from sagas.testing.options import CheckOptions, refuse_draws, simulated
 from sagas.testing.recorder import Camera, Played, Recorder, Switch
@@ -47,6 +48,7 @@ _PLANS = 8
 _CALLS = 4
 _DRAWN = 25
 _CUTS = 4
+_IN_DOUBT = (False, True)
 
 
 class MutateOptions(CheckOptions, total=False):
@@ -167,10 +169,25 @@ class _Lab:
             raise CheckFailed(
                 f"the saga has to hold before its compensators are broken:\n{failure}", failure.run, failure.law
             ) from None
+        self._put_in_doubt()
         self._explored = [x for x in self._simulator.played if x.undone]
         drawn = draw_some(self._calls, _DRAWN)
         self._inputs = drawn[:: max(1, len(drawn) // _CALLS)][:_CALLS]
         self._camera.on = True
+
+    def _put_in_doubt(self) -> None:
+        """Has each step act and be undone without its result, where no run has done so yet: its replies are all lost.
+
+        Raises:
+            CheckFailed: The saga does not hold then.
+        """
+        __tracebackhide__ = True
+        plain = [x.scenario for x in self._simulator.played if not x.scenario.faults][:_CALLS]
+        for name in sorted(self._simulator.called):
+            for scenario in (replace(x, faults=faults) for faults in _doubts(name) for x in plain):
+                if any((x.step, x.state) == (name, _IN_DOUBT) for run in self._simulator.played for x in run.undone):
+                    break
+                self._right(scenario)
 
     def never_undone(self) -> tuple[str, ...]:
         """Lists the steps that were called, have a compensator, and were undone in no run."""
@@ -184,7 +201,7 @@ class _Lab:
             step = steps[name]
             if step.undo is None or is_empty(step.undo):
                 continue
-            yield from (Dropped(step), Blind(step), Doubled(step))
+            yield from (Dropped(step), *([] if step.options.transactional else [Blind(step)]), Doubled(step))
             yield from self._wrong_arguments(step)
             yield from cuts_of(step, _CUTS)
         for later, earlier in self._orders():
@@ -295,6 +312,12 @@ class _Lab:
         return None if run.missed else played
 
 
+def _doubts(name: str) -> Iterator[tuple[Fault, ...]]:
+    """Lists what leaves a step in doubt that has acted; somebody cancels what would be tried for ever."""
+    mute, unknown, cancel = Fault("mute", name), Fault("down", f"probe of {name}"), Fault("cancel", name, nth=2)
+    yield from ((mute,), (mute, unknown), (mute, cancel), (mute, unknown, cancel))
+
+
 def _undoes(run: Played, names: tuple[str, ...]) -> bool:
     """Says whether a run undoes some steps, in this order."""
     where = [next((i for i, x in enumerate(run.undone) if x.step == name), None) for name in names]
@@ -304,7 +327,7 @@ def _undoes(run: Played, names: tuple[str, ...]) -> bool:
 def _fate(breakage: Breakage, tried: int, *, comparable: bool, different: Mapping[str, str]) -> Mutant:
     """Says what became of a breakage that no check noticed."""
     if not breakage.fired:
-        return _mutant(breakage, "never reached", "", tried)
+        return _mutant(breakage, "never reached", f"not tried: {breakage.unreached}", tried)
     if different:
         shown = list(different.values())
         more = f"; and {len(shown) - 3} more" if len(shown) > 3 else ""  # noqa: PLR2004 - a line's worth

@@ -13,7 +13,7 @@ import pytest
 from hypothesis import strategies as st
 from pydantic import BaseModel
 
-from sagas import current_step, gather, saga, step
+from sagas import Retry, current_step, gather, saga, step
 from sagas.testing import CheckFailed, Mutants, assert_undos_tested, mutate
 from sagas.testing.altering import SAME, alter, altered_field
 from sagas.testing.contents import contents_of, difference
@@ -353,6 +353,51 @@ def test_a_line_that_no_run_comes_by_is_told() -> None:
     found = mutate(acting, world=new, view=everything, seed=1)
     assert names(found.unreached) == {"undo stops before `shop().money = 7`"}
     assert not found.survivors
+
+
+def test_doubt_that_no_run_reaches_was_not_tried() -> None:
+    """An atomic step has acted only if it says so, so what it does not say is no harm."""
+
+    @step(atomic=True)
+    async def act() -> int:
+        shop().money = 1
+        return 1
+
+    @act.compensator
+    async def undo(result: int | None) -> None:
+        if result is not None:
+            shop().money = 0
+
+    @saga
+    async def acting() -> None:
+        await act()
+        await finish()
+
+    found = mutate(acting, world=new, view=everything, runs=60, seed=1)
+    blind = next(x for x in found.all if x.breakage == "does nothing in doubt")
+    assert (blind.fate, blind.why) == (
+        "never reached",
+        "not tried: in no run the step acted and was undone without its result",
+    )
+    assert blind.why in str(found)
+
+
+def test_what_is_tried_for_ever_is_put_in_doubt_and_cancelled() -> None:
+    @step(retry=Retry(attempts=None))
+    async def act() -> None:
+        shop().money = 1
+
+    @act.compensator
+    async def undo() -> None:
+        shop().money = 0
+
+    @saga
+    async def acting() -> None:
+        await act()
+        await finish()
+
+    found = mutate(acting, world=new, view=everything, runs=5, seed=1)
+    assert "undo does nothing in doubt" in names(found.killed)
 
 
 def test_an_asynchronous_undo_is_stopped_between_its_awaits() -> None:
