@@ -169,7 +169,11 @@ class Execution(Stepping):
 
     def awaited_signals(self) -> list[str]:
         """Lists the names of the signals that the body waits for."""
-        return [wait.signal for wait in self._waits.values() if wait.kind == "receive"]
+        return list(self.receives().values())
+
+    def receives(self) -> dict[str, str]:
+        """Names the signals that the body waits for, by the places at which it does."""
+        return {path: wait.signal for path, wait in self._waits.items() if wait.kind == "receive"}
 
     def close(self) -> None:
         """Lets go of the body, without letting it start anything."""

@@ -77,7 +77,7 @@ def test_a_saga_without_parameters_has_no_inputs() -> None:
     async def buy_one() -> int:
         return await take(1)
 
-    with pytest.raises(RequestError, match="saga .*buy_one.* has no parameters, and inputs= gave 0 for one; leave"):
+    with pytest.raises(RequestError, match=r"saga .*buy_one.* has no parameters, and inputs= gave 0 for one; leave"):
         check(buy_one, inputs=st.integers(), world=new_shop)
 
 
@@ -95,7 +95,7 @@ def test_a_step_that_needs_more_than_its_world_is_named() -> None:
     async def once(items: int) -> None:
         await note(items)
 
-    with pytest.raises(RequestError, match="step note succeeded in a run, and in a new world .* AssertionError"):
+    with pytest.raises(RequestError, match=r"step note succeeded in a run, and in a new world .* AssertionError"):
         check(once, inputs=FEW, world=new_shop, view=total, seed=1)
 
 

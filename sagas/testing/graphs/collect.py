@@ -7,6 +7,7 @@ from collections import Counter, defaultdict
 from typing import TYPE_CHECKING, NamedTuple
 
 from sagas.core import commands as c
+from sagas.testing.graphs.signals import received
 from sagas.testing.graphs.ways import START, Stop, Way, Ways
 from sagas.testing.history import read
 
@@ -20,8 +21,8 @@ __all__ = ["Collector", "Edge", "Graph", "Node"]
 # A step that is called at more places than these is drawn as one.
 _MOST_PLACES = 4
 _ENDS = ("completed", "compensated")
-_KINDS = ("start", "step", "doubt", "undo", "completed", "compensated", "stuck")
-_LAST_WITH_STEP = 4  # the ends come after those
+_KINDS = ("start", "step", "signal", "doubt", "undo", "completed", "compensated", "stuck")
+_LAST_WITH_STEP = 5  # the ends come after those
 _BRANCH = re.compile(r":\d+")
 
 
@@ -30,8 +31,8 @@ class Node(NamedTuple):
 
     Attributes:
         id: Unique.
-        kind: ``start``, ``step``, ``doubt``, ``undo``, ``completed``, ``compensated`` or ``stuck``.
-        step: Name of the step; ``""`` if it is about none.
+        kind: ``start``, ``step``, ``signal``, ``doubt``, ``undo``, ``completed``, ``compensated`` or ``stuck``.
+        step: Name of the step, or ``signal NAME``; ``""`` if it is about none.
         place: Where in the saga, if the step is called at several places; otherwise ``""``.
         runs: How many runs came by.
     """
@@ -46,7 +47,9 @@ class Node(NamedTuple):
     def text(self) -> str:
         """Names it for people."""
         name = f"{self.step} ({self.place})" if self.place else self.step
-        return {"undo": f"undo {name}", "doubt": f"{name} in doubt", "step": name}.get(self.kind, self.kind)
+        return {"undo": f"undo {name}", "doubt": f"{name} in doubt", "step": name, "signal": name}.get(
+            self.kind, self.kind
+        )
 
     def share(self, runs: int) -> str:
         """Says how many of so many runs came by, for people."""
@@ -105,7 +108,7 @@ class Collector:
     def add(self, run: Run) -> None:
         """Takes a run in."""
         self._runs += 1
-        ways = Ways(read(run.records))
+        ways = Ways(read(run.records), received(run))
         taken = {_general(x) for x in ways.forward()} | {_general(x) for x in ways.back()}
         taken |= {_general(x) for x in ways.halts(_halts(run))}
         if run.status in _ENDS:

@@ -14,6 +14,7 @@ __all__ = ["as_dot"]
 _NODES = {
     "start": 'shape=circle, fillcolor="#e2e8f0", color="#475569"',
     "step": 'shape=box, style="rounded,filled", fillcolor="#e0edff", color="#2563eb"',
+    "signal": 'shape=cds, fillcolor="#ccfbf1", color="#0f766e"',
     "doubt": 'shape=hexagon, style="filled,dashed", fillcolor="#fef3c7", color="#b45309"',
     "undo": 'shape=box, style="rounded,filled", fillcolor="#f1e8ff", color="#7c3aed"',
     "completed": 'shape=box, style="rounded,filled,bold", fillcolor="#dcfce7", color="#15803d"',

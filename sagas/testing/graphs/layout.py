@@ -30,7 +30,7 @@ _SWEEPS = 24
 _LONGEST = 30
 _MOST_IN_DOUBT = 4
 # Steps, what is in doubt, undos.
-_ZONES = {"start": 0, "step": 0, "completed": 0, "doubt": 1, "undo": 2, "compensated": 2, "stuck": 2}
+_ZONES = {"start": 0, "step": 0, "signal": 0, "completed": 0, "doubt": 1, "undo": 2, "compensated": 2, "stuck": 2}
 _LAST_ZONE = 2
 
 
@@ -143,7 +143,7 @@ def _depths(graph: Graph) -> dict[tuple[str, str], int]:
             before[_step(node)]
     for edge in graph.edges:
         source, target = nodes[edge.source], nodes[edge.target]
-        if target.kind == "step" and source.step:
+        if target.kind in ("step", "signal") and source.step:
             before[_step(target)].add(_step(source))
     found: dict[tuple[str, str], int] = {}
 

@@ -14,6 +14,7 @@ __all__ = ["as_mermaid"]
 _SHAPES = {
     "start": "((%s))",
     "step": "[%s]",
+    "signal": "[/%s\\]",
     "doubt": "{{%s}}",
     "undo": "[/%s/]",
     "completed": "([%s])",
@@ -24,6 +25,7 @@ _ARROWS = {"next": "-->", "failed": "-->", "doubt": "-.->", "undo": "==>", "stuc
 _STYLES = {
     "start": "fill:#e2e8f0,stroke:#475569,color:#0f172a",
     "step": "fill:#e0edff,stroke:#2563eb,color:#0f172a",
+    "signal": "fill:#ccfbf1,stroke:#0f766e,color:#0f172a",
     "doubt": "fill:#fef3c7,stroke:#b45309,color:#0f172a,stroke-dasharray:4 3",
     "undo": "fill:#f1e8ff,stroke:#7c3aed,color:#0f172a",
     "completed": "fill:#dcfce7,stroke:#15803d,color:#0f172a",

@@ -5,6 +5,7 @@ The order is that of the paths, and not that of the records: what runs side by s
 
 from __future__ import annotations
 
+from collections import deque
 from typing import TYPE_CHECKING, NamedTuple
 
 from sagas.core.paths import follows
@@ -12,6 +13,7 @@ from sagas.core.paths import follows
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
 
+    from sagas.testing.graphs.signals import Received
     from sagas.testing.history import History
 
 __all__ = ["START", "Stop", "Way", "Ways"]
@@ -53,10 +55,13 @@ class Ways:
 
     Args:
         history: Of one run.
+        signals: Those that its body waited for, and got.
     """
 
-    def __init__(self, history: History) -> None:
+    def __init__(self, history: History, signals: Iterable[Received] = ()) -> None:
         self._history = history
+        self._signals: dict[str, str] = {}
+        self._gone: set[str] = set()  # signals that came after what was undone since then
         self._outcome: dict[str, str] = {}
         self._doubted: set[str] = set()
         self._order: dict[str, int] = {}
@@ -64,13 +69,19 @@ class Ways:
         self._cause: list[Way] = []
         self._forward: list[Way] = []
         self._back: list[Way] = []
+        waiting = deque(signals)
         for number, moment in enumerate(history.moments):
+            while waiting and waiting[0].seq <= moment.seq:
+                self._receive(waiting.popleft(), number)
             if moment.what == "asked":
                 self._ask(moment.path, number)
             elif moment.what in ("acted", "rejected", "doubt"):
                 self._settle(moment.path, moment.what)
             elif moment.what == "undo" and moment.path not in self._undone:
                 self._undo(moment.path, number)
+
+        for signal in waiting:
+            self._receive(signal, len(history.moments))
 
     def forward(self) -> Iterator[Way]:
         """Lists the ways from step to step, and to what is in doubt."""
@@ -86,10 +97,10 @@ class Ways:
             if path in self._undone:
                 source = self._stop("undo", path)
             elif path in self._order:
-                source = self._stop("doubt" if path in self._doubted else "step", path)
+                source = self._stop("doubt", path) if path in self._doubted else self._own(path)
             else:  # the body itself, which is where its last steps had led to
                 yield from (
-                    Way(x.source, Stop("stuck"), "stuck") for x in self._leads(self._last(self._order), "stuck")
+                    Way(x.source, Stop("stuck"), "stuck") for x in self._leads(self._last(self._left()), "stuck")
                 )
                 continue
             yield Way(source, Stop("stuck"), "stuck")
@@ -103,7 +114,7 @@ class Ways:
             if not first:
                 yield from (x._replace(target=target) for x in self._why())
             return
-        yield from (x._replace(target=target) for x in self._leads(self._last(self._order), "next"))
+        yield from (x._replace(target=target) for x in self._leads(self._last(self._left()), "next"))
 
     # --- reading ------------------------------------------------------------------------------------------------
 
@@ -112,10 +123,16 @@ class Ways:
         if path in self._order:
             return
         self._cause = []  # whatever failed before was caught
-        before = [x for x in self._order if follows(path, x)]
-        target = self._stop("step", path)
+        before = [x for x in self._left() if follows(path, x)]
+        target = self._own(path)
         self._forward += [x._replace(target=target) for x in self._leads(self._last(before), "next")]
         self._order[path] = number
+
+    def _receive(self, signal: Received, number: int) -> None:
+        """Notes that a signal came, as a step that has acted."""
+        self._signals[signal.path] = f"signal {signal.name}"
+        self._ask(signal.path, number)
+        self._outcome[signal.path] = "acted"
 
     def _settle(self, path: str, what: str) -> None:
         """Notes how a step ended."""
@@ -141,6 +158,7 @@ class Ways:
         else:
             self._back += [x._replace(target=target) for x in self._why(path)]
         self._undone[path] = number
+        self._gone |= {x for x in self._signals if follows(x, path)}
 
     def _why(self, path: str = "") -> list[Way]:
         """Gives the ways from what went wrong; from the last steps, if it was none of them: a cancel, or a timeout."""
@@ -157,9 +175,13 @@ class Ways:
             elif outcome == "doubt":
                 found = Way(self._stop("doubt", path), START, kind)
             else:
-                found = Way(self._stop("step", path), START, "failed" if outcome == "rejected" else kind)
+                found = Way(self._own(path), START, "failed" if outcome == "rejected" else kind)
             ways.append(found)
         return ways or [Way(START, START, kind)]
+
+    def _left(self) -> list[str]:
+        """Lists all steps, and those signals before which nothing was undone since."""
+        return [x for x in self._order if x not in self._gone]
 
     def _last(self, paths: Iterable[str]) -> list[str]:
         """Lists the steps that none of the others follows; of those that are undone, where their undo has ended."""
@@ -173,6 +195,11 @@ class Ways:
     def _first(paths: Iterable[str]) -> list[str]:
         """Lists the steps that follow none of the others."""
         return _extreme(list(paths), follows)
+
+    def _own(self, path: str) -> Stop:
+        """Names a step, or a signal, as such."""
+        name = self._signals.get(path)
+        return self._stop("step", path) if name is None else Stop("signal", name, path)
 
     def _stop(self, kind: str, path: str) -> Stop:
         """Names what happened to a step."""

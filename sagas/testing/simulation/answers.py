@@ -67,6 +67,8 @@ def example_of(annotation: Any, what: str) -> Sequence[Any]:
     Raises:
         RequestError: Hypothesis does not know how to make any.
     """
+    if annotation is Any:
+        return (None,)  # as what a signal carries if nobody says more
     found = _examples(annotation) if isinstance(annotation, Hashable) else _draw_examples(annotation)
     if isinstance(found, Exception):
         raise RequestError(f"no value of {annotation!r} can be made up for {what}; give a strategy for it") from found

@@ -14,7 +14,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from sagas import saga, step
+from sagas import gather, receive, saga, step
 from sagas.core.definitions import Saga
 from sagas.testing import Fault, Scenario, Simulator
 from sagas.testing.graphs import Collector, Edge, Graph, Node, as_dot, as_mermaid, as_svg
@@ -67,15 +67,34 @@ def test_what_runs_side_by_side_fans_out_and_joins_both_ways() -> None:
 
 
 def test_after_the_undo_of_a_scope_the_saga_goes_on_from_there() -> None:
-    graph = _graph(shop.ask("lamp"))
-    assert ("start", "reserve", "next") in _ways(graph)
     simulator, collector = Simulator(shop.ask), Collector("ask")
     for answer in range(2):
         collector.add(simulator.run(Scenario(shop.ask("lamp"), answers=(answer,))))
     ways = _ways(collector.graph())
-    assert ("pack", "completed", "next") in ways
-    assert ("pack", "undo pack", "undo") in ways
+    assert ("start", "reserve", "next") in ways
+    assert ("pack", "signal approval", "next") in ways
+    assert ("signal approval", "completed", "next") in ways
+    assert ("signal approval", "undo pack", "undo") in ways
     assert ("undo pack", "completed", "next") in ways
+
+
+@saga
+async def listen() -> None:
+    await gather(poke(1), receive("first"))
+    if await receive("second", bool, timeout=60) is True:
+        await poke(2)
+
+
+def test_a_signal_stands_where_the_saga_waits_for_it() -> None:
+    graph = _graph(listen())
+    assert _ways(graph) == {
+        ("start", "poke", "next"),
+        ("start", "signal first", "next"),
+        ("poke", "signal second", "next"),
+        ("signal first", "signal second", "next"),
+        ("signal second", "completed", "next"),
+    }
+    assert all("signal second" in write(graph) for write in WRITERS.values())
 
 
 def test_what_needs_an_operator_leads_to_stuck() -> None:
