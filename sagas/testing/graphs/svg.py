@@ -22,11 +22,13 @@ _THINNEST, _THICKEST = 1.2, 4.0
 _STYLE = """
     :root { --page: #ffffff; --ink: #0f172a; --quiet: #64748b; --next: #2563eb; --failed: #dc2626; --doubt: #b45309;
       --undo: #7c3aed; --stuck: #b91c1c; --good: #15803d; --signal: #0f766e;
-      --step-fill: #eff6ff; --signal-fill: #f0fdfa; --doubt-fill: #fffbeb; --undo-fill: #f5f3ff; --good-fill: #f0fdf4; --stuck-fill: #fef2f2; --start-fill: #f1f5f9; }
+      --step-fill: #eff6ff; --signal-fill: #f0fdfa; --doubt-fill: #fffbeb;
+      --undo-fill: #f5f3ff; --good-fill: #f0fdf4; --stuck-fill: #fef2f2; --start-fill: #f1f5f9; }
     @media (prefers-color-scheme: dark) {
       :root { --page: #0f172a; --ink: #f1f5f9; --quiet: #94a3b8; --next: #60a5fa; --failed: #f87171; --doubt: #fbbf24;
         --undo: #a78bfa; --stuck: #fb7185; --good: #4ade80; --signal: #2dd4bf;
-        --step-fill: #172554; --signal-fill: #042f2e; --doubt-fill: #422006; --undo-fill: #2e1065; --good-fill: #052e16; --stuck-fill: #4c0519; --start-fill: #1e293b; }
+        --step-fill: #172554; --signal-fill: #042f2e; --doubt-fill: #422006;
+        --undo-fill: #2e1065; --good-fill: #052e16; --stuck-fill: #4c0519; --start-fill: #1e293b; }
     }
     .page { fill: var(--page); }
     text { font-family: ui-sans-serif, system-ui, -apple-system, "Segoe UI", sans-serif; fill: var(--ink); }
