@@ -1,4 +1,4 @@
-"""Every command, its arguments and its options; what they do is in the modules beside this one.
+"""The commands, their arguments and their options; what they do is in the modules beside this one.
 
 Whatever is slow to import is imported by the command that needs it.
 """
@@ -6,16 +6,14 @@ Whatever is slow to import is imported by the command that needs it.
 from __future__ import annotations
 
 from enum import StrEnum
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 
-from sagas.cli import simulations
+from sagas.cli import operations, simulations
+from sagas.cli.options import Json, SagaId, Store, url_of
 from sagas.cli.problems import Commands, Problem, complain
 from sagas.errors import SagaError
-
-if TYPE_CHECKING:
-    from sagas.cli.ordering import Taken
 
 __all__ = ["app"]
 
@@ -26,9 +24,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     add_completion=False,
 )
-simulations.add_to(app)
-
-_LONGEST_NAME = 200
+_NOT_TRIED = 2
 
 
 class Status(StrEnum):
@@ -39,35 +35,6 @@ class Status(StrEnum):
     STUCK = "stuck"
     COMPLETED = "completed"
     COMPENSATED = "compensated"
-
-
-Store = Annotated[
-    str | None,
-    typer.Option("--store", envvar="SAGAS_STORE", metavar="URL", help="Where the journal is: sqlite:///orders.db"),
-]
-Json = Annotated[bool, typer.Option("--json", help="Write JSON, and nothing else, to stdout.")]
-SagaId = Annotated[str, typer.Argument(metavar="ID", help="The saga's id.")]
-Path = Annotated[
-    str | None,
-    typer.Option("--path", help="Only this step, such as 2 or 3:0; all that halt the saga by default."),
-]
-Reason = Annotated[str, typer.Option("--reason", help="Why, for whoever reads the journal later.")]
-By = Annotated[str | None, typer.Option("--by", help="Who asks, for the journal; your login name by default.")]
-Wait = Annotated[float, typer.Option("--wait", min=0, help="Seconds to wait for what comes of it.")]
-
-_DEFAULT_WAIT = 5.0
-_NOT_TRIED = 2
-
-
-def _url(store: str | None) -> str:
-    """Gives the store's URL.
-
-    Raises:
-        Problem: Nobody said where it is.
-    """
-    if not store:
-        raise Problem("which journal? Pass --store sqlite:///orders.db, or set SAGAS_STORE")
-    return store
 
 
 @app.command()
@@ -90,7 +57,7 @@ def run(
     """Run a saga to its end in this process. The same id with the same input is the same saga."""
     from sagas.cli.running import run_saga
 
-    raise typer.Exit(run_saga(saga, arguments, saga_id, _url(store), json=json))
+    raise typer.Exit(run_saga(saga, arguments, saga_id, url_of(store), json=json))
 
 
 @app.command("list")
@@ -108,7 +75,7 @@ def list_sagas(
     from sagas.cli.rendering import print_json, render_list
     from sagas.cli.rendering import show as write
 
-    with existing_store(_url(store)) as opened:
+    with existing_store(url_of(store)) as opened:
         if before is not None:
             find_row(opened, before)
         wanted = None if status is None else status.value
@@ -128,7 +95,7 @@ def show(saga_id: SagaId, *, store: Store = None, json: Json = False) -> None:
     from sagas.cli.rendering import print_json, render_saga
     from sagas.cli.rendering import show as write
 
-    with existing_store(_url(store)) as opened:
+    with existing_store(url_of(store)) as opened:
         view = read_view(opened, saga_id)
     if json:
         print_json(view)
@@ -143,7 +110,7 @@ def coordinators(*, store: Store = None, json: Json = False) -> None:
     from sagas.cli.rendering import print_json, render_coordinators
     from sagas.cli.rendering import show as write
 
-    with existing_store(_url(store)) as opened:
+    with existing_store(url_of(store)) as opened:
         found = read_coordinators(opened)
     if json:
         print_json(found)
@@ -169,80 +136,13 @@ def schedules(
     from sagas.cli.rendering import print_json
     from sagas.cli.rendering import show as write
 
-    with existing_store(_url(store)) as opened:
+    with existing_store(url_of(store)) as opened:
         scheduling.change(opened, pause=pause, resume=resume)
         found = scheduling.schedules(opened)
     if json:
         print_json(found)
     else:
         write(*(scheduling.render(found) if found else ["no schedules"]))
-
-
-@app.command()
-def signal(
-    saga_id: SagaId,
-    name: Annotated[str, typer.Argument(metavar="NAME", help="As in receive(NAME, …).")],
-    *,
-    payload: Annotated[str, typer.Option("--payload", metavar="JSON", help="What it carries.")] = "null",
-    wait: Wait = _DEFAULT_WAIT,
-    store: Store = None,
-    json: Json = False,
-) -> None:
-    """Send a saga a signal. It is kept until the body receives it."""
-    if not name or len(name) > _LONGEST_NAME:
-        raise Problem(f"{name!r} cannot name a signal: use 1 to {_LONGEST_NAME} characters")
-    _order(saga_id, "signal", store, wait, json=json, name=name, payload=_json_bytes(payload, "--payload"))
-
-
-@app.command()
-def cancel(
-    saga_id: SagaId,
-    *,
-    reason: Reason,
-    by: By = None,
-    wait: Wait = _DEFAULT_WAIT,
-    store: Store = None,
-    json: Json = False,
-) -> None:
-    """Cancel a saga: what it did is undone."""
-    _order(saga_id, "cancel", store, wait, json=json, reason=_reason(reason), by=_who(by))
-
-
-@app.command()
-def retry(
-    saga_id: SagaId,
-    *,
-    path: Path = None,
-    by: By = None,
-    wait: Wait = _DEFAULT_WAIT,
-    store: Store = None,
-    json: Json = False,
-) -> None:
-    """Try again what halts a stuck saga, with a new budget of attempts."""
-    _order(saga_id, "retry", store, wait, json=json, path=path, by=_who(by))
-
-
-@app.command()
-def skip(
-    saga_id: SagaId,
-    *,
-    reason: Reason,
-    path: Path = None,
-    by: By = None,
-    wait: Wait = _DEFAULT_WAIT,
-    store: Store = None,
-    json: Json = False,
-) -> None:
-    """Go on without what halts a stuck saga: you vouch that nothing is left to undo there."""
-    _order(saga_id, "skip", store, wait, json=json, reason=_reason(reason), path=path, by=_who(by))
-
-
-@app.command()
-def resume(
-    saga_id: SagaId, *, by: By = None, wait: Wait = _DEFAULT_WAIT, store: Store = None, json: Json = False
-) -> None:
-    """Let a saga that was parked go on with the code that its coordinator has now."""
-    _order(saga_id, "resume", store, wait, json=json, by=_who(by))
 
 
 @app.command()
@@ -319,7 +219,7 @@ def purge(
     from sagas.cli.rendering import print_json
 
     ages = purging.ages(completed, compensated, archived, delete=delete)
-    with existing_store(_url(store)) as opened:
+    with existing_store(url_of(store)) as opened:
         gone = purging.purge(opened, ages, dry_run=dry_run)
     if json:
         print_json(gone._asdict())
@@ -334,7 +234,7 @@ def migrate(*, store: Store = None, json: Json = False) -> None:
     from sagas.stores import store_for
     from sagas.stores.schema import HEAD
 
-    opened = store_for(_url(store))
+    opened = store_for(url_of(store))
     if opened.in_memory:
         raise Problem(f"{opened.url} has no tables; use --store sqlite:///FILE")
     opened.open(migrate=True)
@@ -345,56 +245,5 @@ def migrate(*, store: Store = None, json: Json = False) -> None:
         typer.echo(f"{opened.url} is at version {HEAD}")
 
 
-def _order(saga_id: str, kind: str, store: str | None, wait: float, *, json: bool, **fields: object) -> None:
-    """Posts an order and tells what came of it."""
-    from sagas.cli.ordering import give
-    from sagas.cli.reading import existing_store
-    from sagas.cli.rendering import print_json
-
-    with existing_store(_url(store)) as opened:
-        taken: Taken = give(opened, saga_id, kind, wait, fields)
-    if json:
-        print_json(taken)
-    elif not taken.refused:
-        typer.echo(taken.message)
-    if taken.refused:
-        complain(taken.message)
-        raise typer.Exit(1)
-
-
-def _json_bytes(text: str, option: str) -> bytes:
-    """Checks that an option is JSON.
-
-    Raises:
-        Problem: It is not.
-    """
-    import orjson
-
-    try:
-        orjson.loads(text)
-    except orjson.JSONDecodeError as error:
-        raise Problem(f"{option} is not JSON: {error}; quote texts, as in {option} '\"yes\"'") from error
-    return text.encode()
-
-
-def _reason(reason: str) -> str:
-    """Refuses an empty reason.
-
-    Raises:
-        Problem: It is empty.
-    """
-    if not reason.strip():
-        raise Problem("--reason is empty; say why, for whoever reads the journal later")
-    return reason
-
-
-def _who(by: str | None) -> str:
-    """Names who asks."""
-    import getpass
-
-    if by is not None:
-        return by
-    try:
-        return getpass.getuser()
-    except (OSError, KeyError):  # a user without a name, as in some containers
-        return ""
+operations.add_to(app)
+simulations.add_to(app)

@@ -19,8 +19,43 @@ if TYPE_CHECKING:
 __all__ = ["find_codec", "find_object", "find_registry", "import_module"]
 
 
-def import_module(name: str) -> ModuleType:
+def import_module(place: str) -> ModuleType:
     """Imports a module, from the current directory too.
+
+    Args:
+        place: Its name, or its file.
+
+    Raises:
+        Problem: It is not there, or raises.
+    """
+    if not place.endswith(".py"):
+        return _import_by_name(place)
+    file = Path(place).resolve()
+    module = _import_by_name(_name_of(file, place))
+    if Path(module.__file__ or "").resolve() != file:
+        raise Problem(f"{place} would be the module {module.__name__}, which is {module.__file__} already; rename it")
+    return module
+
+
+def _name_of(file: Path, place: str) -> str:
+    """Names the module in a file, and has its folder looked through first, as when Python runs it.
+
+    Raises:
+        Problem: There is no such file.
+    """
+    if not file.is_file():
+        raise Problem(f"there is no file {place}")
+    folder, parts = file.parent, [] if file.stem == "__init__" else [file.stem]
+    while (folder / "__init__.py").is_file():
+        parts.insert(0, folder.name)
+        folder = folder.parent
+    if str(folder) not in sys.path:
+        sys.path.insert(0, str(folder))
+    return ".".join(parts)
+
+
+def _import_by_name(name: str) -> ModuleType:
+    """Imports a module.
 
     Raises:
         Problem: It is not there, or raises.

@@ -48,7 +48,8 @@ def find_saga(where: str) -> tuple[Saga[..., Any], list[Saga[..., Any]]]:
     """Imports a saga, from the current directory too.
 
     Args:
-        where: ``module:saga``: what the module calls it, or else a saga's own name, which means its newest version.
+        where: ``module:saga``, or ``file.py:saga``: what the module calls it, or else a saga's own name, which means its
+            newest version.
 
     Returns:
         It, and every saga of its module.
@@ -58,7 +59,7 @@ def find_saga(where: str) -> tuple[Saga[..., Any], list[Saga[..., Any]]]:
     """
     module_name, colon, name = where.partition(":")
     if not (module_name and colon and name):
-        raise Problem(f"{where!r} names no saga; write MODULE:SAGA, such as shop.orders:place_order")
+        raise Problem(f"{where!r} names no saga; write MODULE:SAGA or FILE.py:SAGA, such as shop.orders:place_order")
     module = import_module(module_name)
     sagas: dict[str, Saga[..., Any]] = {key: value for key, value in vars(module).items() if isinstance(value, Saga)}
     found = sagas.get(name) or Registry(sagas.values()).newest(name)

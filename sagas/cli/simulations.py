@@ -16,7 +16,12 @@ __all__ = ["add_to"]
 _NOT_TRIED = 2
 _COMMON = "MODULE:NAME, or NAME for what is in the saga's module"
 
-Saga = Annotated[str, typer.Argument(metavar="MODULE:SAGA", help="Which saga, such as shop.orders:place_order.")]
+Saga = Annotated[
+    str,
+    typer.Argument(
+        metavar="MODULE:SAGA", help="Which saga, such as shop.orders:place_order or shop/orders.py:place_order."
+    ),
+]
 Seed = Annotated[int | None, typer.Option("--seed", help="Draws the same runs again; a new one by default.")]
 World = Annotated[
     str | None, typer.Option("--world", metavar="NAME", help=f"Makes the world that the steps act on ({_COMMON}).")

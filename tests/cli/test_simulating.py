@@ -67,6 +67,7 @@ def test_only_the_faults_that_are_asked_for_happen(sagas: CommandLine) -> None:
     ("arguments", "told"),
     [
         (("simulate", f"{SHOP}:nothing"), "nothing in tests.testing.shop does not exist"),
+        (("simulate", "no/such.py:saga"), "there is no file no/such.py"),
         (("simulate", "no.such.module:saga"), "there is no module no.such.module"),
         (("simulate", f"{SHOP}:order", "--world", "nowhere"), "nowhere does not exist in tests.testing.shop"),
         (("simulate", f"{SHOP}:order", "--world", ":x"), "--world ':x' names nothing; write MODULE:NAME"),
@@ -105,3 +106,52 @@ def test_help_and_other_commands_import_no_simulator(sagas: CommandLine, monkeyp
         monkeypatch.delitem(sys.modules, name)
     assert sagas("--help").code == 0
     assert not [x for x in sys.modules if x.startswith("sagas.testing")]
+
+
+ALONE = """
+from hypothesis import strategies as st
+from sagas import saga, step
+import beside
+
+amounts = {"amount": st.integers(1, 9)}
+
+@step
+async def pay(amount: int) -> None: ...
+
+@saga
+async def buy(amount: int) -> None:
+    await pay(amount)
+"""
+
+
+@pytest.fixture
+def kept(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Forgets what is imported, and where it was found."""
+    monkeypatch.setattr(sys, "path", sys.path[:])
+    monkeypatch.setattr(sys, "modules", sys.modules.copy())
+
+
+@pytest.mark.usefixtures("kept")
+def test_a_saga_is_found_by_its_file_too(sagas: CommandLine, tmp_path: Path) -> None:
+    """With what is beside it, as when Python runs the file."""
+    (tmp_path / "kiosk").mkdir()
+    (tmp_path / "kiosk" / "stand_alone.py").write_text(ALONE)
+    (tmp_path / "kiosk" / "beside.py").write_text("")
+    done = sagas("simulate", f"{tmp_path}/kiosk/stand_alone.py:buy", "-n", "20", "--input", "amounts", "--most", "0")
+    assert done.code == 0, done
+    assert "every law held in all 20 runs of buy" in done.out
+    drawn = sagas("graph", f"{tmp_path}/kiosk/stand_alone.py:buy", "-n", "2", "-f", "dot")
+    assert 'label="pay"' in drawn.out
+
+
+def test_a_file_in_a_package_is_the_module_that_it_always_is(sagas: CommandLine) -> None:
+    done = sagas("simulate", f"{Path(__file__).parents[1]}/testing/shop.py:order", "-n", "1", "--most", "0", "--json")
+    assert done.code == 0, done
+    assert sys.modules[SHOP].order
+
+
+@pytest.mark.usefixtures("kept")
+def test_a_file_whose_name_is_taken_is_refused(sagas: CommandLine, tmp_path: Path) -> None:
+    (tmp_path / "json.py").write_text("")
+    done = sagas("simulate", f"{tmp_path}/json.py:buy")
+    assert "would be the module json, which is" in done.err
