@@ -48,8 +48,8 @@ def find_saga(where: str) -> tuple[Saga[..., Any], list[Saga[..., Any]]]:
     """Imports a saga, from the current directory too.
 
     Args:
-        where: ``module:saga``, or ``file.py:saga``: what the module calls it, or else a saga's own name, which means its
-            newest version.
+        where: ``module:saga``, or ``file.py:saga``: what the module calls it, or else a saga's own name, which means
+            its newest version.
 
     Returns:
         It, and every saga of its module.

@@ -9,13 +9,23 @@ from typing import TYPE_CHECKING, Any
 from sagas.errors import RequestError
 from sagas.testing.bench import Bench
 from sagas.testing.scenarios import calls_of
-from sagas.testing.sequences import CASES, LATE_CASES, Seen, act_twice, in_both_orders, play, probe_around
+from sagas.testing.sequences import (
+    CASES,
+    IN_TRANSACTION,
+    LATE_CASES,
+    Seen,
+    act_twice,
+    in_both_orders,
+    play,
+    probe_around,
+)
 from sagas.testing.trying import pairs_of, try_inputs
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
     from hypothesis.strategies import SearchStrategy
+    from sqlalchemy import Engine
 
     from sagas.core.definitions import Step
     from sagas.core.operations import StepCall
@@ -33,6 +43,7 @@ def assert_undoes(
     view: Callable[[Any], Any],
     world: Callable[[], Any] | None = None,
     inputs: Inputs = None,
+    database: Callable[[Any], Engine] | None = None,
     late: bool = False,
     others: bool = False,
     examples: int = 100,
@@ -43,7 +54,8 @@ def assert_undoes(
     Each time on a new world: the action, then the undo; with the action twice, or the undo twice, under the same
     keys; the undo alone; and the undo without a result, as after a lost reply. An action that is refused, by
     ``Rejected`` or a type in ``rejects=``, has to leave the view as it was. What is passed to the functions has
-    been written and read as a journal does.
+    been written and read as a journal does. A transactional step is only done and undone, since it is never called
+    twice and never in doubt.
 
     Args:
         step: The step.
@@ -52,6 +64,7 @@ def assert_undoes(
             acts on something global.
         inputs: A strategy of its calls (``st.builds(charge_card, …)``), or of values for its one parameter, or a
             mapping of strategies by name of the parameter; by default what their types allow.
+        database: Gives the SQLAlchemy engine that a transactional step writes to, out of the world.
         late: Whether also an action that comes only after its undo must have no effect.
         others: Whether to have the same step called before, under another key and with the same input: then an undo
             may not take back what was done for another saga.
@@ -61,18 +74,18 @@ def assert_undoes(
     Raises:
         AssertionError: The view differs, or the compensator raised; with the story of the smallest input that shows
             it. Or nothing was tried: the step never succeeded, or the view never showed it.
-        RequestError: The step has no compensator, or nothing can be drawn for it.
+        RequestError: The step has no compensator, or is transactional without a database, or nothing can be drawn.
     """
     __tracebackhide__ = True
-    _check_plain(step)
+    _check_database(step, database)
     if step.undo is None:
         raise RequestError(f"{step.where} has no compensator: declare one with @{step.name}.compensator")
-    cases = (*CASES, *(LATE_CASES if late else ()))
+    cases = IN_TRANSACTION if step.options.transactional else (*CASES, *(LATE_CASES if late else ()))
     seen = Seen()
 
     def try_one(call: StepCall[Any]) -> None:
         for case in cases:
-            with Bench(world, view, next(_keys)) as bench:
+            with Bench(world, view, next(_keys), database) as bench:
                 if others:
                     bench.act(call, of="-of-another-saga", how=" for another saga")
                     bench.begin("(from here on, for this saga)")
@@ -153,7 +166,6 @@ def assert_probes(
         RequestError: The step has no probe, or nothing can be drawn for it.
     """
     __tracebackhide__ = True
-    _check_plain(step)
     if step.query is None:
         raise RequestError(f"{step.where} has no probe: declare one with @{step.name}.probe")
     seen = Seen()
@@ -179,6 +191,7 @@ def assert_commutes(
     view: Callable[[Any], Any],
     world: Callable[[], Any],
     inputs: SearchStrategy[tuple[StepCall[Any], StepCall[Any]]] | Mapping[str, SearchStrategy[Any]] | None = None,
+    database: Callable[[Any], Engine] | None = None,
     actions: bool = False,
     examples: int = 100,
     seed: int | None = None,
@@ -195,6 +208,7 @@ def assert_commutes(
         inputs: A strategy of pairs of calls, or a mapping of strategies by name of the parameter; by default what
             their types allow. Where both have a parameter of the same name, it has the same value, unless both are
             the same step.
+        database: See ``assert_undoes``.
         actions: Whether also the order of the actions must make no difference.
         examples: How many inputs to draw.
         seed: For the draws; a new one by default, which a failure names.
@@ -205,8 +219,8 @@ def assert_commutes(
         RequestError: Neither has a compensator (and ``actions`` is not set), or nothing can be drawn for them.
     """
     __tracebackhide__ = True
-    _check_plain(first)
-    _check_plain(second)
+    _check_database(first, database)
+    _check_database(second, database)
     if (first.undo is None or second.undo is None) and not actions:
         raise RequestError(
             f"{first.where} and {second.where} do not both have a compensator; did you mean actions=True?"
@@ -215,11 +229,12 @@ def assert_commutes(
 
     def try_one(calls: tuple[StepCall[Any], StepCall[Any]]) -> None:
         key = next(_keys)
-        make = partial(Bench, world, view, key)
+        make = partial(Bench, world, view, key, database)
         if actions:
             in_both_orders(make, calls, seen, "acting in either order is the same", undo="")
         if first.undo is not None and second.undo is not None:
-            for undo in ("undo", "undo blindly"):
+            doubtful = not (first.options.transactional or second.options.transactional)
+            for undo in ("undo", *(("undo blindly",) if doubtful else ())):
                 in_both_orders(make, calls, seen, "undoing in either order is the same", undo=undo)
 
     where = f"steps {first.name} and {second.name}"
@@ -228,16 +243,29 @@ def assert_commutes(
     seen.check(first)
 
 
+def _check_database(step: Step[..., Any], database: Callable[[Any], Engine] | None) -> None:
+    """Makes sure that a transactional step has something to write to.
+
+    Raises:
+        RequestError: It has not.
+    """
+    if step.options.transactional and database is None:
+        raise RequestError(
+            f"{step.where} is transactional: say which database of the world it writes to, as in "
+            "database=lambda world: world.engine"
+        )
+
+
 def _check_plain(step: Step[..., Any]) -> None:
-    """Refuses a step that nobody but a coordinator can call.
+    """Refuses a step of which there is nothing to find out.
 
     Raises:
         RequestError: It is transactional.
     """
     if step.options.transactional:
         raise RequestError(
-            f"{step.where} is transactional: it acts on the session of a journal's database, which only a coordinator "
-            "has. Test it with one, on a SQLite file"
+            f"{step.where} is transactional: what it writes and the record of that are one commit, so it acts once, "
+            "whatever goes wrong, and there is nothing to assert here. assert_undoes tests its compensator"
         )
 
 

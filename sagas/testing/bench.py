@@ -4,7 +4,10 @@ from __future__ import annotations
 
 from contextlib import ExitStack
 from copy import deepcopy
+from functools import partial
 from typing import TYPE_CHECKING, Any, NamedTuple
+
+from sqlmodel import Session
 
 from sagas.context import StepContext
 from sagas.core.definitions import NotApplied
@@ -17,6 +20,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from types import TracebackType
     from typing import Self
+
+    from sqlalchemy import Engine
 
     from sagas.core.operations import StepCall
 
@@ -78,13 +83,21 @@ class Bench:
         world: Makes the world; may give a context manager.
         view: Gives what counts of it.
         key: Begins the idempotency keys.
+        database: Gives what transactional steps write to, of the world.
 
     Attributes:
         lines: What happened.
         before: What the view held at first.
     """
 
-    def __init__(self, world: Callable[[], Any] | None, view: Callable[[Any], Any], key: str) -> None:
+    def __init__(
+        self,
+        world: Callable[[], Any] | None,
+        view: Callable[[Any], Any],
+        key: str,
+        database: Callable[[Any], Engine] | None = None,
+    ) -> None:
+        self._database = database
         self._make = world
         self._view = view
         self._key = key
@@ -128,16 +141,29 @@ class Bench:
         """
         step = call.step
         try:
-            payload = step.result_schema.encode(self._call(call, step.function, step.arguments_schema.decode, of))
+            payload = self._act(call, of)
         except Exception as error:  # noqa: BLE001 - whatever it raises is an outcome
             refused = is_rejection(error, step.options.rejects)
-            what = "refuses" if refused else "fails" if step.options.atomic else "is in doubt"
+            atomic = step.options.atomic or step.options.transactional
+            what = "refuses" if refused else "fails" if atomic else "is in doubt"
             if isinstance(error, PayloadError):
                 what = "gives what a journal cannot take"
             self._note(f"{call!r}{how} {what}: {_show(error)}")
-            return Outcome("refused" if refused or step.options.atomic else "doubt", error=error)
+            return Outcome("refused" if refused or atomic else "doubt", error=error)
         self._note(f"{call!r}{how} gives {step.result_schema.decode(payload)!r}")
         return Outcome("acted", payload)
+
+    def _act(self, call: StepCall[Any], of: str) -> bytes:
+        """Calls the function of a step; gives what it gave."""
+        step = call.step
+        encode, decode = step.result_schema.encode, step.arguments_schema.decode
+        if not step.options.transactional:
+            return encode(self._call(call, step.function, decode, of))
+        assert self._database is not None, "whoever tests such a step has made sure"
+        with Session(self._database(self._world)) as session:
+            payload = encode(self._call(call, partial(step.function, session), decode, of))
+            session.commit()
+        return payload
 
     def undo(self, call: StepCall[Any], payload: bytes | None, *, of: str = "", how: str = "") -> BaseException | None:
         """Calls the compensator of a step; gives what it raised.

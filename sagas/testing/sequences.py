@@ -13,7 +13,17 @@ if TYPE_CHECKING:
     from sagas.core.operations import StepCall
     from sagas.testing.bench import Outcome
 
-__all__ = ["CASES", "LATE_CASES", "Case", "Seen", "act_twice", "in_both_orders", "play", "probe_around"]
+__all__ = [
+    "CASES",
+    "IN_TRANSACTION",
+    "LATE_CASES",
+    "Case",
+    "Seen",
+    "act_twice",
+    "in_both_orders",
+    "play",
+    "probe_around",
+]
 
 _REMEMBER = (
     "Have whoever does the work remember the key under which it acted, current_step().idempotency_key, and have the "
@@ -68,6 +78,8 @@ CASES = (
         "A compensator is run again if its process dies before that is written down. " + _REMEMBER,
     ),
 )
+# What a transactional step can meet: it is never called twice, and never in doubt.
+IN_TRANSACTION = tuple(x for x in CASES if "undo" in x.moves and x.moves.count("act") == 1)
 _FENCE = (
     "A request may still be on its way when its step is undone. Have the compensator leave a note of the key that it "
     "undoes, current_step().undoes, and the step do nothing if there is one for its own key."
@@ -76,7 +88,6 @@ LATE_CASES = (
     Case("an action that comes after its undo does nothing", ("undo blindly", "late"), _FENCE),
     Case("a duplicate that comes after the undo does nothing", ("act", "undo", "late"), _FENCE),
 )
-_KNOWNCASES = 3
 
 
 class Seen:

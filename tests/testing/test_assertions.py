@@ -5,11 +5,15 @@ from __future__ import annotations
 import uuid
 from collections.abc import Generator
 from contextlib import contextmanager
+from dataclasses import dataclass, field
 from typing import Any
 
 import anyio
 import pytest
 from hypothesis import strategies as st
+from sqlalchemy import Engine, create_engine, text
+from sqlalchemy.pool import StaticPool
+from sqlmodel import Session
 
 from sagas import NotApplied, Rejected, current_step, step
 from sagas.core.definitions import Step
@@ -433,3 +437,71 @@ def test_pairs_of_calls_are_inputs_too() -> None:
     assert_commutes(sell, sell, view=sold, world=new, inputs=pairs)
     with pytest.raises(RequestError, match="pairs of calls"):
         assert_commutes(sell, sell, view=sold, world=new, inputs=st.just(1))  # type: ignore[arg-type]
+
+
+# --- in the transaction of a journal ---------------------------------------------------------------------------------
+
+
+@dataclass
+class Bank:
+    engine: Engine = field(default_factory=lambda: create_engine("sqlite://", poolclass=StaticPool))
+
+    def __post_init__(self) -> None:
+        self.write("CREATE TABLE account (cents INTEGER, given INTEGER)")
+        self.write("INSERT INTO account VALUES (500, 0)")
+
+    def write(self, statement: str) -> None:
+        with self.engine.begin() as connection:
+            connection.execute(text(statement))
+
+    def held(self) -> list[int]:
+        with self.engine.connect() as connection:
+            return list(connection.execute(text("SELECT cents FROM account")).scalars())
+
+
+_bank: list[Bank] = []
+
+
+def new_bank() -> Bank:
+    _bank[:] = [Bank()]
+    return _bank[0]
+
+
+@step(transactional=True)
+def draw(session: Session, cents: int) -> None:
+    session.connection().execute(text(f"UPDATE account SET cents = cents - {cents}"))
+    if cents > 500:
+        raise Rejected("not so much")
+
+
+@draw.compensator
+def put(cents: int) -> None:
+    _bank[0].write(f"UPDATE account SET cents = cents + {cents} - given, given = {cents}")
+
+
+@step(transactional=True, name="draw_badly")
+def draw_badly(session: Session, cents: int) -> None:
+    draw.function(session, cents)
+
+
+@draw_badly.compensator
+def put_again(cents: int) -> None:
+    _bank[0].write(f"UPDATE account SET cents = cents + {cents}")
+
+
+BANK: dict[str, Any] = {"world": new_bank, "view": Bank.held, "database": lambda bank: bank.engine, "examples": 10}
+CENTS = {"cents": st.sampled_from([1, 20, 501])}
+
+
+def test_a_transactional_step_is_done_and_undone_in_its_database() -> None:
+    assert_undoes(draw, inputs=CENTS, **BANK)
+    with pytest.raises(AssertionError, match="undone twice is undone once — is broken"):
+        assert_undoes(draw_badly, inputs=CENTS, **BANK)
+    assert_commutes(draw_badly, draw_badly, inputs={"cents": st.integers(1, 9)}, **BANK)
+
+
+def test_a_transactional_step_needs_a_database_and_acts_once_anyhow() -> None:
+    with pytest.raises(RequestError, match="say which database of the world it writes to"):
+        assert_undoes(draw, view=Bank.held, world=new_bank)
+    with pytest.raises(RequestError, match="it acts once, whatever goes wrong"):
+        assert_idempotent(draw, view=Bank.held, world=new_bank)
