@@ -38,6 +38,8 @@ __all__ = ["CheckFailed", "Checker", "Report", "check", "failure_of"]
 
 _CALLS = 25
 _KINDS_OF_INPUT = 6
+# One of so many runs, at most, is one that was played before, with another input.
+_VARIED = 8
 _FAULTS = 4
 _OTHERS = 100
 # Seconds. A run that does not end is slow to play.
@@ -140,6 +142,8 @@ class Checker:
         self.coverage = simulator.coverage
         self.seed = seed
         self._calls = calls
+        self._alike: dict[object, list[SagaCall[Any]]] = {}
+        self._varied = 0
         self._runs = runs
         self._until = 0.0
 
@@ -187,6 +191,7 @@ class Checker:
         for call in draw_some(self._calls, _CALLS):
             run = self._play(Scenario(call))
             kinds.setdefault(run.shape, run)
+            self._alike.setdefault(run.shape, []).append(call)
             for answer in range(1, 3) if any(x.at.startswith("signal ") for x in run.opportunities) else ():
                 other = self._play(Scenario(call, answers=(answer,)))
                 kinds.setdefault(other.shape, other)
@@ -198,13 +203,32 @@ class Checker:
         Then each once more with a failure at the end that undoes it all, and so on to whatever follows.
         """
         tried: set[object] = set()
-        found = [run for base in bases for run in self._try_next(base, tried)]
+        found: list[Run] = []
+        for base in bases:
+            following = self._try_next(base, tried)
+            self._vary(base, following)
+            found += following
         for run in found:
             self._try_next(run, tried, only_new=True)
         failed = [self._play(x.scenario.but(ending)) for x in found if (ending := ending_of(x)) and self._may_go_on]
         queue = deque([*found, *failed])
         while queue and self._may_go_on:
             queue += self._try_next(queue.popleft(), tried)
+
+    def _vary(self, base: Run, found: Sequence[Run]) -> None:
+        """Plays runs again with other inputs that go the same way, since what is wrong may depend on those.
+
+        All of them once so that everything is undone, and then in turn with each fault.
+        """
+        first, ending = repr(base.scenario.call), ending_of(base)
+        others = [x for x in self._alike.get(base.shape, ()) if repr(x) != first]
+        undone = [base.scenario.but(ending)] * len(others) if ending is not None else []
+        again = [*undone, *(x.scenario for x in found)] if others else []
+        for number, scenario in enumerate(again):
+            if self._varied >= self._runs // _VARIED or not self._may_go_on:
+                return
+            self._varied += 1
+            self._play(replace(scenario, call=others[number % len(others)]))
 
     def _try_next(self, base: Run, tried: set[object], *, only_new: bool = False) -> list[Run]:
         """Makes every fault happen after those of a run that was not tried yet; gives the runs.

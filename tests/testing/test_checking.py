@@ -469,3 +469,27 @@ def test_a_saga_that_never_completes_is_told() -> None:
 
     report = check(fail, inputs=_FEW, world=new_shop, view=total, runs=150, coverage=0.5, seed=1)
     assert "no run completed" in str(report)
+
+
+def test_an_undo_that_is_wrong_for_some_inputs_is_found() -> None:
+    """All inputs that were drawn go the same way, and only one of them is not undone."""
+
+    @step
+    async def pick(items: int, note: str) -> None:
+        shop().take(current_step().idempotency_key, items)
+
+    @pick.compensator
+    async def unpick(items: int) -> None:
+        if items != 5:
+            shop().put_back(current_step().undoes or "")
+
+    @saga
+    async def picky(items: int, note: str) -> None:
+        await pick(items, note)
+        await wrap()
+
+    inputs = {"items": st.integers(1, 12), "note": st.text()}
+    with pytest.raises(CheckFailed) as failed:
+        check(picky, inputs=inputs, world=new_shop, view=total, runs=150, seed=1)
+    assert failed.value.run is not None
+    assert failed.value.run.scenario.call.arguments["items"] == 5
