@@ -142,12 +142,15 @@ def find_object(place: str, option: str, home: str) -> Any:
         home: The module of the saga.
 
     Raises:
-        Problem: There is nothing.
+        Problem: There is nothing, or ``None``.
     """
     module_name, colon, name = place.rpartition(":")
     if not name or (colon and not module_name):
         raise Problem(f"{option} {place!r} names nothing; write MODULE:NAME, or NAME for what is in {home}")
-    return _attribute(import_module(module_name or home), name)
+    found = _attribute(import_module(module_name or home), name)
+    if found is None:
+        raise Problem(f"{option} {place} is None when {module_name or home} is imported; name a function that makes it")
+    return found
 
 
 def find_codec(place: str) -> Codec:

@@ -339,5 +339,5 @@ class Checker:
 def failure_of(simulator: Simulator, run: Run, seed: int | None = None) -> CheckFailed:
     """Tells the story of a run that breaks a law, as it is."""
     told = simulator.run(run.scenario, watch=True)
-    shown = told if told.broken else run
+    shown = told if told.broken else replace(told, broken=run.broken)  # what is tried once for each kind of run
     return CheckFailed(story(shown, seed), shown, shown.broken[0].law)

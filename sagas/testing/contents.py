@@ -13,6 +13,8 @@ from types import BuiltinFunctionType, FunctionType, MethodType, ModuleType
 from typing import TYPE_CHECKING, Any, cast
 from uuid import UUID
 
+from sqlalchemy import Engine
+
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
@@ -67,8 +69,11 @@ def _items(value: Any) -> Iterator[tuple[str, object]]:
     Raises:
         _Opaque: Nobody knows.
     """
+    if isinstance(value, Engine):
+        yield from _tables(value)
+        return
     if isinstance(value, sqlite3.Connection):
-        yield from ((f"[{number}]", line) for number, line in enumerate(value.iterdump()))
+        yield from _dump(value)
     elif isinstance(value, Mapping):
         items = cast("Mapping[object, object]", value)
         yield from ((f"[{key!r}]", item) for key, item in items.items())
@@ -78,6 +83,23 @@ def _items(value: Any) -> Iterator[tuple[str, object]]:
     elif isinstance(value, (list, tuple)) or type(value).__name__ == "deque":
         yield from ((f"[{number}]", item) for number, item in enumerate(cast("list[object]", value)))
     yield from _attributes(cast("Any", value))
+
+
+def _tables(engine: Engine) -> Iterator[tuple[str, object]]:
+    """Lists what is in a database.
+
+    Raises:
+        _Opaque: It is none of SQLite.
+    """
+    if engine.dialect.name != "sqlite":
+        raise _Opaque
+    with engine.connect() as connection:
+        yield from _dump(connection.connection.driver_connection)
+
+
+def _dump(connection: Any) -> Iterator[tuple[str, object]]:
+    """Lists what is in a SQLite database."""
+    return ((f"[{number}]", line) for number, line in enumerate(connection.iterdump()))
 
 
 def _attributes(value: Any) -> Iterator[tuple[str, object]]:

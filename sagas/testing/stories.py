@@ -30,7 +30,7 @@ _MOST_CHANGES = 6
 _MOST_BROKEN = 5
 _FIRST_ENTRIES, _LAST_ENTRIES = 60, 20
 # What is repeated is folded if it is no longer than this, is there so often, and so many lines are left out.
-_LONGEST_FOLD, _LEAST_TIMES, _LEAST_FOLD = 30, 3, 4
+_LONGEST_FOLD, _LEAST_TIMES, _LEAST_FOLD = 80, 3, 4
 _HOUR = 3600
 _DAY = 86_400
 _WRITES = re.compile(r"writes (\w+) (\S+)")
@@ -114,10 +114,12 @@ def _folded(entries: Sequence[Entry]) -> list[Entry]:
     begin = 0
     while begin < len(entries):
         size, times = _repeated(entries, begin)
-        found += entries[begin : begin + size]
+        once = entries[begin : begin + size]
+        shown = _folded(once) if times > 1 and size > 1 else list(once)
+        found += shown
         begin += size * times
         if times > 1:
-            what = "like this" if size == 1 else f"times these {size} lines"
+            what = "like this" if size == 1 else f"times these {len(shown)} lines"
             found.append(entries[begin - 1]._replace(process="", what=f"… {times - 1} more {what} …"))
     return found
 

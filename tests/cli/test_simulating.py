@@ -71,6 +71,11 @@ def test_only_the_faults_that_are_asked_for_happen(sagas: CommandLine) -> None:
         (("simulate", "no.such.module:saga"), "there is no module no.such.module"),
         (("simulate", f"{SHOP}:order", "--world", "nowhere"), "nowhere does not exist in tests.testing.shop"),
         (("simulate", f"{SHOP}:order", "--world", ":x"), "--world ':x' names nothing; write MODULE:NAME"),
+        (
+            ("simulate", f"{SHOP}:order", "--world", "nothing_yet"),
+            "--world nothing_yet is None when tests.testing.shop",
+        ),
+        (("simulate", f"{SHOP}:order", "--world", "shop"), "such as world=Shop or world=lambda: Shop(…)"),
         (("simulate", f"{SHOP}:order", "--faults", "boredom"), "there is no 'boredom'; there are: rejected, error"),
         (("simulate", f"{SHOP}:order", "--view", "never_more_than_two"), "view= raised "),
         (("graph", f"{SHOP}:order", "-o", "order.pdf"), "choose a --format"),

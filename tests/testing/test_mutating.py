@@ -12,6 +12,8 @@ import anyio
 import pytest
 from hypothesis import strategies as st
 from pydantic import BaseModel
+from sqlalchemy import create_engine, text
+from sqlalchemy.pool import StaticPool
 
 from sagas import Retry, current_step, gather, saga, step
 from sagas.testing import CheckFailed, Mutants, assert_undos_tested, mutate
@@ -490,6 +492,16 @@ def test_a_sqlite_database_can_be_looked_into() -> None:
         two.execute("INSERT INTO stock VALUES ('lamp', 1)")
         found = difference(contents_of(two) or {}, contents_of(one) or {})
         assert any("lamp" in x for x in found.values())
+
+
+def test_a_sqlite_database_of_an_engine_can_be_looked_into() -> None:
+    one, two = (create_engine("sqlite://", poolclass=StaticPool) for _ in range(2))
+    for engine in (one, two):
+        with engine.begin() as connection:
+            connection.execute(text("CREATE TABLE stock (item TEXT)"))
+            connection.execute(text("INSERT INTO stock VALUES (:item)"), {"item": "lamp" if engine is two else "desk"})
+    assert not difference(contents_of({"db": one}) or {"": 1}, contents_of({"db": one}) or {})
+    assert any("lamp" in x for x in difference(contents_of({"db": two}) or {}, contents_of({"db": one}) or {}).values())
 
 
 def test_what_nobody_can_look_into_is_not_compared() -> None:

@@ -126,6 +126,15 @@ def test_what_is_stuck_in_the_same_way_again_and_again_is_folded() -> None:
     assert [line.split("  ")[-1] for line in alone] == ["calls pay", "… 12 more like this …"]
 
 
+def test_what_is_repeated_within_what_is_repeated_is_folded_too() -> None:
+    tries = ["calls pay", "pay raises"] * 4 + ["writes UndoFailed", "an operator retries"]
+    lines = table([Entry(x, "A", what, {}) for x, what in enumerate(tries * 5)], {}, 80)[2:]
+    assert [line.split("  ")[-1] for line in lines] == [
+        "calls pay", "pay raises", "… 3 more times these 2 lines …", "writes UndoFailed", "an operator retries",
+        "… 4 more times these 5 lines …",
+    ]  # fmt: skip
+
+
 def test_what_nobody_can_finish_is_told_in_a_sentence() -> None:
     @step
     async def hold() -> None: ...
