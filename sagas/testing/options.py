@@ -58,7 +58,7 @@ def refuse_wrong(options: Options) -> None:
             raise RequestError(f"{name}= has to be a function that takes the world, and {function!r} is none")
     for name in ("invariants", "always"):
         given: object = options.get(name, ())
-        if not isinstance(given, Sequence) or not all(callable(x) for x in given):  # pyright: ignore[reportUnknownVariableType]
+        if not isinstance(given, Sequence) or not all(map(callable, cast("Sequence[object]", given))):
             raise RequestError(f"{name}= has to be a list of functions that take the world, and {given!r} is none")
 
 
@@ -68,14 +68,17 @@ def refuse_world(world: object) -> None:
     Raises:
         RequestError: It makes none.
     """
-    if world is None or isinstance(world, type):
-        return
-    if isinstance(world, AbstractContextManager) or not callable(world):
+    if world is not None and (_is_entered(world) or not callable(world)):
         kind = type(world).__name__
         raise RequestError(
             f"world= has to make a new world for every run, and {world!r} is one already: give what makes it, such as "
             f"world={kind} or world=lambda: {kind}(…); of a @contextmanager the function, and not its call"
         )
+
+
+def _is_entered(world: object) -> bool:
+    """Says whether it is a context manager, and not a class of them."""
+    return isinstance(world, AbstractContextManager) and not isinstance(world, type)
 
 
 def made(world: Any) -> Any:
@@ -85,7 +88,7 @@ def made(world: Any) -> Any:
         RequestError: It does.
     """
     if hasattr(world, "__await__") or isinstance(world, AbstractAsyncContextManager):
-        close = getattr(world, "close", None)
+        close = getattr(cast("object", world), "close", None)
         if close is not None:
             close()  # or Python would warn that nobody has awaited it
         raise RequestError(f"world= gave {world!r}, which has to be awaited; make the world without `async`")

@@ -12,7 +12,8 @@ from hypothesis import strategies as st
 from sagas import Rejected, current_step, gather, receive, saga, scope, step
 
 __all__ = [
-    "Shop", "amounts", "ask", "careless", "never_more_than_two", "nothing_is_owed", "nothing_yet", "open_shop", "order", "total",
+    "Shop", "amounts", "ask", "careless", "never_more_than_two", "nothing_is_owed", "nothing_yet",
+    "open_shop", "order", "total",
 ]  # fmt: skip
 
 
