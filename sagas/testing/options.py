@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, AbstractContextManager
+from difflib import get_close_matches
 from typing import TYPE_CHECKING, Any, TypedDict, cast
 
 from sagas.errors import RequestError
@@ -41,7 +42,12 @@ class CheckOptions(Options, total=False):
 
 
 def simulated(options: CheckOptions) -> Options:
-    """Leaves out how runs are drawn."""
+    """Leaves out how runs are drawn.
+
+    Raises:
+        TypeError: There is no argument of a name that is given.
+    """
+    _refuse_unknown(options, CheckOptions)
     return cast("Options", {name: value for name, value in options.items() if name in Options.__annotations__})
 
 
@@ -50,7 +56,9 @@ def refuse_wrong(options: Options) -> None:
 
     Raises:
         RequestError: Something is of the wrong kind.
+        TypeError: There is no argument of a name that is given.
     """
+    _refuse_unknown(options, Options)
     refuse_world(options.get("world"))
     for name in ("view", "database"):
         function: object = options.get(name)
@@ -60,6 +68,20 @@ def refuse_wrong(options: Options) -> None:
         given: object = options.get(name, ())
         if not isinstance(given, Sequence) or not all(map(callable, cast("Sequence[object]", given))):
             raise RequestError(f"{name}= has to be a list of functions that take the world, and {given!r} is none")
+
+
+def _refuse_unknown(given: Iterable[str], known: type) -> None:
+    """Refuses misspelt arguments, as Python does where they are listed one by one.
+
+    Raises:
+        TypeError: There is no argument of that name.
+    """
+    names = list(known.__annotations__)
+    for name in given:
+        if name not in names:
+            close = get_close_matches(name, names, n=1)
+            hint = f"did you mean {close[0]}=?" if close else f"there are: {', '.join(names)}"
+            raise TypeError(f"there is no argument {name}=; {hint}")
 
 
 def refuse_world(world: object) -> None:

@@ -249,7 +249,7 @@ async def newer(amount: int) -> str:
 
 def test_every_kind_of_fault_happens_somewhere() -> None:
     happened: set[str] = set()
-    for body, options in ((plain, {"deployed": [newer], "late": True}), (trip, {}), (talk, {})):
+    for body, options in ((plain, {"deploys": [newer], "late": True}), (trip, {}), (talk, {})):
         simulator = Simulator(body, world=world, view=view, **options)  # type: ignore[arg-type]  # of any type
         base = simulator.run(Scenario(body(1)))
         for _, fault in further(base):

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from sagas import saga, step
 from sagas.errors import RequestError
-from sagas.testing import CheckFailed, Fault, check, mutate, play
+from sagas.testing import CheckFailed, Fault, Simulator, check, mutate, play
 from tests.testing.counter import Shop, buy, new_shop, shop, take, total
 
 FEW = {"items": st.integers(1, 3)}
@@ -64,6 +64,16 @@ def test_mutate_says_it_too() -> None:
         mutate(buy, inputs=FEW, world=new_shop, runs=0)
     with pytest.raises(RequestError, match="world= "):
         mutate(buy, inputs=FEW, world=Shop())  # type: ignore[arg-type]
+
+
+def test_a_misspelt_argument_is_refused() -> None:
+    misspelt: dict[str, Any] = {"wrold": new_shop}
+    with pytest.raises(TypeError, match=r"there is no argument wrold=; did you mean world="):
+        mutate(buy, **misspelt)
+    with pytest.raises(TypeError, match=r"there is no argument wrold=; did you mean world="):
+        play(buy(items=1), **misspelt)
+    with pytest.raises(TypeError, match=r"there is no argument deployed=; did you mean deploys="):
+        Simulator(buy, deployed=[buy])  # type: ignore[call-arg]  # what it was called once
 
 
 def test_the_seed_of_the_environment_is_a_number(monkeypatch: pytest.MonkeyPatch) -> None:
