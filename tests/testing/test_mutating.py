@@ -136,7 +136,7 @@ def stock_alone(world: Shop) -> object:
 
 
 def broken(view: Any = everything, **options: Any) -> Mutants:
-    return mutate(place_order, inputs=INPUTS, world=new, view=view, seed=1, runs=80, **options)
+    return mutate(place_order, inputs=INPUTS, world=new, view=view, seed=1, runs=50, **options)
 
 
 def names(mutants: Any) -> set[str]:
@@ -224,7 +224,7 @@ def test_undos_that_change_places_are_killed_if_the_world_refuses_that() -> None
             raise RuntimeError("what is on its way cannot be sold")
         shop().stock[order.item] = 9
 
-    found = mutate(delivering, inputs={"order": INPUTS["order"]}, world=new, view=everything, runs=60, seed=1)
+    found = mutate(delivering, inputs={"order": INPUTS["order"]}, world=new, view=everything, runs=40, seed=1)
     assert "fetch runs after sell instead of before it" in names(found.killed)
 
 
@@ -268,7 +268,7 @@ def test_an_invariant_notices_as_well_as_a_view() -> None:
 
 
 def test_the_assertion_lists_what_goes_unnoticed() -> None:
-    options: Any = {"inputs": INPUTS, "world": new, "seed": 1, "runs": 80}
+    options: Any = {"inputs": INPUTS, "world": new, "seed": 1, "runs": 50}
     with pytest.raises(AssertionError, match="breakages of its compensators go unnoticed") as failure:
         assert_undos_tested(place_order, view=stock_alone, **options)
     assert "nothing notices if refund does nothing in doubt" in str(failure.value)
@@ -276,7 +276,7 @@ def test_the_assertion_lists_what_goes_unnoticed() -> None:
 
 def test_survivors_can_be_accepted(unseen: Mutants) -> None:
     found = assert_undos_tested(
-        place_order, view=stock_alone, inputs=INPUTS, world=new, seed=1, runs=80, accept=names(unseen.survivors)
+        place_order, view=stock_alone, inputs=INPUTS, world=new, seed=1, runs=50, accept=names(unseen.survivors)
     )
     assert found.killed
 
@@ -306,11 +306,11 @@ def test_an_undo_that_no_run_reaches_is_told() -> None:
         await decide()
         await after()
 
-    found = mutate(decided, world=new, view=everything, runs=60, seed=1)
+    found = mutate(decided, world=new, view=everything, runs=40, seed=1)
     assert found.never_undone == ("after",)
     assert "step after is undone in no run" in str(found)
     with pytest.raises(AssertionError, match="step after is undone in no run"):
-        assert_undos_tested(decided, world=new, view=everything, runs=60, seed=1)
+        assert_undos_tested(decided, world=new, view=everything, runs=40, seed=1)
 
 
 def test_an_undo_that_acts_elsewhere_is_told() -> None:
@@ -328,10 +328,10 @@ def test_an_undo_that_acts_elsewhere_is_told() -> None:
         await act()
         await finish()
 
-    found = mutate(acting, world=new, view=everything, runs=60, seed=1)
+    found = mutate(acting, world=new, view=everything, runs=40, seed=1)
     assert [x.breakage for x in found.survivors] == ["does nothing"]
     assert "somewhere else" in found.survivors[0].why
-    blind = mutate(acting, runs=60, seed=1)
+    blind = mutate(acting, runs=40, seed=1)
     assert "nobody can look inside the world" in blind.survivors[0].why
 
 
@@ -351,7 +351,7 @@ def test_a_line_that_no_run_comes_by_is_told() -> None:
         await act()
         await finish()
 
-    found = mutate(acting, world=new, view=everything, runs=60, seed=1)
+    found = mutate(acting, world=new, view=everything, runs=40, seed=1)
     assert names(found.unreached) == {"undo stops before `shop().money = 7`"}
     assert not found.survivors
 
@@ -374,7 +374,7 @@ def test_doubt_that_no_run_reaches_was_not_tried() -> None:
         await act()
         await finish()
 
-    found = mutate(acting, world=new, view=everything, runs=60, seed=1)
+    found = mutate(acting, world=new, view=everything, runs=40, seed=1)
     blind = next(x for x in found.all if x.breakage == "does nothing in doubt")
     assert (blind.fate, blind.why) == (
         "never reached",
@@ -417,12 +417,12 @@ def test_an_asynchronous_undo_is_stopped_between_its_awaits() -> None:
         await act()
         await finish()
 
-    found = mutate(acting, world=new, view=lambda x: x.money, runs=60, seed=1)
+    found = mutate(acting, world=new, view=lambda x: x.money, runs=40, seed=1)
     assert {"undo stops before `await anyio.sleep(1)`", "undo stops before `shop().parcels = []`"} <= names(
         found.survivors
     )
     assert "undo stops before `shop().parcels = []`" in names(
-        mutate(acting, world=new, view=everything, runs=60, seed=1).killed
+        mutate(acting, world=new, view=everything, runs=40, seed=1).killed
     )
 
 
@@ -432,7 +432,7 @@ def test_steps_side_by_side_have_no_order_to_break() -> None:
         await gather(reserve(order), charge(cents, fee))
         await finish()
 
-    found = mutate(both, inputs=INPUTS, world=new, view=everything, runs=60, seed=1)
+    found = mutate(both, inputs=INPUTS, world=new, view=everything, runs=40, seed=1)
     assert {x.undo for x in found.killed} == {"release", "refund"}
     assert not any("instead of before it" in x.breakage for x in found.all)
 
