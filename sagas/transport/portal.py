@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import sys
+from contextvars import Context, copy_context
 from typing import TYPE_CHECKING, Generic, TypeVar, TypeVarTuple
 
 import anyio
@@ -76,6 +78,15 @@ def _token() -> TrioToken:
     return current_trio_token()
 
 
+def _context() -> Context:
+    """Gives the caller's context, but for what it says about the event loop: there, anyio has to find asyncio."""
+    context = copy_context()
+    sniffio = sys.modules.get("sniffio")  # trio brings it
+    if sniffio is not None:
+        context.run(sniffio.current_async_library_cvar.set, "asyncio")
+    return context
+
+
 class _Visit(Generic[*Ts, T]):
     """One call of a function in another thread's event loop.
 
@@ -99,7 +110,7 @@ class _Visit(Generic[*Ts, T]):
 
     async def outcome(self) -> T:
         """Begins, and waits for the end."""
-        self._loop.call_soon_threadsafe(self._begin)
+        self._loop.call_soon_threadsafe(self._begin, context=_context())
         try:
             await self._ended.wait()
         except BaseException:

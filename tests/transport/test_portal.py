@@ -6,6 +6,7 @@ import asyncio
 import threading
 
 import anyio
+import anyio.lowlevel
 import pytest
 
 from sagas.errors import TransportError
@@ -23,6 +24,19 @@ async def test_a_function_runs_on_asyncio_whatever_runs_its_caller() -> None:
 
     assert [await portal.run(double, number) for number in (1, 2)] == [2, 4]
     await portal.close()
+    await portal.close()
+
+
+async def test_a_function_may_use_anyio() -> None:
+    """Which must not take the thread's event loop for its caller's."""
+    portal = AsyncioPortal()
+
+    async def shield() -> str:
+        with anyio.CancelScope(shield=True):
+            await anyio.lowlevel.checkpoint()
+        return type(asyncio.current_task()).__module__
+
+    assert "asyncio" in await portal.run(shield)
     await portal.close()
 
 
