@@ -210,4 +210,6 @@ class DeadLetterContract(QueueCase):
                 await queue.nack(found, reason="no such order")
             else:
                 await elapse(queue.visibility)
+        if not speaks:
+            await elapse(self.leeway)  # a queue may also be so late with noticing that this was the last time
         await self.nothing_arrives(queue)
