@@ -29,7 +29,9 @@ class RedisServer(Server):
             "port": str(self.port), "bind": "127.0.0.1", "dir": str(self.directory), "save": "",
             "appendonly": "yes", "appendfsync": "always", "maxmemory-policy": "noeviction",
         }  # fmt: skip
-        return [_binary(), *(word for name, value in options.items() for word in (f"--{name}", value))], dict(os.environ)
+        return [_binary(), *(word for name, value in options.items() for word in (f"--{name}", value))], dict(
+            os.environ
+        )
 
     def is_ready(self) -> bool:
         with socket.create_connection(("127.0.0.1", self.port), timeout=1) as client:
