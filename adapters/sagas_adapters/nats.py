@@ -13,12 +13,13 @@ import asyncio
 import json
 import re
 import time
-from collections.abc import Awaitable, Callable, Collection, Generator, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Generator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
+from importlib import import_module
 from itertools import count
-from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar, TypeVarTuple
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar, TypeVarTuple, cast
 from urllib.parse import parse_qsl, quote, unquote, urlsplit, urlunsplit
 
 import anyio
@@ -28,7 +29,6 @@ from sagas.transport.portal import AsyncioPortal
 from sagas.transport.queues import Capabilities, DeadLetter, Delivery, Message
 
 if TYPE_CHECKING:
-    from nats.aio.client import Client
     from nats.aio.msg import Msg
     from nats.aio.subscription import Subscription
     from nats.js.api import RawStreamMsg, StreamConfig
@@ -61,6 +61,13 @@ class _Post(NamedTuple):
     subject: str
     payload: bytes = b""
     headers: dict[str, str] | None = None
+
+
+class _Hold(NamedTuple):
+    """Until when a delivery is ours, and the connection by which it came."""
+
+    until: float
+    link: _Link
 
 
 class NatsQueue:
@@ -108,14 +115,16 @@ class NatsQueue:
         self.max_deliveries = max_deliveries
         self.capabilities = replace(self.ABLE, dedup_window=dedup_window, max_bytes=max_bytes)
         self._names = _Names.of(queue)
+        self._dedup_window = dedup_window
+        self._max_bytes = max_bytes
         self._replicas = replicas
         self._timeout = timeout
         self._options = {"servers": _servers(url), "name": "sagas", **(options or {})}
         self._portal = AsyncioPortal()
-        self._connecting = asyncio.Lock()
+        self._opening: asyncio.Task[_Link] | None = None
         self._link: _Link | None = None
         self._ahead = 0.0
-        self._held: dict[str, float] = {}
+        self._held: dict[str, _Hold] = {}
         self._crowded = 1000
         self._closed = False
 
@@ -153,12 +162,19 @@ class NatsQueue:
 
     async def close(self) -> None:
         """See ``Queue.close``."""
+        if self._closed:
+            return
         self._closed = True
-        link, self._link = self._link, None
-        if link is not None:
-            with anyio.CancelScope(shield=True):
-                await self._portal.run(link.close)
+        with anyio.CancelScope(shield=True):
+            await self._portal.run(self._disconnect)
         await self._portal.close()
+
+    async def _disconnect(self) -> None:
+        """Closes the connection, or has nobody open it."""
+        if self._opening is not None:
+            await asyncio.wait([self._opening])
+        if self._link is not None:
+            await self._link.close()
 
     # --- sending ------------------------------------------------------------------------------------------------
 
@@ -233,7 +249,7 @@ class NatsQueue:
         while True:
             link = await self._connect()
             arrived = await link.pull(limit, until - time.monotonic())
-            found = [self._delivery(msg) for msg in arrived]
+            found = [self._delivery(msg, link) for msg in arrived]
             spent = [delivery for delivery in found if delivery.count > self.max_deliveries]
             for delivery in spent:
                 await self._bury(delivery, f"not acknowledged within {self.visibility:g} s")
@@ -242,14 +258,14 @@ class NatsQueue:
             if found or not arrived:
                 return found
 
-    def _delivery(self, msg: Msg) -> Delivery:
+    def _delivery(self, msg: Msg, link: _Link) -> Delivery:
         """Makes a delivery, and notes until when it is ours."""
         now = time.monotonic()
         if len(self._held) >= self._crowded:
-            self._held = {receipt: until for receipt, until in self._held.items() if until > now}
+            self._held = {receipt: hold for receipt, hold in self._held.items() if hold.until > now}
             self._crowded = 2 * len(self._held) + 1000
-        self._held[msg.reply] = now + self.visibility
-        return Delivery(message=_message(msg.data, msg.headers), receipt=msg.reply, count=_Place.of(msg.reply).count)
+        self._held[msg.reply] = _Hold(now + self.visibility, link)
+        return Delivery(message=_message(msg.data, msg.headers), receipt=msg.reply, count=_Place.of(msg.reply).times)
 
     async def _bury(self, delivery: Delivery, reason: str) -> None:
         """Moves a message to the dead letters; twice is once, since it has a subject of its own there."""
@@ -264,8 +280,7 @@ class NatsQueue:
         subject = self._names.dead_subject(_Place.of(delivery.receipt).number)
         (answer,) = await link.ask([_Post(subject, delivery.message.body, headers)])
         self._check_answer(answer)
-        await link.ask([_Post(delivery.receipt, b"+TERM")])
-        self._held.pop(delivery.receipt, None)
+        await self._finish(link, [delivery.receipt])
 
     # --- what becomes of a delivery -----------------------------------------------------------------------------
 
@@ -273,13 +288,27 @@ class NatsQueue:
         """Confirms messages; all in one go."""
         link = await self._connect()
         late = [delivery for delivery in deliveries if not self._is_held(delivery)]
-        held = [delivery.receipt for delivery in deliveries if self._is_held(delivery)]
-        await link.ask([_Post(receipt, b"+ACK") for receipt in held])
-        for receipt in held:
-            self._held.pop(receipt, None)
+        await self._finish(link, [delivery.receipt for delivery in deliveries if self._is_held(delivery)])
         for delivery in late:
             if await self._is_left(link, delivery):
                 raise self._expired(delivery)
+
+    async def _finish(self, link: _Link, receipts: Sequence[str]) -> None:
+        """Ends deliveries.
+
+        A server that was restarted may have forgotten a delivery, and then hears no answer to it; but it knows the
+        message.
+        """
+        posts: list[_Post] = []
+        for receipt in receipts:
+            if self._held[receipt].link is link:
+                posts.append(_Post(receipt, b"+ACK"))
+            else:
+                asked = json.dumps({"seq": _Place.of(receipt).number, "no_erase": True}).encode()
+                posts.append(_Post(f"$JS.API.STREAM.MSG.DELETE.{self._names.stream}", asked))
+        await link.ask(posts)
+        for receipt in receipts:
+            self._held.pop(receipt, None)
 
     async def _nack(self, delivery: Delivery, delay: float, reason: str) -> None:
         """Gives a message back, or buries it."""
@@ -287,8 +316,8 @@ class NatsQueue:
         self._need_held(delivery)
         if delivery.count >= self.max_deliveries:
             await self._bury(delivery, reason or "given back, and nobody said why")
-            return
-        await link.ask([_Post(delivery.receipt, _put_off(delay) if delay > 0 else b"-NAK")])
+        elif await self._is_known(link, delivery):
+            await link.ask([_Post(delivery.receipt, _put_off(delay) if delay > 0 else b"-NAK")])
         self._held.pop(delivery.receipt, None)
 
     async def _extend(self, delivery: Delivery, seconds: float) -> None:
@@ -299,13 +328,26 @@ class NatsQueue:
         """
         link = await self._connect()
         self._need_held(delivery)
+        if not await self._is_known(link, delivery):
+            self._held.pop(delivery.receipt, None)
+            raise self._expired(delivery)
         began = time.monotonic()
         await link.ask([_Post(delivery.receipt, b"+WPI" if seconds == self.visibility else _put_off(seconds))])
-        self._held[delivery.receipt] = began + seconds
+        self._held[delivery.receipt] = _Hold(began + seconds, self._held[delivery.receipt].link)
+
+    async def _is_known(self, link: _Link, delivery: Delivery) -> bool:
+        """Says whether the server remembers a delivery; one that was restarted may not, and delivers it anew."""
+        hold = self._held.get(delivery.receipt)
+        if hold is None or hold.link is link:
+            return hold is not None
+        (answer,) = await link.ask([_Post(f"$JS.API.CONSUMER.INFO.{self._names.stream}.{_CONSUMER}")])
+        last = self._check_answer(answer)["delivered"]["stream_seq"]
+        return bool(last >= _Place.of(delivery.receipt).number)
 
     def _is_held(self, delivery: Delivery) -> bool:
         """Says whether a delivery is ours. The server would take an answer from anybody, at any time."""
-        return self._held.get(delivery.receipt, 0.0) > time.monotonic()
+        hold = self._held.get(delivery.receipt)
+        return hold is not None and hold.until > time.monotonic()
 
     def _need_held(self, delivery: Delivery) -> None:
         """Refuses to touch what is somebody else's.
@@ -343,7 +385,7 @@ class NatsQueue:
         """Reads the stream of dead letters from its beginning."""
         return [_dead_letter(number, msg) async for number, msg in self._graves(limit)]
 
-    async def _graves(self, limit: int | None) -> Any:
+    async def _graves(self, limit: int | None) -> AsyncIterator[tuple[int, RawStreamMsg]]:
         """Goes through the dead letters."""
         from nats.js.errors import NotFoundError
 
@@ -408,22 +450,28 @@ class NatsQueue:
             raise TransportClosed(f"{self._where} is closed")
 
     async def _connect(self) -> _Link:
-        """Gives the connection; makes a new one if there is none, or it was lost."""
+        """Gives the connection; makes a new one if there is none, or it was lost.
+
+        That has a task of its own: all who need it wait for the same, and the library loses cancellations meanwhile.
+        """
         if self._link is not None and not self._link.lost:
             return self._link
-        async with self._connecting:
-            if self._link is None or self._link.lost:
-                link = _Link(self._names, self._timeout)
-                try:
-                    await link.open(self._options)
-                    self._learn(link, await link.prepare(self._stream(), self.visibility))
-                    self._check_open()
-                except BaseException:
-                    with anyio.CancelScope(shield=True):
-                        await link.close()
-                    raise
-                self._link = link
-            return self._link
+        if self._opening is None or self._opening.done():
+            self._opening = asyncio.create_task(self._open())
+        return await asyncio.shield(self._opening)
+
+    async def _open(self) -> _Link:
+        """Makes a connection."""
+        link = _Link(self._names, self._timeout)
+        try:
+            await link.open(self._options)
+            self._learn(link, await link.prepare(self._stream(), self.visibility))
+            self._check_open()
+        except BaseException:
+            await link.close()
+            raise
+        self._link = link
+        return link
 
     def _stream(self) -> StreamConfig:
         """Says what the stream has to be like."""
@@ -435,16 +483,14 @@ class NatsQueue:
             retention=RetentionPolicy.WORK_QUEUE,
             storage=StorageType.FILE,
             num_replicas=self._replicas,
-            duplicate_window=self.capabilities.dedup_window,
+            duplicate_window=self._dedup_window,
         )
 
     def _learn(self, link: _Link, found: _Found) -> None:
         """Declares what this server and this stream can do."""
-        most = self.ABLE.max_bytes if self.capabilities.max_bytes is None else self.capabilities.max_bytes
-        assert most is not None, "it is a number"
         self.capabilities = replace(
             self.capabilities,
-            max_bytes=min(most, link.client.max_payload - _RESERVE),
+            max_bytes=min(self._max_bytes, link.client.max_payload - _RESERVE),
             dedup_window=found.stream.duplicate_window or None,
             delay=bool(found.stream.allow_msg_schedules),
         )
@@ -517,7 +563,8 @@ class _Link:
     def __init__(self, names: _Names, timeout: float) -> None:
         from nats.aio.client import Client
 
-        self.client: Client = Client()
+        self.client: Any = Client()  # whose types are there in part only
+        self.jetstream: Any = None
         self.lost = False
         self._names = names
         self._timeout = timeout
@@ -571,12 +618,12 @@ class _Link:
         from nats.js.errors import BadRequestError
 
         try:
-            return (await self.jetstream.add_stream(wanted)).config
+            return cast("StreamConfig", (await self.jetstream.add_stream(wanted)).config)
         except BadRequestError as error:
             if error.err_code != _WRONG_STREAM:
                 raise
         assert wanted.name is not None, "we have named it"
-        found = (await self.jetstream.stream_info(wanted.name)).config
+        found = cast("StreamConfig", (await self.jetstream.stream_info(wanted.name)).config)
         if found.retention != (wanted.retention or "limits"):
             raise TransportError(f"the stream {wanted.name} is none of ours: its retention is {found.retention}")
         return found
@@ -679,7 +726,8 @@ class _Link:
 
     async def _listen(self, subject: str, heard: Callable[[Msg], Awaitable[None]]) -> Subscription:
         """Subscribes; nothing is dropped, since we ask for no more than we want."""
-        return await self.client.subscribe(subject, cb=heard, pending_msgs_limit=0, pending_bytes_limit=0)
+        opened = await self.client.subscribe(subject, cb=heard, pending_msgs_limit=0, pending_bytes_limit=0)
+        return cast("Subscription", opened)
 
     # --- the end ------------------------------------------------------------------------------------------------
 
@@ -739,7 +787,7 @@ class _Place(NamedTuple):
     """What the subject says to which a delivery is answered: the message's number, and how often it was delivered."""
 
     number: int
-    count: int
+    times: int
 
     @classmethod
     def of(cls, reply: str) -> _Place:
@@ -766,7 +814,7 @@ def _message(body: bytes | None, headers: Mapping[str, str] | None) -> Message:
 
 def _dead_letter(number: int, msg: RawStreamMsg) -> DeadLetter:
     """Makes a dead letter of what the server has."""
-    headers = msg.headers or {}
+    headers = cast("Mapping[str, str]", msg.headers or {})  # pyright: ignore[reportUnknownMemberType]  # untyped there
     return DeadLetter(
         id=str(number),
         message=_message(msg.data, headers),
@@ -826,7 +874,7 @@ def _need_library() -> None:
         TransportError: It is not installed.
     """
     try:
-        import nats.js  # noqa: F401 - tried here, so that its absence is told where a queue is made
+        import_module("nats")
     except ModuleNotFoundError as error:
         raise TransportError(f'a queue on NATS needs nats-py ({error}); pip install "sagakit[nats]"') from error
 
