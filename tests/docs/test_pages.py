@@ -146,7 +146,7 @@ def test_every_event_and_command_is_in_the_reference() -> None:
     text = (DOCS / "reference" / "journal.md").read_text(encoding="utf-8")
     assert [name for name in events.__all__ if name not in {"Attempt", "ErrorInfo", "Event"} and name not in text] == []
     noted = {"RunStep": "step", "RunUndo": "undo", "StartTimer": "timer", "MarkVersion": "change", "Halt": "halt"}
-    noted |= {"TakeLock": "lock", "FreeLock": "unlock"}
+    noted |= {"TakeLock": "lock", "FreeLock": "unlock", "Emit": "emit"}
     for name in set(commands.__all__) - {"Command", "Complete", "RunLocal"}:
         assert f'`["{noted[name]}"' in text
 
