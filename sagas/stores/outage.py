@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 
-__all__ = ["is_forbidden", "is_outage", "reason_of", "root_of", "what_is_missing"]
+__all__ = ["is_forbidden", "is_outage", "is_row_busy", "is_standoff", "reason_of", "root_of", "what_is_missing"]
 
 # SQLite's primary result codes: busy, locked, no memory, I/O error, full, cannot open (sqlite.org/rescode.html).
 _SQLITE_OUTAGES = frozenset({5, 6, 7, 10, 13, 14})
@@ -12,6 +12,8 @@ _SQLITE_OUTAGES = frozenset({5, 6, 7, 10, 13, 14})
 # (postgresql.org/docs/current/errcodes-appendix.html).
 _POSTGRES_OUTAGES = ("08", "40", "53", "57P", "58")
 _POSTGRES_FORBIDDEN = "42501"
+_POSTGRES_ROW_BUSY = "55P03"
+_POSTGRES_STANDOFF = ("40", _POSTGRES_ROW_BUSY)
 # What each part of a statement needs to be allowed for what it names. Ours change only rows that they look for.
 _RIGHTS = (
     (r"(?:FROM|JOIN)\s+{0}\b", ("SELECT",)),
@@ -29,6 +31,16 @@ def is_outage(error: BaseException) -> bool:
     driver_error = getattr(error, "orig", None)
     code = getattr(driver_error, "sqlite_errorcode", None)
     return (isinstance(code, int) and code & 0xFF in _SQLITE_OUTAGES) or _state(error).startswith(_POSTGRES_OUTAGES)
+
+
+def is_row_busy(error: BaseException) -> bool:
+    """Says whether a transaction would have had to wait too long for a row that another one is writing."""
+    return _state(error) == _POSTGRES_ROW_BUSY
+
+
+def is_standoff(error: BaseException) -> bool:
+    """Says whether a transaction gave way to another one, so that it may well go through without some of its parts."""
+    return _state(error).startswith(_POSTGRES_STANDOFF)
 
 
 def is_forbidden(error: BaseException) -> bool:

@@ -47,6 +47,7 @@ _MIGRATING = 0x7361676173
 # must not keep others from its sagas, which want the very rows that it has written.
 _STANDSTILL = 5.0
 _HURRY = text(f"SET LOCAL idle_in_transaction_session_timeout = '{_STANDSTILL:g}s'")
+_TAKE_TIME = "SET LOCAL lock_timeout TO DEFAULT; SET LOCAL idle_in_transaction_session_timeout TO DEFAULT"
 # What a transactional step may have set for itself does not hold for the journal.
 _OWN_AGAIN = "SET LOCAL ROLE NONE; SET LOCAL search_path TO DEFAULT"
 # How long a process may be silent after its connection was lost, in seconds: it is probably connecting again.
@@ -186,6 +187,19 @@ class PostgresStore(SqlStore):
         """See ``SqlStore.begin``."""
         return self._aside_for_long()
 
+    def hurry(self, connection: Connection, patience: float) -> None:
+        """See ``SqlStore.hurry``."""
+        connection.exec_driver_sql(f"SET LOCAL lock_timeout = {round(patience * 1000)}; {_HURRY.text}")
+
+    def take_time(self, connection: Connection) -> None:
+        """See ``SqlStore.take_time``."""
+        connection.exec_driver_sql(_TAKE_TIME)
+
+    def check_constraints(self, session: Session) -> None:
+        """See ``SqlStore.check_constraints``: at the end, the whole transaction would fail by a deferred one."""
+        session.flush()
+        session.connection().exec_driver_sql("SET CONSTRAINTS ALL IMMEDIATE")
+
     @contextmanager
     def _aside_for_long(self) -> Generator[Connection]:
         """Begins a transaction that may take as long as the server allows."""
@@ -272,7 +286,7 @@ class PostgresStore(SqlStore):
         with self._aside_for_long() as connection:
             for function in work:
                 with Session(bind=connection, join_transaction_mode="create_savepoint") as session:
-                    event.listen(session, "before_commit", _check_constraints)
+                    event.listen(session, "before_commit", self.check_constraints)
                     function(session)
             connection.exec_driver_sql(_OWN_AGAIN)
             connection.execute(_HURRY)
@@ -362,9 +376,3 @@ def _connect_anew(context: ExceptionContext) -> None:
     """Gives up all connections when one may only read: sessions keep what the database was set to as they began."""
     if getattr(context.original_exception, "sqlstate", None) == _READ_ONLY:
         context.is_disconnect = True
-
-
-def _check_constraints(session: Session) -> None:
-    """Checks deferred constraints while the step can still fail by them; at the end, the whole transaction would."""
-    session.flush()
-    session.connection().exec_driver_sql("SET CONSTRAINTS ALL IMMEDIATE")

@@ -175,6 +175,20 @@ class SqlStore(SqlOwners, SqlLimits, SqlKeeper, SqlOutbox):
         """
         return self._aside()
 
+    def hurry(self, connection: Connection, patience: float) -> None:
+        """Has the rest of a transaction wait at most so many seconds for a row that another one is writing.
+
+        And has the server end it if this process stands still in the middle. Nothing to do where only one transaction
+        writes at a time.
+        """
+
+    def take_time(self, connection: Connection) -> None:
+        """Takes back what ``hurry`` has set, for what a user does in the transaction."""
+
+    def check_constraints(self, session: Session) -> None:
+        """Writes what a session holds, and checks what the database would otherwise check as it commits, if it can."""
+        session.flush()
+
     def query(self, statement: Executable) -> Sequence[Row[Any]]:
         """Reads what is committed.
 
