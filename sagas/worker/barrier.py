@@ -81,7 +81,8 @@ def admit(request: StepRequest, memory: Memory, *, owner: str, alive: Callable[[
         KeyReused: The key came with another request.
     """
     known = memory.get(request.kind)
-    if known is not None and known.fingerprint not in {b"", request.fingerprint()}:
+    other_step = any(entry.step != request.step for entry in memory.values())
+    if other_step or (known is not None and known.fingerprint not in {b"", request.fingerprint()}):
         raise KeyReused(request.idempotency_key, request.step)
     if known is not None and known.state == "done":
         assert known.reply is not None, "what is done has its reply"

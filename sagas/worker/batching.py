@@ -3,52 +3,73 @@
 from __future__ import annotations
 
 import logging
-from typing import TYPE_CHECKING, Any, Generic, TypeVar, cast
+from typing import TYPE_CHECKING, Any, Generic, Protocol, TypeVar, cast
 
 import anyio
 from anyio import CapacityLimiter, to_thread
 
 from sagas.errors import StoreUnavailable, TransportClosed
+from sagas.stores.outage import is_standoff
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
 
+    from anyio.abc import TaskGroup
     from sqlalchemy import Connection
 
     from sagas.stores.sql import SqlStore
 
-__all__ = ["Batcher"]
+__all__ = ["Batcher", "Together"]
 
 logger = logging.getLogger("sagas.worker")
 
 T = TypeVar("T")
+K = TypeVar("K", contravariant=True)
+R = TypeVar("R", covariant=True)
 
 _MOST = 500
+# Seconds that a transaction waits for a row of another one: with company, which waits too, and alone.
+_PATIENCE, _PATIENCE_ALONE = 0.1, 1.0
+
+
+class Together(Protocol[K, R]):
+    """Does the same for many, in a transaction; gives what came of each, an error if that concerns no other."""
+
+    def __call__(self, items: Sequence[K], connection: Connection, /) -> Sequence[R | Exception]: ...  # noqa: D102 - see the class
 
 
 class _Job(Generic[T]):
     """Something to do in a transaction, and what came of it."""
 
-    __slots__ = ("ended", "error", "function", "result")
+    __slots__ = ("ended", "error", "function", "item", "result", "retry")
 
-    def __init__(self, function: Callable[[Connection], T]) -> None:
+    def __init__(self, function: Together[Any, T], item: object) -> None:
         self.function = function
+        self.item = item
         self.ended = anyio.Event()
         self.result: T | None = None
         self.error: Exception | None = None
+        self.retry = False
+
+    def outcome(self) -> T:
+        """Gives the result, or raises the error."""
+        if self.error is not None:
+            raise self.error
+        return cast("T", self.result)
 
 
 class Batcher:
     """Group commit for whoever shares a store: while one transaction is on its way to the disk, the next one fills up.
 
+    On PostgreSQL, no transaction waits long for a row that somebody else's has written and not committed: those that
+    are in company with one which has to are done again without it.
+
     Args:
         store: Whose transactions.
-        harmless: Errors of a function that leave nothing behind, so that the others in its transaction may go on.
     """
 
-    def __init__(self, store: SqlStore, *, harmless: tuple[type[Exception], ...] = ()) -> None:
+    def __init__(self, store: SqlStore) -> None:
         self._store = store
-        self._harmless = harmless
         self._jobs: list[_Job[Any]] = []
         self._wake = anyio.Event()
         self._thread = CapacityLimiter(1)
@@ -62,14 +83,21 @@ class Batcher:
             StoreUnavailable: It may or may not have been committed.
             TransportClosed: Nobody commits any more.
         """
+        return await self.do_together(cast("Together[Callable[[Connection], T], T]", _one_by_one), function)
+
+    async def do_together(self, function: Together[K, T], item: K) -> T:
+        """Has a function run in a transaction, once for all items that come with it at the same time.
+
+        Raises:
+            StoreUnavailable: As for ``do``.
+            TransportClosed: As for ``do``.
+        """
         self._check_open()
-        job = _Job(function)
+        job = _Job(function, item)
         self._jobs.append(job)
         self._wake.set()
         await job.ended.wait()
-        if job.error is not None:
-            raise job.error
-        return cast("T", job.result)
+        return job.outcome()
 
     async def do_alone(self, function: Callable[[Connection], T]) -> T:
         """Has a function run in a transaction of its own, beside others if the database can do that.
@@ -81,12 +109,10 @@ class Batcher:
         self._check_open()
         if not self._store.parallel:
             return await self.do(function)
-        job = _Job(function)
+        job = _Job(cast("Together[Callable[[Connection], T], T]", _one_by_one), function)
         with anyio.CancelScope(shield=True):
             await to_thread.run_sync(self._commit, [job], limiter=self._seats)
-        if job.error is not None:
-            raise job.error
-        return cast("T", job.result)
+        return job.outcome()
 
     def _check_open(self) -> None:
         """Refuses to go on.
@@ -100,53 +126,66 @@ class Batcher:
     async def run(self) -> None:
         """Commits, until it is cancelled."""
         try:
-            while True:
-                if not self._jobs:
-                    self._wake = anyio.Event()
-                    await self._wake.wait()
-                jobs, self._jobs = self._jobs[:_MOST], self._jobs[_MOST:]
-                await self._commit_all(jobs)
+            async with anyio.create_task_group() as group:
+                while True:
+                    if not self._jobs:
+                        self._wake = anyio.Event()
+                        await self._wake.wait()
+                    jobs, self._jobs = self._jobs[:_MOST], self._jobs[_MOST:]
+                    await self._commit_all(jobs, group)
         finally:
             self._closed = True
-            for job in self._jobs:
+            jobs, self._jobs = self._jobs, []
+            for job in jobs:
                 job.error = TransportClosed("the worker is closed")
                 job.ended.set()
 
-    async def _commit_all(self, jobs: list[_Job[Any]]) -> None:
-        """Commits jobs together, or else one by one, so that each has its own error."""
+    async def _commit_all(self, jobs: list[_Job[Any]], group: TaskGroup) -> None:
+        """Commits jobs together, or else each in a transaction of its own, so that it has its own error."""
         with anyio.CancelScope(shield=True):
             try:
                 await to_thread.run_sync(self._commit, jobs, limiter=self._thread)
-                if len(jobs) > 1 and jobs[0].error is not None and all(job.error is jobs[0].error for job in jobs):
-                    for job in jobs:
-                        job.error = None
-                        await to_thread.run_sync(self._commit, [job], limiter=self._thread)
             finally:
                 for job in jobs:
-                    job.ended.set()
+                    if job.retry:
+                        group.start_soon(self._commit_alone, job)
+                    else:
+                        job.ended.set()
+
+    async def _commit_alone(self, job: _Job[Any]) -> None:
+        """Commits a job that failed in company; others need not wait for it."""
+        with anyio.CancelScope(shield=True):
+            try:
+                await to_thread.run_sync(
+                    self._commit, [job], limiter=self._seats if self._store.parallel else self._thread
+                )
+            finally:
+                job.ended.set()
 
     def _commit(self, jobs: list[_Job[Any]]) -> None:
-        """Runs jobs in one transaction; in a thread. If it fails, all of them have the same error."""
+        """Runs jobs in one transaction; in a thread. If it fails, each has the error, or is to be tried alone."""
+        for job in jobs:
+            job.error, job.retry = None, False
         try:
             with self._store.begin() as connection:
-                for job in jobs:
-                    self._run(job, connection)
-        except StoreUnavailable as error:
-            _fail(jobs, error)
+                self._store.hurry(connection, _PATIENCE if len(jobs) > 1 else _PATIENCE_ALONE)
+                _run(jobs, connection)
         except Exception as error:
-            if len(jobs) == 1:
-                logger.exception("a transaction of the inbox failed")
-            _fail(jobs, error)
-
-    def _run(self, job: _Job[Any], connection: Connection) -> None:
-        """Runs one; keeps an error that concerns no other."""
-        try:
-            job.result = job.function(connection)
-        except self._harmless as error:
-            job.error = error
+            helps = not isinstance(error, StoreUnavailable) or is_standoff(error.__cause__ or error)
+            for job in jobs:
+                job.error, job.retry = error, helps and len(jobs) > 1
 
 
-def _fail(jobs: list[_Job[Any]], error: Exception) -> None:
-    """Notes why nothing of it happened."""
+def _run(jobs: list[_Job[Any]], connection: Connection) -> None:
+    """Runs jobs, those together that have the same function."""
+    groups: dict[Together[Any, Any], list[_Job[Any]]] = {}
     for job in jobs:
-        job.error = error
+        groups.setdefault(job.function, []).append(job)
+    for function, some in groups.items():
+        for job, result in zip(some, function([job.item for job in some], connection), strict=True):
+            job.result, job.error = (None, result) if isinstance(result, Exception) else (result, None)
+
+
+def _one_by_one(functions: Sequence[Callable[[Connection], T]], connection: Connection, /) -> Sequence[T]:
+    """Calls functions that have nothing in common."""
+    return [function(connection) for function in functions]

@@ -15,7 +15,22 @@ if TYPE_CHECKING:
     from sagas.transport.port import StepReply, StepRequest
     from sagas.worker.barrier import Memory
 
-__all__ = ["Inbox", "MemoryInbox"]
+__all__ = ["Inbox", "MemoryInbox", "Settle", "Work"]
+
+
+class Work(Protocol):
+    """Performs a request with a session; what that has committed is durable together with what is remembered.
+
+    It has constraints checked before it commits the session, and rolls it back unless the reply is ``succeeded``.
+    """
+
+    def __call__(self, session: Session, check: Callable[[Session], None], /) -> StepReply: ...  # noqa: D102 - see the class
+
+
+class Settle(Protocol):
+    """Says of a reply, and of whether an earlier attempt may have acted, what to answer and to remember."""
+
+    def __call__(self, reply: StepReply, doubt: bool, /) -> tuple[StepReply, Entry]: ...  # noqa: D102, FBT001 - see the class
 
 
 class Inbox(Protocol):
@@ -56,7 +71,9 @@ class Inbox(Protocol):
         ...
 
     async def leave(self, entry: Entry) -> bool:
-        """Remembers how it ended; unless somebody else is at work on it, who took this process for dead.
+        """Remembers how it ended; unless somebody else went on with it, who took this process for dead.
+
+        Doing so again does no harm.
 
         Returns:
             Whether it is remembered.
@@ -67,18 +84,12 @@ class Inbox(Protocol):
         """Reads what is known about a request's action."""
         ...
 
-    async def transact(
-        self, request: StepRequest, work: Callable[[Session], StepReply], settle: Callable[[StepReply], Entry | None]
-    ) -> StepReply:
+    async def transact(self, request: StepRequest, work: Work, settle: Settle) -> StepReply:
         """Admits a request, performs it, and remembers how it ended, in one transaction.
-
-        Args:
-            request: The action or undo.
-            work: Performs it. What it wrote is rolled back unless its reply is ``succeeded``.
-            settle: Says what to remember of a reply; ``None``: nothing, as if the request had not come.
 
         Raises:
             KeyReused: The key came with another request.
+            Exception: What the database refused the whole transaction for. Nothing of it happened.
         """
         ...
 
@@ -133,9 +144,7 @@ class MemoryInbox:
         """See ``Inbox.recall``."""
         return self._memory.get(request.action_key, {})
 
-    async def transact(
-        self, request: StepRequest, work: Callable[[Session], StepReply], settle: Callable[[StepReply], Entry | None]
-    ) -> StepReply:
+    async def transact(self, request: StepRequest, work: Work, settle: Settle) -> StepReply:
         """See ``Inbox.transact``.
 
         Raises:

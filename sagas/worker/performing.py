@@ -18,7 +18,7 @@ from sagas.telemetry.propagation import serving
 from sagas.transport.port import StepReply
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Callable, Mapping
     from contextlib import AbstractContextManager
 
     from opentelemetry.trace import Span, Tracer
@@ -161,8 +161,8 @@ class Performing:
 
     # --- in a transaction's thread ------------------------------------------------------------------------------
 
-    def within(self, session: Session) -> StepReply:
-        """Calls a transactional function; what it wrote counts only if it succeeded."""
+    def within(self, session: Session, check: Callable[[Session], None], /) -> StepReply:
+        """Calls a transactional function; what it wrote counts only if it succeeded. See ``inbox.Work``."""
         undo = self._step.undo
         what = "step" if self._request.kind == "action" else "compensate"
         with self._span(f"{what} {self._step.name}") as span:
@@ -175,10 +175,12 @@ class Performing:
                     assert undo is not None, "whoever admitted the request has looked"
                     undo.function(session, **self._for_undo(undo))
                     reply = StepReply.succeeded()
-                session.flush()
+                check(session)
+                session.commit()
             except Exception as error:
                 if is_outage(error):
                     raise
+                session.rollback()
                 return self._rolled_back(error, span)
             else:
                 return reply

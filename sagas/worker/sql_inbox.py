@@ -5,41 +5,39 @@ from __future__ import annotations
 import logging
 import socket
 from functools import partial
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, cast
 
 import anyio
 from anyio import to_thread
-from sqlalchemy import and_, delete, select, text, update
 from sqlmodel import Session
 
-from sagas.errors import KeyReused, StoreError
+from sagas.errors import KeyReused, StoreError, StoreUnavailable
+from sagas.stores.outage import is_row_busy
 from sagas.stores.port import Lease
-from sagas.stores.tables import metadata
-from sagas.transport.wire import body_of, reply_of
+from sagas.stores.postgres import PostgresStore
+from sagas.transport.port import StepReply
 from sagas.worker.barrier import Admission, Entry, admit
 from sagas.worker.batching import Batcher
+from sagas.worker.rows import PostgresRows, SqliteRows, about, memory_of, row_of
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
+    from collections.abc import Sequence
 
-    from sqlalchemy import ColumnElement, Connection, Row, Select
+    from sqlalchemy import Connection
 
     from sagas.coordinator.clock import Clock
     from sagas.stores.sql import SqlStore
-    from sagas.transport.port import StepReply, StepRequest
-    from sagas.worker.barrier import Memory, State
+    from sagas.transport.port import StepRequest
+    from sagas.worker.barrier import Memory
+    from sagas.worker.inbox import Settle, Work
 
 __all__ = ["SqlInbox"]
 
 logger = logging.getLogger("sagas.worker")
 
-_inbox = metadata.tables["saga_inbox"]
-_COLUMNS = tuple(column.name for column in _inbox.columns)
-_INSERT = text(
-    f"INSERT INTO saga_inbox ({', '.join(_COLUMNS)}) VALUES ({', '.join(f':{name}' for name in _COLUMNS)}) "  # noqa: S608 - names of columns
-    "ON CONFLICT DO NOTHING"
-)
-_EXPIRE_MANY = 1_000
+# Seconds between two signs of life where others can hear at once that a process has died, and take it for dead when
+# it is silent; see `PostgresStore.renew`.
+_HEARTBEAT = 1.0
 
 
 class SqlInbox:
@@ -60,26 +58,35 @@ class SqlInbox:
     ) -> None:
         self._store = store
         self._clock = clock
-        self._owner = clock.token(6)
         self._name = name or socket.gethostname()
         self._lease = lease
         self._migrate = migrate
-        self._batcher = Batcher(store, harmless=(KeyReused,))
+        self._rows = PostgresRows() if isinstance(store, PostgresStore) else SqliteRows()
+        self._owner = ""
+        self._batcher = Batcher(store)
         self._until = float("-inf")
 
     # --- as long as it is open ----------------------------------------------------------------------------------
 
     async def open(self) -> None:
         """See ``Inbox.open``."""
+        # Not before: a process may be forked between making a worker and entering it, and each is somebody else then.
+        self._owner = self._clock.token(6)
+        self._batcher = Batcher(self._store)
         await to_thread.run_sync(partial(self._store.open, migrate=self._migrate))
-        await self._renew()
+        try:
+            await self._renew()
+        except BaseException:
+            await self.close()
+            raise
 
     async def run(self) -> None:
         """See ``Inbox.run``."""
+        pause = min(self._lease / 3, _HEARTBEAT if self._store.announces else self._lease)
         async with anyio.create_task_group() as group:
             group.start_soon(self._batcher.run)
             while True:
-                await self._clock.sleep(self._lease / 3)
+                await self._clock.sleep(pause)
                 try:
                     await self._renew()
                 except StoreError as error:
@@ -114,85 +121,97 @@ class SqlInbox:
 
     async def enter(self, request: StepRequest) -> Admission:
         """See ``Inbox.enter``."""
-        return await self._batcher.do(partial(self._enter, request))
+        try:
+            return await self._batcher.do_together(self._enter_all, request)
+        except StoreUnavailable as error:
+            if is_row_busy(error.__cause__ or error):  # somebody else's transaction has yet to commit
+                return Admission(reply=StepReply.running())
+            raise
 
-    def _enter(self, request: StepRequest, connection: Connection) -> Admission:
-        """Admits a request within a transaction."""
-        if request.kind == "action":  # most are new
-            fresh = admit(request, {}, owner=self._owner, alive=self.is_alive)
-            if self._insert(connection, fresh.entries[0]):
-                return fresh
+    def _enter_all(self, requests: Sequence[StepRequest], connection: Connection, /) -> Sequence[Admission | KeyReused]:
+        """Admits requests within a transaction. Most are actions that are new."""
+        fresh: dict[str, Admission] = {}
+        for request in requests:
+            if request.kind == "action":
+                fresh.setdefault(request.idempotency_key, self._fresh(request))
+        now = self._clock.now()
+        rows = [row_of(entry, now) for admission in fresh.values() for entry in admission.entries]
+        new = self._rows.insert(connection, rows) if rows else set[tuple[str, str]]()
+        found: dict[int, Admission | KeyReused] = {}
+        # In one order, so that two transactions wait for each other in one direction only.
+        for number in sorted(range(len(requests)), key=lambda number: requests[number].action_key):
+            request = requests[number]
+            place = (request.action_key, request.kind)
+            if place in new:
+                new.remove(place)  # there is one that is the first
+                found[number] = self._fresh(request)
+            else:
+                found[number] = self._enter_known(request, connection)
+        return [found[number] for number in range(len(requests))]
+
+    def _fresh(self, request: StepRequest) -> Admission:
+        """Says what is done with an action that nothing is known about."""
+        return admit(request, {}, owner=self._owner, alive=self.is_alive)
+
+    def _enter_known(self, request: StepRequest, connection: Connection) -> Admission | KeyReused:
+        """Admits a request that something may be known about."""
         while True:
-            memory = _read(connection, request.action_key)
-            admission = admit(request, memory, owner=self._owner, alive=self.is_alive)
+            memory = self._rows.read(connection, request.action_key)
+            try:
+                admission = admit(request, memory, owner=self._owner, alive=self.is_alive)
+            except KeyReused as error:
+                return error
             # A row that somebody else inserts meanwhile is waited for, and then it is there to be read.
             if all(self._write(connection, entry, memory) for entry in admission.entries):
                 return admission
 
     def _write(self, connection: Connection, entry: Entry, memory: Memory) -> bool:
         """Writes an entry; says whether it could be."""
+        row = row_of(entry, self._clock.now())
         if entry.kind in memory:
-            connection.execute(update(_inbox).where(_is(entry)).values(self._values(entry)))
+            self._rows.write(connection, row)
             return True
-        return self._insert(connection, entry)
-
-    def _insert(self, connection: Connection, entry: Entry) -> bool:
-        """Writes an entry, unless there is one."""
-        return connection.execute(_INSERT, self._values(entry)).rowcount == 1
-
-    def _values(self, entry: Entry) -> Mapping[str, object]:
-        """Gives an entry's row."""
-        reply = entry.reply
-        return {
-            "about": entry.about,
-            "kind": entry.kind,
-            "step": entry.step,
-            "fingerprint": entry.fingerprint,
-            "state": entry.state,
-            "outcome": None if reply is None else reply.outcome,
-            "body": None if reply is None else body_of(reply),
-            "owner": entry.owner,
-            "at": self._clock.now(),
-        }
+        return bool(self._rows.insert(connection, [row]))
 
     async def leave(self, entry: Entry) -> bool:
         """See ``Inbox.leave``."""
-        return await self._batcher.do(partial(self._leave, entry))
+        return await self._batcher.do_together(self._leave_all, entry)
 
-    def _leave(self, entry: Entry, connection: Connection) -> bool:
-        """Remembers how it ended within a transaction."""
-        mine = and_(_is(entry), _inbox.c.owner == self._owner)
-        return connection.execute(update(_inbox).where(mine).values(self._values(entry))).rowcount == 1
+    def _leave_all(self, entries: Sequence[Entry], connection: Connection, /) -> Sequence[bool]:
+        """Remembers how requests ended within a transaction."""
+        now = self._clock.now()
+        if self._rows.settle(connection, [row_of(entry, now) for entry in entries], self._owner) == len(entries):
+            return [True] * len(entries)
+        # Not all are this process's any more; or else an earlier commit went through, and nobody heard of it.
+        return [self._rows.read(connection, entry.about).get(entry.kind) == entry for entry in entries]
 
     async def recall(self, request: StepRequest) -> Memory:
         """See ``Inbox.recall``."""
-        rows = await to_thread.run_sync(self._store.query, _about(request.action_key))
-        return _memory(rows)
+        return memory_of(await to_thread.run_sync(self._store.query, about(request.action_key)))
 
-    async def transact(
-        self, request: StepRequest, work: Callable[[Session], StepReply], settle: Callable[[StepReply], Entry | None]
-    ) -> StepReply:
+    async def transact(self, request: StepRequest, work: Work, settle: Settle) -> StepReply:
         """See ``Inbox.transact``."""
-        return await self._batcher.do_alone(partial(self._transact, request, work, settle))
+        try:
+            return cast("StepReply", await self._batcher.do_alone(partial(self._transact, request, work, settle)))
+        except StoreUnavailable as error:
+            if is_row_busy(error.__cause__ or error):
+                return StepReply.running()
+            raise
 
     def _transact(
-        self,
-        request: StepRequest,
-        work: Callable[[Session], StepReply],
-        settle: Callable[[StepReply], Entry | None],
-        connection: Connection,
-    ) -> StepReply:
-        """Performs a request within a transaction."""
-        admission = self._enter(request, connection)
+        self, request: StepRequest, work: Work, settle: Settle, connection: Connection
+    ) -> StepReply | KeyReused:
+        """Performs a request within a transaction; gives the reply, or what is raised instead."""
+        (admission,) = self._enter_all([request], connection)
+        if isinstance(admission, KeyReused):
+            return admission
         if admission.reply is not None:
             return admission.reply
-        reply = _within_savepoint(connection, work)
-        entry = settle(reply)
-        if entry is None:
-            mine = admission.entries[-1]
-            connection.execute(delete(_inbox).where(_is(mine)))
-        else:
-            connection.execute(update(_inbox).where(_is(entry)).values(self._values(entry)))
+        self._store.take_time(connection)
+        with Session(bind=connection, join_transaction_mode="create_savepoint") as session:
+            done = work(session, self._store.check_constraints)
+        reply, entry = settle(done, admission.doubt)
+        self._rows.write(connection, row_of(entry, self._clock.now()))
         return reply
 
     # --- forgetting ---------------------------------------------------------------------------------------------
@@ -201,55 +220,6 @@ class SqlInbox:
         """See ``Inbox.expire``."""
         before = self._clock.now() - age
         gone = 0
-        while some := await self._batcher.do(partial(_expire, before)):
+        while some := await self._batcher.do(partial(self._rows.expire, before)):
             gone += some
         return gone
-
-
-def _within_savepoint(connection: Connection, work: Callable[[Session], StepReply]) -> StepReply:
-    """Performs work, and takes back what it wrote unless it succeeded."""
-    with Session(bind=connection, join_transaction_mode="create_savepoint") as session:
-        reply = work(session)
-        if reply.outcome == "succeeded":
-            session.commit()
-        else:
-            session.rollback()
-        return reply
-
-
-def _is(entry: Entry) -> ColumnElement[bool]:
-    """Finds an entry's row."""
-    return and_(_inbox.c.about == entry.about, _inbox.c.kind == entry.kind)
-
-
-def _about(key: str) -> Select[Any]:
-    """Finds all that is known about an action."""
-    return select(_inbox).where(_inbox.c.about == key)
-
-
-def _read(connection: Connection, key: str) -> Memory:
-    """Reads what is known about an action, and keeps others from changing it until the transaction is over."""
-    return _memory(connection.execute(_about(key).with_for_update()).all())
-
-
-def _memory(rows: Sequence[Row[Any]]) -> Memory:
-    """Makes entries of rows."""
-    return {row.kind: _entry(row) for row in rows}
-
-
-def _entry(row: Row[Any]) -> Entry:
-    """Makes an entry of a row."""
-    reply = None if row.outcome is None else reply_of(row.outcome, bytes(row.body))
-    return Entry(
-        about=row.about, kind=row.kind, step=row.step, fingerprint=bytes(row.fingerprint),
-        state=cast("State", row.state), reply=reply, owner=row.owner,
-    )  # fmt: skip
-
-
-def _expire(before: float, connection: Connection) -> int:
-    """Forgets some of what is older than a time; gives how many rows that were."""
-    old = select(_inbox.c.about, _inbox.c.kind).where(_inbox.c.at < before).limit(_EXPIRE_MANY)
-    keys = connection.execute(old).all()
-    for about, kind in keys:
-        connection.execute(delete(_inbox).where(_inbox.c.about == about, _inbox.c.kind == kind))
-    return len(keys)

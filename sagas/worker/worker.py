@@ -19,6 +19,7 @@ from sagas.errors import (
     RequestError,
     SagaNotRegistered,
     StoreError,
+    StoreUnavailable,
     TransportClosed,
 )
 from sagas.stores import is_store, store_for
@@ -39,6 +40,7 @@ if TYPE_CHECKING:
 
     from anyio.abc import TaskGroup
     from opentelemetry.trace import TracerProvider
+    from sqlmodel import Session
 
     from sagas.coordinator.clock import Clock
     from sagas.core.definitions import Step
@@ -56,6 +58,10 @@ _FIRST_PAUSE, _LONGEST_PAUSE = 0.05, 5.0
 # How often expired rows are looked for, in seconds; and how often a step's signs of life are passed on at most.
 _SWEEP = 600.0
 _BEAT = 1.0
+# Seconds after which to ask again when the database is away.
+_ASK_AGAIN = 1.0
+# In bytes; no database has longer ones in an index.
+_LONGEST_KEY = 2_000
 
 
 class _Job:
@@ -67,9 +73,10 @@ class _Job:
         reply: How it went then.
         error: What is raised instead of a reply.
         performing: Once the function is called.
+        admitted: Whether the barrier has let it through.
     """
 
-    __slots__ = ("ended", "error", "performing", "reply", "request")
+    __slots__ = ("admitted", "ended", "error", "performing", "reply", "request")
 
     def __init__(self, request: StepRequest) -> None:
         self.request = request
@@ -77,6 +84,7 @@ class _Job:
         self.reply: StepReply | None = None
         self.error: Exception | None = None
         self.performing: Performing | None = None
+        self.admitted = False
 
     def outcome(self) -> StepReply:
         """Gives the reply, or raises what is raised instead."""
@@ -159,8 +167,8 @@ class Worker:
         if self._group is not None:
             raise RequestError("this worker is running already; make another one")
         async with AsyncExitStack() as stack:
-            stack.push_async_callback(self._inbox.close)
             await self._inbox.open()
+            stack.push_async_callback(self._inbox.close)
             self._group = await stack.enter_async_context(anyio.create_task_group())
             stack.push_async_exit(self._shut_down)
             self._group.start_soon(self._inbox.run)
@@ -241,6 +249,8 @@ class Worker:
         """See ``Participant.perform``."""
         if self._closing or self._group is None:
             raise TransportClosed(f"step {request.step} was not begun: the worker takes nothing new")
+        if (wrong := _what_is_wrong(request)) is not None:
+            return StepReply.failed(describe(wrong))
         step = self._steps.get(request.step)
         if step is None:
             names = ", ".join(sorted(self._steps)) or "none"
@@ -262,10 +272,12 @@ class Worker:
     ) -> StepReply:
         """Performs a request, unless the same one is at work here; whatever else concerns its action comes first."""
         while (job := self._jobs.get(request.action_key)) is not None:
-            _check_same(job.request, request)
+            same = job.request.kind == request.kind and job.request.fingerprint() == request.fingerprint()
+            if job.admitted and job.request.kind == request.kind and not same:
+                raise KeyReused(request.idempotency_key, request.step)
             if not await self._wait(job, request, beat):
                 return StepReply.running()
-            if job.request.kind == request.kind:
+            if same:
                 return job.outcome()
         if request.deadline is not None and request.deadline <= self._clock.now():
             return await self._not_begun(request, TimeoutError("its deadline had passed before it could be begun"))
@@ -318,14 +330,49 @@ class Worker:
         try:
             self._check_alive()
             if performing.is_transactional:
-                return await self._inbox.transact(request, performing.within, lambda reply: _remembered(request, reply))
+                return await self._transact(job, performing, step)
             admission = await self._inbox.enter(request)
+            if admission.reply is not None:
+                return admission.reply
+            self._check_alive()  # again, since a process may stand still anywhere
         except StoreError as error:
             # Nothing of this attempt is left, or all of it; whoever tries again finds out.
-            return StepReply.in_doubt(describe(error), retry_after=1.0)
-        if admission.reply is not None:
-            return admission.reply
+            return _unknown(error)
+        job.admitted = True
         return await self._remember(*await self._attempt(performing, step, request, doubt=admission.doubt))
+
+    async def _transact(self, job: _Job, performing: Performing, step: Step[..., Any]) -> StepReply:
+        """Performs a request in one transaction with what is remembered of it."""
+        request = job.request
+        found = await self._probe_doubt(performing, step, request)
+
+        def work(session: Session, check: Callable[[Session], None]) -> StepReply:
+            job.admitted = True
+            if found is not None and found.outcome != "not_applied":
+                session.rollback()
+                return found
+            return performing.within(session, check)
+
+        def settled(reply: StepReply, doubt: bool) -> tuple[StepReply, Entry]:  # noqa: FBT001 - see `Settle`
+            return settle(request, reply, doubt=doubt and (found is None or found.outcome != "not_applied"))
+
+        try:
+            return await self._inbox.transact(request, work, settled)
+        except (KeyReused, TransportClosed, StoreError):
+            raise
+        except Exception as error:
+            return await self._not_begun(request, error)  # as it is now, since all of it was rolled back
+
+    async def _probe_doubt(
+        self, performing: Performing, step: Step[..., Any], request: StepRequest
+    ) -> StepReply | None:
+        """Asks the probe about an action that may have acted before, when it was not transactional."""
+        if request.kind != "action" or step.query is None:
+            return None
+        known = (await self._inbox.recall(request)).get("action")
+        if known is None or known.state != "begun" or (known.owner and self._inbox.is_alive(known.owner)):
+            return None
+        return await performing.probe(step.query)
 
     def _check_alive(self) -> None:
         """Begins nothing that others may have begun.
@@ -355,6 +402,8 @@ class Worker:
                 if await self._inbox.leave(entry):
                     return reply
             except StoreError as error:
+                if not isinstance(error, StoreUnavailable):
+                    return StepReply.in_doubt(describe(error))  # it will never be remembered
                 logger.warning("what became of step %s is not remembered yet: %s", entry.step, error)
                 await self._clock.sleep(pause)
                 pause = min(2 * pause, _LONGEST_PAUSE)
@@ -363,10 +412,21 @@ class Worker:
                 return StepReply.in_doubt(describe(told))
 
     async def _not_begun(self, request: StepRequest, error: Exception) -> StepReply:
-        """Says why nothing was begun; unless an earlier attempt may have acted, or has answered."""
-        memory = await self._inbox.recall(request)
+        """Says why nothing was begun; unless an earlier attempt may have acted, or has answered.
+
+        Raises:
+            KeyReused: That had the same key, and was another one.
+        """
+        try:
+            memory = await self._inbox.recall(request)
+        except StoreError as away:
+            return _unknown(away)
         known = memory.get("undo" if request.kind == "undo" else "action")
-        if known is None or known.state == "open" or request.kind == "probe":
+        if known is None or request.kind == "probe":
+            return StepReply.failed(describe(error))
+        if known.fingerprint not in {b"", request.fingerprint()}:
+            raise KeyReused(request.idempotency_key, request.step)
+        if known.state == "open":
             return StepReply.failed(describe(error))
         if known.state == "done":
             assert known.reply is not None, "what is done has its reply"
@@ -379,7 +439,10 @@ class Worker:
         """Says what became of an action: what the barrier knows, else what the step's own probe finds."""
         if request.idempotency_key in self._jobs:
             return StepReply.running()
-        known = known_of(await self._inbox.recall(request), alive=self._inbox.is_alive)
+        try:
+            known = known_of(await self._inbox.recall(request), alive=self._inbox.is_alive)
+        except StoreError as error:
+            return _unknown(error)
         if known is not None:
             return known
         if step.query is None:
@@ -402,19 +465,24 @@ def _queues(queue: Queue | str, replies: Callable[[str], Queue] | None) -> tuple
     return queue, replies
 
 
-def _remembered(request: StepRequest, reply: StepReply) -> Entry | None:
-    """Says what to remember of a transactional attempt: nothing, if all that it wrote was taken back."""
-    return None if reply.outcome == "failed" else settle(request, reply, doubt=False)[1]
+def _unknown(error: StoreError) -> StepReply:
+    """Says that nobody can tell as long as the database is away."""
+    return StepReply.in_doubt(describe(error), retry_after=_ASK_AGAIN)
 
 
-def _check_same(before: StepRequest, request: StepRequest) -> None:
-    """Refuses a request with the key of another one.
-
-    Raises:
-        KeyReused: It is not the same.
-    """
-    if before.kind == request.kind and before.fingerprint() != request.fingerprint():
-        raise KeyReused(request.idempotency_key, request.step)
+def _what_is_wrong(request: StepRequest) -> RequestError | None:
+    """Says what keeps any database from remembering a request's key; ``None`` if nothing does."""
+    for key in (request.idempotency_key, request.action_key):
+        try:
+            fits = 0 < len(key.encode()) <= _LONGEST_KEY and "\x00" not in key
+        except UnicodeEncodeError:
+            fits = False
+        if not fits:
+            return RequestError(
+                f"step {request.step} was not begun: its idempotency key {key!r:.100} is not 1 to {_LONGEST_KEY} "
+                "bytes of text in UTF-8 without zeros"
+            )
+    return None
 
 
 def _inbox_for(inbox: str | Store, clock: Clock, *, name: str | None, lease: float, migrate: bool) -> Inbox:
