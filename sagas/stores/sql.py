@@ -150,7 +150,8 @@ class SqlStore(SqlOwners, SqlLimits, SqlKeeper, SqlOutbox):
                     connection = self._writer_connection()
                     with connection.begin():
                         yield connection
-            except StoreUnavailable:
+            except (IntegrityError, StoreUnavailable):
+                # Also after a conflict: what SQLite refuses to commit for a deferred constraint is still begun.
                 self._drop_writer()
                 raise
 
