@@ -330,7 +330,7 @@ class Worker:
         try:
             self._check_alive()
             if performing.is_transactional:
-                return await self._transact(job, performing, step)
+                return await self._transact(job, performing)
             admission = await self._inbox.enter(request)
             if admission.reply is not None:
                 return admission.reply
@@ -341,20 +341,16 @@ class Worker:
         job.admitted = True
         return await self._remember(*await self._attempt(performing, step, request, doubt=admission.doubt))
 
-    async def _transact(self, job: _Job, performing: Performing, step: Step[..., Any]) -> StepReply:
+    async def _transact(self, job: _Job, performing: Performing) -> StepReply:
         """Performs a request in one transaction with what is remembered of it."""
         request = job.request
-        found = await self._probe_doubt(performing, step, request)
 
         def work(session: Session, check: Callable[[Session], None]) -> StepReply:
             job.admitted = True
-            if found is not None and found.outcome != "not_applied":
-                session.rollback()
-                return found
             return performing.within(session, check)
 
         def settled(reply: StepReply, doubt: bool) -> tuple[StepReply, Entry]:  # noqa: FBT001 - see `Settle`
-            return settle(request, reply, doubt=doubt and (found is None or found.outcome != "not_applied"))
+            return settle(request, reply, doubt=doubt)
 
         try:
             return await self._inbox.transact(request, work, settled)
@@ -362,17 +358,6 @@ class Worker:
             raise
         except Exception as error:
             return await self._not_begun(request, error)  # as it is now, since all of it was rolled back
-
-    async def _probe_doubt(
-        self, performing: Performing, step: Step[..., Any], request: StepRequest
-    ) -> StepReply | None:
-        """Asks the probe about an action that may have acted before, when it was not transactional."""
-        if request.kind != "action" or step.query is None:
-            return None
-        known = (await self._inbox.recall(request)).get("action")
-        if known is None or known.state != "begun" or (known.owner and self._inbox.is_alive(known.owner)):
-            return None
-        return await performing.probe(step.query)
 
     def _check_alive(self) -> None:
         """Begins nothing that others may have begun.
