@@ -85,8 +85,8 @@ class SqliteRows(InboxRows):
 
     _insert = f"INSERT INTO saga_inbox ({_COLUMNS}) VALUES (?,?,?,?,?,NULLIF(?,''),?,?,?) ON CONFLICT DO NOTHING"  # noqa: S608 - names of columns
     _write = (
-        "UPDATE saga_inbox SET step = ?, fingerprint = ?, state = ?, outcome = NULLIF(?,''), body = ?, owner = ?, "
-        "at = ? WHERE about = ? AND kind = ?"
+        "UPDATE saga_inbox SET state = ?, outcome = NULLIF(?,''), body = ?, owner = ?, at = ? "
+        "WHERE about = ? AND kind = ?"
     )
 
     def insert(self, connection: Connection, rows: Sequence[InboxRow]) -> set[_Place]:
@@ -99,11 +99,11 @@ class SqliteRows(InboxRows):
 
     def write(self, connection: Connection, row: InboxRow) -> None:
         """See ``InboxRows.write``."""
-        connection.exec_driver_sql(self._write, (*row[2:], row.about, row.kind))
+        connection.exec_driver_sql(self._write, _changed(row))
 
     def settle(self, connection: Connection, rows: Sequence[InboxRow], owner: str) -> int:
         """See ``InboxRows.settle``."""
-        values = [(*row[2:], row.about, row.kind, owner) for row in rows]
+        values = [(*_changed(row), owner) for row in rows]
         return connection.exec_driver_sql(f"{self._write} AND owner = ?", values).rowcount
 
 
@@ -118,7 +118,10 @@ def _places(connection: Connection, places: Sequence[_Place]) -> Collection[_Pla
 
 
 class PostgresRows(InboxRows):
-    """In PostgreSQL: arrays that the server unnests, in one order, so that two transactions wait in one direction."""
+    """In PostgreSQL: arrays that the server unnests, in one order, so that two transactions wait in one direction.
+
+    One row alone goes without them, since an array costs the driver more than all values of a row.
+    """
 
     _expire = text(_EXPIRE.format(lock="FOR UPDATE SKIP LOCKED"))
     _rows = (
@@ -130,24 +133,41 @@ class PostgresRows(InboxRows):
         f"INSERT INTO saga_inbox ({_COLUMNS}) SELECT {_values} FROM {_rows} ON CONFLICT DO NOTHING "  # noqa: S608 - names of columns
         "RETURNING about, kind"
     )
+    _settle = (
+        "UPDATE saga_inbox AS x SET state = v.state, outcome = NULLIF(v.outcome, ''), body = v.body, "  # noqa: S608 - as above
+        f"owner = v.owner, at = v.at FROM {_rows} WHERE x.about = v.about AND x.kind = v.kind AND x.owner = %s"
+    )
+    _insert_one = (
+        f"INSERT INTO saga_inbox ({_COLUMNS}) VALUES (%s, %s, %s, %s, %s, NULLIF(%s, ''), %s, %s, %s) "  # noqa: S608 - as above
+        "ON CONFLICT DO NOTHING"
+    )
     _write = (
-        "UPDATE saga_inbox AS x SET step = v.step, fingerprint = v.fingerprint, state = v.state, "  # noqa: S608 - as above
-        "outcome = NULLIF(v.outcome, ''), body = v.body, owner = v.owner, at = v.at "
-        f"FROM {_rows} WHERE x.about = v.about AND x.kind = v.kind"
+        "UPDATE saga_inbox SET state = %s, outcome = NULLIF(%s, ''), body = %s, owner = %s, at = %s "
+        "WHERE about = %s AND kind = %s"
     )
 
     def insert(self, connection: Connection, rows: Sequence[InboxRow]) -> set[_Place]:
         """See ``InboxRows.insert``."""
+        if len(rows) == 1:
+            written = connection.exec_driver_sql(self._insert_one, tuple(rows[0])).rowcount
+            return {rows[0][:2]} if written else set()
         found = connection.exec_driver_sql(self._insert, _arrays(rows))
         return {(row[0], row[1]) for row in found}
 
     def write(self, connection: Connection, row: InboxRow) -> None:
         """See ``InboxRows.write``."""
-        connection.exec_driver_sql(self._write, _arrays([row]))
+        connection.exec_driver_sql(self._write, _changed(row))
 
     def settle(self, connection: Connection, rows: Sequence[InboxRow], owner: str) -> int:
         """See ``InboxRows.settle``."""
-        return connection.exec_driver_sql(f"{self._write} AND x.owner = %s", (*_arrays(rows), owner)).rowcount
+        if len(rows) == 1:
+            return connection.exec_driver_sql(f"{self._write} AND owner = %s", (*_changed(rows[0]), owner)).rowcount
+        return connection.exec_driver_sql(self._settle, (*_arrays(rows), owner)).rowcount
+
+
+def _changed(row: InboxRow) -> tuple[Any, ...]:
+    """Gives what may change about a row, and then which one it is; its step and fingerprint stay."""
+    return (*row[4:], row.about, row.kind)
 
 
 def _arrays(rows: Sequence[InboxRow]) -> tuple[list[Any], ...]:
