@@ -6,7 +6,7 @@ from __future__ import annotations
 import os
 import threading
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
@@ -383,7 +383,7 @@ async def test_what_the_database_refuses_at_the_end_has_failed(url: str) -> None
 
 
 @asynccontextmanager
-async def _held(url: str) -> AsyncIterator[tuple[Worker, Worker, threading.Event]]:
+async def _held(url: str) -> AsyncGenerator[tuple[Worker, Worker, threading.Event]]:
     """Two workers, of which the first is in the middle of a transaction about ``k``."""
     begun, go = threading.Event(), threading.Event()
 

@@ -15,11 +15,11 @@ from hypothesis import strategies as st
 
 from sagas.stores import store_for
 from tests.support.postgres import Databases
-from tests.worker.interleavings import STEPS, Ask, Kind, Plan, World, play
+from tests.worker.interleavings import STEPS, Ask, Fate, Kind, Plan, World, play
 
 _EVERYTHING = os.environ.get("SAGAS_TEST_EVERYTHING") == "1"
 _WORKERS, _KEYS = 3, 2
-_FATES = ("succeed", "reject", "raise before", "raise after", "die before", "die after")
+_FATES: tuple[Fate, ...] = ("succeed", "reject", "raise before", "raise after", "die before", "die after")
 
 
 def _prepare(url: str) -> str:
@@ -52,7 +52,7 @@ def plans(draw: st.DrawFn) -> Plan:
         st.integers(0, keys - 1), st.sampled_from((False, False, False, True)),
     )  # fmt: skip
     kinds: tuple[Kind, ...] = ("action", "undo")
-    places = st.tuples(st.integers(0, keys - 1), st.sampled_from(kinds))
+    places: st.SearchStrategy[tuple[int, Kind]] = st.tuples(st.integers(0, keys - 1), st.sampled_from(kinds))
     return Plan(
         steps=tuple(draw(st.lists(st.sampled_from(STEPS), min_size=keys, max_size=keys))),
         fates=draw(st.dictionaries(places, st.lists(st.sampled_from(_FATES), max_size=3), max_size=3)),
@@ -72,7 +72,7 @@ def _run(url: str, plan: Plan) -> None:
     world.check()
 
 
-@settings(max_examples=3_000 if _EVERYTHING else 40, suppress_health_check=list(HealthCheck))
+@settings(max_examples=3_000 if _EVERYTHING else 40, suppress_health_check=[HealthCheck.too_slow])
 @given(plan=plans())
 def test_whatever_comes_in_breaks_no_law_on_sqlite(plan: Plan, template: Path) -> None:
     path = template.with_name(f"{uuid.uuid4().hex}.db")
@@ -84,7 +84,7 @@ def test_whatever_comes_in_breaks_no_law_on_sqlite(plan: Plan, template: Path) -
             file.unlink()
 
 
-@settings(max_examples=2_000 if _EVERYTHING else 12, suppress_health_check=list(HealthCheck))
+@settings(max_examples=2_000 if _EVERYTHING else 12, suppress_health_check=[HealthCheck.too_slow])
 @given(plan=plans())
 def test_whatever_comes_in_breaks_no_law_on_postgres(plan: Plan, database: str) -> None:
     _run(database, plan)
