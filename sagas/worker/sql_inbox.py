@@ -40,6 +40,29 @@ logger = logging.getLogger("sagas.worker")
 _HEARTBEAT = 1.0
 
 
+class _Session(Session):
+    """A step's session, which knows whether something was committed to the transaction around it.
+
+    Attributes:
+        committed: Whether it was. No rollback of the session takes that back.
+    """
+
+    committed = False
+
+    def commit(self) -> None:
+        """See ``Session.commit``."""
+        self.committed = True
+        super().commit()
+
+
+class _TakeBack(Exception):  # noqa: N818 - an order
+    """A function that did not succeed has committed its session itself."""
+
+    def __init__(self, reply: StepReply) -> None:
+        super().__init__(reply)
+        self.reply = reply
+
+
 class SqlInbox:
     """See ``Inbox``.
 
@@ -193,6 +216,9 @@ class SqlInbox:
         """See ``Inbox.transact``."""
         try:
             return cast("StepReply", await self._batcher.do_alone(partial(self._transact, request, work, settle)))
+        except _TakeBack as back:
+            reply = back.reply  # what the function has committed is gone now
+            return await self.transact(request, lambda _session, _check: reply, settle)
         except StoreUnavailable as error:
             if is_row_busy(error.__cause__ or error):
                 return StepReply.running()
@@ -208,8 +234,10 @@ class SqlInbox:
         if admission.reply is not None:
             return admission.reply
         self._store.take_time(connection)
-        with Session(bind=connection, join_transaction_mode="create_savepoint") as session:
+        with _Session(bind=connection, join_transaction_mode="create_savepoint") as session:
             done = work(session, self._store.check_constraints)
+            if session.committed and done.outcome != "succeeded":
+                raise _TakeBack(done)
         reply, entry = settle(done, admission.doubt)
         self._rows.write(connection, row_of(entry, self._clock.now()))
         return reply

@@ -17,7 +17,7 @@ from anyio import to_thread
 from sqlalchemy import text
 from sqlmodel import Session
 
-from sagas import Worker, step
+from sagas import Rejected, Worker, step
 from sagas.errors import KeyReused, StoreError, StoreUnavailable
 from sagas.stores.sql import SqlStore
 from sagas.transport import StepReply, StepRequest
@@ -380,6 +380,26 @@ async def test_what_the_database_refuses_at_the_end_has_failed(url: str) -> None
         ):
             arguments = b'{"number":%d,"also":%d}' % (number, also)
             assert (await worker.perform(action("seat", key, arguments=arguments))).outcome == outcome
+
+
+async def test_what_a_function_commits_itself_is_taken_back_unless_it_succeeds(url: str) -> None:
+    """A step that is rejected has written nothing."""
+
+    @step(transactional=True)
+    def write(session: Session, number: int) -> None:
+        session.connection().execute(text("INSERT INTO effect VALUES (:number)"), {"number": number})
+        session.commit()
+        if number == 1:
+            raise Rejected("no")
+
+    async with Worker([write], inbox=url) as worker:
+        store = inbox_of(worker)._store
+        with store.begin() as connection:
+            connection.execute(text("CREATE TABLE effect (number int)"))
+        for number, outcome in ((1, "rejected"), (2, "succeeded"), (1, "rejected")):
+            reply = await worker.perform(action("write", str(number), arguments=b'{"number":%d}' % number))
+            assert reply.outcome == outcome
+        assert [row[0] for row in store.query(text("SELECT number FROM effect"))] == [2]
 
 
 @asynccontextmanager

@@ -165,7 +165,7 @@ def undo_only_reads(patch: Patch) -> None:
 
 
 def a_rejected_transaction_keeps_its_writes(patch: Patch) -> None:
-    patch.setattr(Session, "rollback", lambda self: self.commit())
+    patch.setattr(Session, "rollback", Session.commit)
 
 
 def what_is_remembered_commits_without_the_writes(patch: Patch) -> None:

@@ -52,10 +52,10 @@ def plans(draw: st.DrawFn) -> Plan:
         st.integers(0, keys - 1), st.sampled_from((False, False, False, True)),
     )  # fmt: skip
     kinds: tuple[Kind, ...] = ("action", "undo")
-    places: st.SearchStrategy[tuple[int, Kind]] = st.tuples(st.integers(0, keys - 1), st.sampled_from(kinds))
+    places: list[tuple[int, Kind]] = [(key, kind) for key in range(keys) for kind in kinds]
     return Plan(
         steps=tuple(draw(st.lists(st.sampled_from(STEPS), min_size=keys, max_size=keys))),
-        fates=draw(st.dictionaries(places, st.lists(st.sampled_from(_FATES), max_size=3), max_size=3)),
+        fates=draw(st.dictionaries(st.sampled_from(places), st.lists(st.sampled_from(_FATES), max_size=3), max_size=3)),
         rounds=draw(st.lists(st.lists(asks, min_size=1, max_size=5), min_size=1, max_size=6)),
         deaths=draw(st.dictionaries(st.integers(0, 5), st.lists(st.integers(0, _WORKERS - 1), max_size=2), max_size=2)),
     )
