@@ -47,7 +47,7 @@ class Fleet(NamedTuple):
     @classmethod
     def of(cls, leases: Iterable[Lease]) -> Fleet:
         """Puts leases together."""
-        held = list(leases)
+        held = [lease for lease in leases if not lease.is_a_workers]
         return cls(frozenset(lease.id for lease in held), frozenset(one for lease in held for one in lease.code))
 
     def lacks(self, name: str, version: str) -> bool:
@@ -71,4 +71,5 @@ def coordinators(leases: Sequence[Lease]) -> list[CoordinatorView]:
     return [
         CoordinatorView(id=lease.id, name=lease.name, expires_at=utc(lease.expires_at), code=lease.code)
         for lease in leases
+        if not lease.is_a_workers
     ]

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from sqlmodel import Session
 
 __all__ = [
+    "WORKER_PREFIX",
     "Batch",
     "Change",
     "Codec",
@@ -237,6 +238,10 @@ class Mail(NamedTuple):
     body: bytes
 
 
+# What tells the id of a worker from that of a coordinator.
+WORKER_PREFIX = "worker-"
+
+
 class Lease(NamedTuple):
     """A coordinator's word that it is alive until a time.
 
@@ -251,6 +256,11 @@ class Lease(NamedTuple):
     name: str
     expires_at: float
     code: tuple[str, ...] = ()
+
+    @property
+    def is_a_workers(self) -> bool:
+        """Whether it is no coordinator's, but of a worker whose inbox is in the same database."""
+        return self.id.startswith(WORKER_PREFIX)
 
 
 class Holding(NamedTuple):

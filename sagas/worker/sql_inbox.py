@@ -13,7 +13,7 @@ from sqlmodel import Session
 
 from sagas.errors import KeyReused, StoreError, StoreUnavailable
 from sagas.stores.outage import is_row_busy
-from sagas.stores.port import Lease
+from sagas.stores.port import WORKER_PREFIX, Lease
 from sagas.stores.postgres import PostgresStore
 from sagas.transport.port import StepReply
 from sagas.worker.barrier import Admission, Entry, admit
@@ -94,7 +94,7 @@ class SqlInbox:
     async def open(self) -> None:
         """See ``Inbox.open``."""
         # Not before: a process may be forked between making a worker and entering it, and each is somebody else then.
-        self._owner = self._clock.token(6)
+        self._owner = f"{WORKER_PREFIX}{self._clock.token(6)}"
         self._batcher = Batcher(self._store)
         await to_thread.run_sync(partial(self._store.open, migrate=self._migrate))
         try:

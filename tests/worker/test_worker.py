@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import time
+from pathlib import Path
 from typing import Any, Literal
 
 import anyio
 import pytest
 from sqlmodel import Session
 
-from sagas import NotApplied, Worker, current_step, step
+from sagas import Coordinator, NotApplied, Worker, current_step, step
 from sagas.errors import DeclarationError, RequestError, StoreError, TransportClosed
 from sagas.transport import StepReply, StepRequest
 
@@ -239,3 +240,10 @@ def test_steps_that_cannot_be_served_are_refused() -> None:
 def test_a_request_that_contradicts_itself_is_refused(wrong: dict[str, Any]) -> None:
     with pytest.raises(ValueError, match="a request for an undo"):
         StepRequest(step="s", saga_id="s", path="1", idempotency_key="k", **wrong)
+
+
+async def test_a_worker_beside_a_coordinator_is_none(tmp_path: Path) -> None:
+    """Though both keep a lease in the same database."""
+    url = f"sqlite:///{tmp_path / 'shop.db'}"
+    async with Coordinator(url, name="orders") as coordinator, Worker([], inbox=url):
+        assert [view.name for view in await coordinator.coordinators()] == ["orders"]
