@@ -8,6 +8,7 @@ from sagas.testing.contracts.stores.journals import JournalContract
 from sagas.testing.contracts.stores.limits import LimitContract
 from sagas.testing.contracts.stores.locks import LockContract
 from sagas.testing.contracts.stores.lost import LostCommitsContract
+from sagas.testing.contracts.stores.outbox import OutboxContract
 from sagas.testing.contracts.stores.owners import OwnerContract
 from sagas.testing.contracts.stores.retention import RetentionContract
 from sagas.testing.contracts.stores.schedules import ScheduleContract
@@ -19,6 +20,7 @@ __all__ = [
     "LockContract",
     "LostCommitsContract",
     "OpenStore",
+    "OutboxContract",
     "OwnerContract",
     "RetentionContract",
     "ScheduleContract",
@@ -30,6 +32,7 @@ __all__ = [
 class StoreContract(
     JournalContract,
     OwnerContract,
+    OutboxContract,
     LimitContract,
     LockContract,
     RetentionContract,
