@@ -66,6 +66,25 @@ def anyio_backend(request: pytest.FixtureRequest) -> tuple[str, dict[str, Any]]:
     return backend
 
 
+# Where uvloop would only show again what asyncio shows: what it replaces is below what is tested there.
+_BELOW = {"transport", "worker"}
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Spares tests under uvloop that tell nothing new; ``SAGAS_TEST_EVERYTHING=1`` runs them all."""
+    spared = [] if os.environ.get("SAGAS_TEST_EVERYTHING") else [item for item in items if _is_below(item)]
+    if spared:
+        config.hook.pytest_deselected(items=spared)
+        items[:] = [item for item in items if not _is_below(item)]
+
+
+def _is_below(item: pytest.Item) -> bool:
+    """Says whether a test runs under uvloop where that is of no interest."""
+    call: Any = getattr(item, "callspec", None)
+    loop = {} if call is None else call.params.get("anyio_backend", ("", {}))[1]
+    return bool(loop.get("use_uvloop")) and item.path.parent.name in _BELOW
+
+
 @pytest.fixture(scope="session")
 def postgres_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Databases]:
     """The PostgreSQL server of this run; tests that kill theirs start one of their own (``PostgresServer``).

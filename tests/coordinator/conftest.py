@@ -13,9 +13,10 @@ from tests.coordinator.places import Place
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Runs uvloop on one store only, where a store is a parameter: what it replaces is below asyncio, not below us.
+    """Runs uvloop and trio on one store only, where a store is a parameter, and asyncio on all.
 
-    ``SAGAS_TEST_EVERYTHING=1`` runs it on all.
+    What uvloop replaces is below asyncio, not below us; and stores are called in threads, whichever loop waits for
+    them. ``SAGAS_TEST_EVERYTHING=1`` runs all on all.
     """
     if os.environ.get("SAGAS_TEST_EVERYTHING"):
         return
@@ -26,11 +27,12 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
 
 
 def _tells_nothing_new(item: pytest.Item) -> bool:
-    """Says whether a test is another one's on a loop that differs below asyncio."""
+    """Says whether a test runs on that store by another loop, and by this loop on another store."""
     call: Any = getattr(item, "callspec", None)
     if call is None or call.params.get("place") not in ("memory", "postgres"):
         return False
-    return bool(call.params.get("anyio_backend", ("", {}))[1].get("use_uvloop"))
+    loop, options = call.params.get("anyio_backend", ("", {}))
+    return loop == "trio" or bool(options.get("use_uvloop"))
 
 
 @pytest.fixture(scope="session")
