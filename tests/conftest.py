@@ -81,8 +81,8 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
 def _is_below(item: pytest.Item) -> bool:
     """Says whether a test runs under uvloop where that is of no interest."""
     call: Any = getattr(item, "callspec", None)
-    loop = {} if call is None else call.params.get("anyio_backend", ("", {}))[1]
-    return bool(loop.get("use_uvloop")) and item.path.parent.name in _BELOW
+    loop = None if call is None else call.params.get("anyio_backend")
+    return loop == ("asyncio", {"use_uvloop": True}) and item.path.parent.name in _BELOW
 
 
 @pytest.fixture(scope="session")

@@ -31,8 +31,7 @@ def _tells_nothing_new(item: pytest.Item) -> bool:
     call: Any = getattr(item, "callspec", None)
     if call is None or call.params.get("place") not in ("memory", "postgres"):
         return False
-    loop, options = call.params.get("anyio_backend", ("", {}))
-    return loop == "trio" or bool(options.get("use_uvloop"))
+    return call.params.get("anyio_backend") in (("asyncio", {"use_uvloop": True}), ("trio", {}))
 
 
 @pytest.fixture(scope="session")
