@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import sys
+import threading
+from concurrent.futures import Future
 from contextvars import Context, copy_context
 from typing import TYPE_CHECKING, Generic, TypeVar, TypeVarTuple
 
 import anyio
-from anyio.from_thread import BlockingPortalProvider
 
 from sagas.errors import TransportError
 
@@ -22,8 +23,51 @@ __all__ = ["AsyncioPortal"]
 T = TypeVar("T")
 Ts = TypeVarTuple("Ts")
 
-# One thread with an event loop for all that need one; it ends with the last of them.
-_provider = BlockingPortalProvider(backend="asyncio")
+# Seconds after which a task that was cancelled and goes on is cancelled once more: some code loses a cancellation, such
+# as ``asyncio.wait_for`` before Python 3.12 if what it waits for ends at the same time.
+_AGAIN = 0.5
+
+
+class _Thread:
+    """One thread with an event loop for all that need one. It ends with the last of them, or with the process."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._users = 0
+        self._thread: threading.Thread | None = None
+        self._loop: Future[asyncio.AbstractEventLoop] = Future()
+        self._stop = asyncio.Event()
+
+    def enter(self) -> asyncio.AbstractEventLoop:
+        """Gives the event loop, started if need be; ``leave`` has to follow."""
+        with self._lock:
+            if self._thread is None:
+                self._loop = Future()
+                # A daemon, so that a program which forgets to close something ends all the same.
+                self._thread = threading.Thread(
+                    target=asyncio.run, args=(self._serve(self._loop),), name="sagas asyncio portal", daemon=True
+                )
+                self._thread.start()
+            self._users += 1
+            return self._loop.result()
+
+    async def _serve(self, ready: Future[asyncio.AbstractEventLoop]) -> None:
+        """Lets others use this event loop, until nobody does any more; in the thread."""
+        self._stop = asyncio.Event()
+        ready.set_result(asyncio.get_running_loop())
+        await self._stop.wait()
+
+    def leave(self) -> None:
+        """Ends the thread, if nobody else needs it."""
+        with self._lock:
+            self._users -= 1
+            if self._users == 0 and self._thread is not None:
+                self._loop.result().call_soon_threadsafe(self._stop.set)
+                self._thread.join()
+                self._thread = None
+
+
+_thread = _Thread()
 
 
 class AsyncioPortal:
@@ -50,11 +94,11 @@ class AsyncioPortal:
     async def _enter(self) -> asyncio.AbstractEventLoop:
         """Has the thread's event loop run."""
         with anyio.CancelScope(shield=True):
-            loop = await anyio.to_thread.run_sync(_running_loop)
+            loop = await anyio.to_thread.run_sync(_thread.enter)
             if self._loop is None:
                 self._loop = loop
             else:  # another task was faster
-                await anyio.to_thread.run_sync(_provider.__exit__, None, None, None)
+                await anyio.to_thread.run_sync(_thread.leave)
         assert self._loop is not None, "it was set above"
         return self._loop
 
@@ -63,12 +107,7 @@ class AsyncioPortal:
         loop, self._loop = self._loop, None
         if loop is not None:
             with anyio.CancelScope(shield=True):
-                await anyio.to_thread.run_sync(_provider.__exit__, None, None, None)
-
-
-def _running_loop() -> asyncio.AbstractEventLoop:
-    """Gives the thread's event loop, started if need be."""
-    return _provider.__enter__().call(asyncio.get_running_loop)
+                await anyio.to_thread.run_sync(_thread.leave)
 
 
 def _token() -> TrioToken:
@@ -114,9 +153,11 @@ class _Visit(Generic[*Ts, T]):
         try:
             await self._ended.wait()
         except BaseException:
-            self._loop.call_soon_threadsafe(self._cancel)
             with anyio.CancelScope(shield=True):
-                await self._ended.wait()
+                while not self._ended.is_set():
+                    self._loop.call_soon_threadsafe(self._cancel)
+                    with anyio.move_on_after(_AGAIN):
+                        await self._ended.wait()
             raise
         assert self._task is not None, "it has ended, so it began"
         if self._task.cancelled():

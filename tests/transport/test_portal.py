@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import subprocess
+import sys
+import textwrap
 import threading
 
 import anyio
@@ -120,3 +123,40 @@ async def test_the_thread_ends_with_the_last_that_needs_it() -> None:
     await other.close()
     await anyio.to_thread.run_sync(theirs.join, 10)
     assert not theirs.is_alive()
+
+
+@pytest.mark.parametrize("anyio_backend", ["trio"])
+async def test_a_cancellation_that_is_lost_comes_again() -> None:
+    """As some clients lose one."""
+    portal = AsyncioPortal()
+    begun = threading.Event()
+    lost: list[str] = []
+
+    async def stubborn() -> None:
+        begun.set()
+        while True:
+            try:
+                await asyncio.sleep(3600)
+            except asyncio.CancelledError:
+                lost.append("cancelled")
+                if len(lost) == 2:
+                    raise
+
+    with anyio.fail_after(10):
+        async with anyio.create_task_group() as group:
+            group.start_soon(portal.run, stubborn)
+            await anyio.to_thread.run_sync(begun.wait)
+            group.cancel_scope.cancel()
+    assert len(lost) == 2
+    await portal.close()
+
+
+def test_a_program_that_closes_nothing_ends_all_the_same() -> None:
+    """And does not wait for the thread for ever."""
+    code = """
+        import asyncio, anyio
+        from sagas.transport.portal import AsyncioPortal
+        anyio.run(AsyncioPortal().run, asyncio.sleep, 0, backend="trio")
+    """
+    done = subprocess.run([sys.executable, "-c", textwrap.dedent(code)], timeout=30, check=False, capture_output=True)
+    assert (done.returncode, done.stderr) == (0, b"")
