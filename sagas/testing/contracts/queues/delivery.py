@@ -352,4 +352,7 @@ class DeliveryContract(QueueCase):
             with pytest.raises(TransportClosed):
                 await act()
         await other.send(*messages(3))
-        assert 3 in bodies(await self.arriving(other, elapse))
+        found = bodies(await self.arriving(other, elapse))
+        if 3 not in found:  # what was held may come sooner than it has to
+            found += bodies(await self.arriving(other, elapse))
+        assert 3 in found

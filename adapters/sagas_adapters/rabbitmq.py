@@ -1,0 +1,717 @@
+"""A queue on RabbitMQ: a quorum queue, with its dead letters in another one.
+
+RabbitMQ gives a delivery to a consumer for as long as its connection lasts, so the adapter itself gives back what was
+not acknowledged within ``visibility``; what a dead process held is delivered to others at once. Messages are taken by
+consumers that last for one ``receive`` and prefetch what it asks for: none lies in a process that did not ask for it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import math
+import time
+from collections import deque
+from contextlib import suppress
+from dataclasses import dataclass, field
+from itertools import count, islice, takewhile
+from typing import TYPE_CHECKING, Any, TypeVar, TypeVarTuple, cast
+from urllib.parse import parse_qsl, urlencode, urlsplit, urlunsplit
+from uuid import uuid4
+
+import anyio
+
+from sagas.errors import DeliveryExpired, MessageTooLarge, NotSupported, SagaError, TransportClosed, TransportError
+from sagas.transport.portal import AsyncioPortal
+from sagas.transport.queues import Capabilities, DeadLetter, Delivery, Message
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Iterable, Iterator, Mapping, Sequence
+    from types import ModuleType
+
+    from aio_pika.abc import AbstractConnection
+    from aiormq.abc import AbstractChannel, DeliveredMessage
+
+__all__ = ["RabbitQueue", "open_queue"]
+
+T = TypeVar("T")
+Ts = TypeVarTuple("Ts")
+
+_COUNT, _REASON = "x-sagas-count", "x-sagas-reason"
+# What RabbitMQ or this module adds to a message's headers.
+_ADDED = ("x-death", "x-first-death-", "x-last-death-", "x-delivery-count", "x-acquired-count", _COUNT, _REASON)
+_HEADERS_MAX = 100_000  # bytes; a message's headers have to fit into one frame, of 131072 by default
+_NAME_MAX = 255
+_DELAY_MAX = 30 * 86_400.0
+_SLACK = 3_600.0  # seconds that a queue of delayed messages outlives the last of them by
+_UNLIMITED = 1_000_000_000  # deliveries; RabbitMQ 4 drops after 20 what has no limit
+_SETTLED = 10_000  # acknowledged deliveries that are remembered, to be acknowledged twice
+_AT_ONCE = 1_000  # messages on their way to be confirmed
+_PATIENCE = 30.0  # seconds for an answer
+_LULL = 0.01  # seconds without a message after which no more is expected
+
+
+def open_queue(url: str, *, queue: str, visibility: float, max_deliveries: int) -> RabbitQueue:
+    """Makes a queue; see ``sagas.transport.QueueFactory``. ``max_bytes=`` in the URL's query is ours."""
+    parts = urlsplit(url)
+    query = dict(parse_qsl(parts.query))
+    most = int(query.pop("max_bytes", RabbitQueue.MAX_BYTES))
+    url = urlunsplit(parts._replace(query=urlencode(query)))
+    return RabbitQueue(url, queue, visibility=visibility, max_deliveries=max_deliveries, max_bytes=most)
+
+
+@dataclass(eq=False, slots=True)
+class _Held:
+    """A message that the broker has given to this connection.
+
+    Attributes:
+        message: What came.
+        receipt: Names it.
+        count: How often it was delivered.
+        timer: Gives it back.
+    """
+
+    message: DeliveredMessage
+    receipt: str
+    count: int
+    timer: asyncio.TimerHandle | None = None
+
+    @property
+    def tag(self) -> int:
+        """What the broker calls it."""
+        return self.message.delivery_tag or 0
+
+
+@dataclass(eq=False, slots=True)
+class _Link:
+    """A connection to the broker, and what depends on it.
+
+    Attributes:
+        sending: Its channel for what is sent; each message is confirmed.
+        taking: Its channel for what is received.
+        held: By receipt, in the order in which they came.
+        strays: Of those, what came too late for the ``receive`` that it was for.
+        tags: Names of consumers that nobody uses.
+        waiting: To be woken when the connection is lost.
+        delays: By name of a queue of delayed messages, until when it can be used.
+    """
+
+    connection: AbstractConnection
+    sending: AbstractChannel
+    taking: AbstractChannel
+    name: str = field(default_factory=lambda: uuid4().hex)
+    held: dict[str, _Held] = field(default_factory=dict[str, _Held])
+    strays: deque[_Held] = field(default_factory=deque[_Held])
+    tags: list[str] = field(default_factory=list[str])
+    waiting: set[asyncio.Event] = field(default_factory=set[asyncio.Event])
+    delays: dict[str, float] = field(default_factory=dict[str, float])
+    consuming: asyncio.Lock = field(default_factory=asyncio.Lock)
+
+    @property
+    def lost(self) -> bool:
+        """Whether it is of no use any more."""
+        return self.connection.is_closed or self.sending.is_closed or self.taking.is_closed
+
+    def wake(self, *_: object) -> None:
+        """Has everybody who waits look again."""
+        for nudge in self.waiting:
+            nudge.set()
+
+    def drop(self) -> None:
+        """Forgets what was held: the broker gives it to others."""
+        for held in self.held.values():
+            if held.timer is not None:
+                held.timer.cancel()
+        self.held.clear()
+        self.strays.clear()
+        self.wake()
+
+
+class RabbitQueue:
+    """A quorum queue on RabbitMQ, 3.10 or newer; it is created when it is first used, and so is ``NAME.dead``.
+
+    Args:
+        url: ``amqp://user:password@host:5672/vhost``, with aio-pika's options in the query.
+        queue: Its name.
+        visibility: See ``Queue``. The broker's ``consumer_timeout`` (30 minutes) ends longer ones.
+        max_deliveries: See ``Queue``. It is a property of the queue that exists: to change it, delete that.
+        max_bytes: The largest message; no more than the broker's ``max_message_size``.
+    """
+
+    MAX_BYTES = 16 * 1024 * 1024  # what RabbitMQ 4 takes by default; 3 takes more
+
+    def __init__(
+        self, url: str, queue: str, *, visibility: float = 30.0, max_deliveries: int = 5, max_bytes: int = MAX_BYTES
+    ) -> None:
+        self.name = queue
+        self.visibility = visibility
+        self.max_deliveries = max_deliveries
+        self.capabilities = Capabilities(
+            ordered=True, delay=True, nack_delay=True, extend=True, dead_letters=True, max_bytes=max_bytes,
+            max_batch=256, late="refused",
+        )  # fmt: skip
+        self._url = url
+        self._dead = f"{queue}.dead"
+        self._portal = AsyncioPortal()
+        self._connecting = asyncio.Lock()
+        self._link: _Link | None = None
+        self._settled: dict[str, None] = {}
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._closed = False
+
+    # --- the protocol -------------------------------------------------------------------------------------------
+
+    async def send(self, *messages: Message) -> None:
+        """See ``Queue.send``."""
+        self._check_open()
+        self.capabilities.admit(messages, where=self._where)
+        for message in messages:
+            self._check_headers(message)
+        await self._run(self._send, messages)
+
+    async def receive(self, limit: int = 1, *, wait: float = 0.0) -> Sequence[Delivery]:
+        """See ``Queue.receive``."""
+        if limit < 1:
+            raise ValueError(f"receive(limit={limit}): at least one message")
+        self._check_open()
+        return await self._run(self._receive, min(limit, self.capabilities.max_batch), wait)
+
+    async def ack(self, *deliveries: Delivery) -> None:
+        """See ``Queue.ack``."""
+        self._check_open()
+        await self._run(_whole, self._ack, deliveries)
+
+    async def nack(self, delivery: Delivery, *, delay: float = 0.0, reason: str = "") -> None:
+        """See ``Queue.nack``."""
+        self._check_open()
+        self._check_delay(delay)
+        await self._run(_whole, self._nack, delivery, delay, reason or "given back, and nobody said why")
+
+    async def extend(self, delivery: Delivery, seconds: float) -> None:
+        """See ``Queue.extend``."""
+        self._check_open()
+        await self._run(self._extend, delivery, seconds)
+
+    async def dead_letters(self, limit: int = 100) -> Sequence[DeadLetter]:
+        """See ``Queue.dead_letters``. While somebody reads them, others do not see them."""
+        self._check_open()
+        return await self._run(self._read_dead, limit)
+
+    async def redrive(self, ids: Collection[str] | None = None) -> int:
+        """See ``Queue.redrive``."""
+        self._check_open()
+        return await self._run(self._redrive, ids)
+
+    async def close(self) -> None:
+        """See ``Queue.close``."""
+        if not self._closed:
+            self._closed = True
+            with anyio.CancelScope(shield=True):
+                await self._portal.run(self._close)
+                await self._portal.close()
+
+    # --- connecting ---------------------------------------------------------------------------------------------
+
+    async def _run(self, function: Callable[[*Ts], Awaitable[T]], *args: *Ts) -> T:
+        """Calls a function on asyncio."""
+        return await self._portal.run(self._guard, cast("Callable[..., Awaitable[T]]", function), *args)
+
+    async def _guard(self, function: Callable[..., Awaitable[T]], *args: Any) -> T:
+        """Calls a function; says what went wrong in words of ours.
+
+        Raises:
+            TransportError: The broker cannot be reached, or refuses something.
+        """
+        try:
+            return await function(*args)
+        except asyncio.CancelledError as error:  # aiormq also rejects with it what a lost connection cuts off
+            task = asyncio.current_task()
+            if task is not None and task.cancelling():
+                raise
+            raise self._failure(error) from error
+        except SagaError:
+            raise
+        except Exception as error:
+            raise self._failure(error) from error
+
+    def _failure(self, error: BaseException) -> TransportError:
+        """Says what went wrong."""
+        if self._closed:
+            return TransportClosed(f"{self._where} is closed")
+        why = str(error) or type(error).__name__
+        return TransportError(f"{self._where}: RabbitMQ cannot be reached, or refuses: {why}. It may have been done")
+
+    async def _linked(self) -> _Link:
+        """Gives the connection; a new one, if there is none or it was lost."""
+        async with self._connecting:
+            self._check_open()
+            if self._link is None or self._link.lost:
+                await self._unlink()
+                self._link = await self._connect()
+            return self._link
+
+    async def _connect(self) -> _Link:
+        """Connects, and has the queues."""
+        library = _library()
+        async with asyncio.timeout(_PATIENCE):
+            connection: AbstractConnection = await library.connect(_with_heartbeat(self._url))
+            try:
+                await self._declare(connection)
+                sending, taking = await _channel(connection), await _channel(connection, confirms=False)
+            except BaseException:
+                await connection.close()
+                raise
+        link = _Link(connection, sending, taking)
+        for closing in (sending.closing, taking.closing):
+            closing.add_done_callback(lambda _: link.drop())
+        taking.on_consumer_cancel_callbacks.add(lambda _: self._spawn(connection.close()))
+        return link
+
+    async def _declare(self, connection: AbstractConnection) -> None:
+        """Has the queues, as they have to be.
+
+        Raises:
+            TransportError: They are there, and different.
+        """
+        channel = await _channel(connection, confirms=False)
+        lasting = {"x-queue-type": "quorum"}
+        dead = {**lasting, "x-delivery-limit": _UNLIMITED}
+        live = {**lasting, **_dead_letters_to(self._dead), "x-delivery-limit": self.max_deliveries - 1}
+        try:
+            await channel.queue_declare(self._dead, durable=True, arguments=dead)
+            await channel.queue_declare(self.name, durable=True, arguments=live)
+        except _errors().ChannelPreconditionFailed as error:
+            raise TransportError(
+                f"{self._where} exists, and is another kind of queue or has another delivery limit: {error}. Delete "
+                f"it, give another name, or use the max_deliveries that it was made with"
+            ) from error
+        await channel.close()
+
+    async def _close(self) -> None:
+        """Disconnects; after what was begun."""
+        async with self._connecting:
+            if self._tasks:
+                await asyncio.wait(self._tasks, timeout=_PATIENCE)
+            await self._unlink()
+
+    async def _unlink(self) -> None:
+        """Lets go of the connection."""
+        link, self._link = self._link, None
+        if link is not None:
+            link.drop()
+            with suppress(Exception, asyncio.TimeoutError):
+                await asyncio.wait_for(link.connection.close(), _PATIENCE)
+
+    def _spawn(self, act: Awaitable[object]) -> None:
+        """Does something aside; if it fails, the connection is lost, and the broker does it."""
+
+        async def run() -> None:
+            with suppress(Exception):
+                await act
+
+        task = asyncio.ensure_future(run())
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+    # --- sending ------------------------------------------------------------------------------------------------
+
+    async def _send(self, messages: Sequence[Message]) -> None:
+        """Sends, some at once."""
+        link = await self._linked()
+        left = iter(messages)
+        while some := list(islice(left, _AT_ONCE)):
+            targets = [await self._target(link, message.delay) for message in some]
+            await _all(self._publish(link, *each) for each in zip(targets, some, strict=True))
+
+    async def _publish(self, link: _Link, target: str, message: Message, **added: Any) -> None:
+        """Sends a message to a queue; returns when it is confirmed.
+
+        Raises:
+            TransportError: The broker does not take it.
+        """
+        library = _library()
+        own = library.Message(
+            b"", headers={**message.headers, **added}, message_id=uuid4().hex, delivery_mode=2
+        ).properties
+        try:
+            await link.sending.basic_publish(message.body, routing_key=target, properties=own, mandatory=True)
+        except _errors().DeliveryError as error:
+            raise TransportError(f"{self._where}: the broker does not take a message for {target}: {error}") from error
+
+    async def _target(self, link: _Link, delay: float) -> str:
+        """Names the queue by which a message comes after a delay."""
+        if delay <= 0:
+            return self.name
+        milliseconds = _rounded(delay)
+        name, now = f"{self.name}.delay.{milliseconds}", time.monotonic()
+        if link.delays.get(name, 0.0) <= now:
+            arguments = {
+                **_dead_letters_to(self.name), "x-queue-type": "quorum", "x-message-ttl": milliseconds,
+                "x-expires": milliseconds + int(_SLACK * 1000),
+            }  # fmt: skip
+            channel = await _channel(link.connection, confirms=False)
+            await channel.queue_declare(name, durable=True, arguments=arguments)
+            await channel.close()
+            link.delays[name] = now + _SLACK / 4
+        return name
+
+    def _check_headers(self, message: Message) -> None:
+        """Refuses what would not fit into a frame.
+
+        Raises:
+            MessageTooLarge: The headers do not.
+        """
+        self._check_delay(message.delay)
+        lengths = [len(text.encode()) + 8 for pair in message.headers.items() for text in pair]
+        if sum(lengths) > _HEADERS_MAX or any(len(name.encode()) > _NAME_MAX for name in message.headers):
+            raise MessageTooLarge(
+                f"{self._where} takes at most {_HEADERS_MAX} bytes of headers, and {_NAME_MAX} in a name of one; "
+                "nothing was sent. Put them into the body"
+            )
+
+    def _check_delay(self, delay: float) -> None:
+        """Refuses what a queue cannot wait for.
+
+        Raises:
+            NotSupported: The delay is too long.
+        """
+        if delay > _DELAY_MAX:
+            raise NotSupported(f"{self._where} delays for {_DELAY_MAX:g} s at most, not {delay:g}; nothing was done")
+
+    # --- receiving ----------------------------------------------------------------------------------------------
+
+    async def _receive(self, limit: int, wait: float) -> list[Delivery]:
+        """Takes messages; if it is cancelled, those that it has taken go back."""
+        stop = asyncio.Event()
+        task = asyncio.ensure_future(self._take(limit, wait, stop))
+        try:
+            found = await asyncio.shield(task)
+        except asyncio.CancelledError:
+            stop.set()
+            with anyio.CancelScope(shield=True):
+                await asyncio.wait([task])
+            if not task.cancelled() and task.exception() is None:
+                for held in task.result():
+                    self._lapse(held, "its consumer was cancelled")
+            raise
+        return [Delivery(message=_read(held.message), receipt=held.receipt, count=held.count) for held in found]
+
+    async def _take(self, limit: int, wait: float, stop: asyncio.Event) -> list[_Held]:
+        """Takes messages, and buries those that were delivered too often."""
+        until = time.monotonic() + wait
+        while True:
+            link = await self._linked()
+            came = list(self._strays(link, limit)) or await self._pull(link, limit, until, stop)
+            found = [held for held in came if held.count <= self.max_deliveries]
+            await _all(self._bury(link, held, self._unheard) for held in came if held not in found)
+            if found or stop.is_set() or time.monotonic() >= until:
+                return found
+
+    def _strays(self, link: _Link, limit: int) -> Iterator[_Held]:
+        """Gives what came too late before."""
+        while link.strays and limit > 0:
+            held = link.strays.popleft()
+            if held.receipt in link.held:
+                limit -= 1
+                yield held
+
+    async def _pull(self, link: _Link, limit: int, until: float, stop: asyncio.Event) -> list[_Held]:
+        """Takes messages from the broker: at once, or as they come."""
+        if time.monotonic() < until:
+            return await self._consume(link, limit, until, stop)
+        first = await link.taking.basic_get(self.name, timeout=_PATIENCE)
+        if first.delivery_tag is None:
+            return []
+        more = min(limit - 1, first.message_count or 0)
+        held = self._hold(link, first)
+        return [held, *(await self._consume(link, more, time.monotonic() + _LULL, stop) if more else ())]
+
+    async def _consume(self, link: _Link, limit: int, until: float, stop: asyncio.Event) -> list[_Held]:
+        """Waits for messages, and takes as many as are there then."""
+        came: list[_Held] = []
+        nudge = asyncio.Event()
+        tag = link.tags.pop() if link.tags else uuid4().hex
+
+        async def arrive(message: DeliveredMessage) -> None:
+            came.append(self._hold(link, message))
+            nudge.set()
+
+        async def stray(message: DeliveredMessage) -> None:
+            link.strays.append(self._hold(link, message))
+
+        link.waiting.add(nudge)
+        try:
+            link.taking.consumers.pop(tag, None)
+            async with link.consuming:  # the limit holds for the consumer that follows it
+                await link.taking.basic_qos(prefetch_count=limit, timeout=_PATIENCE)
+                await link.taking.basic_consume(self.name, arrive, consumer_tag=tag, timeout=_PATIENCE)
+            await _any(nudge, stop, timeout=until - time.monotonic())
+            await link.taking.basic_cancel(tag, timeout=_PATIENCE)
+        finally:
+            link.waiting.discard(nudge)
+        link.taking.consumers[tag] = stray  # else aiormq would drop what still comes, and nobody would get it
+        link.tags.append(tag)
+        return came
+
+    def _hold(self, link: _Link, message: DeliveredMessage) -> _Held:
+        """Notes that a message is this consumer's."""
+        headers = message.header.properties.headers or {}
+        count = 1 + _number(headers.get(_COUNT)) + _number(headers.get("x-delivery-count"))
+        held = _Held(message, f"{link.name}.{message.delivery_tag}", count)
+        link.held[held.receipt] = held
+        self._time(held, self.visibility)
+        return held
+
+    def _time(self, held: _Held, seconds: float) -> None:
+        """Has a message given back when its time is over."""
+        if held.timer is not None:
+            held.timer.cancel()
+        held.timer = asyncio.get_running_loop().call_later(seconds, self._lapse, held, self._unheard)
+
+    # --- what becomes of a delivery -----------------------------------------------------------------------------
+
+    def _lapse(self, held: _Held, reason: str) -> None:
+        """Gives a message back that nobody acknowledged."""
+        link = self._link
+        if link is not None and self._claim(link, held.receipt) is not None:
+            self._spawn(self._return(link, held, 0.0, reason))
+
+    def _claim(self, link: _Link, receipt: str) -> _Held | None:
+        """Takes a delivery out of what is held: from now on, it is dealt with."""
+        held = link.held.pop(receipt, None)
+        if held is not None and held.timer is not None:
+            held.timer.cancel()
+        return held
+
+    async def _ack(self, deliveries: Sequence[Delivery]) -> None:
+        """Acknowledges; all at once, as far as they are the oldest."""
+        link, receipts = self._link, {delivery.receipt for delivery in deliveries}
+        late = [receipt for receipt in receipts if not (link and receipt in link.held) and receipt not in self._settled]
+        if link is not None:
+            oldest = list(takewhile(lambda held: held.receipt in receipts, list(link.held.values())))
+            rest = [link.held[receipt] for receipt in receipts if receipt in link.held]
+            for held in rest:
+                self._claim(link, held.receipt)
+                self._settled[held.receipt] = None
+            if oldest:
+                await link.taking.basic_ack(oldest[-1].tag, multiple=True)
+            for held in rest:
+                if held not in oldest:
+                    await link.taking.basic_ack(held.tag, wait=False)
+        for receipt in list(self._settled)[:-_SETTLED]:
+            del self._settled[receipt]
+        if late:
+            raise self._expired(late[0])
+
+    async def _nack(self, delivery: Delivery, delay: float, reason: str) -> None:
+        """Gives a message back."""
+        link = self._link
+        held = self._claim(link, delivery.receipt) if link is not None else None
+        if link is None or held is None:
+            raise self._expired(delivery.receipt)
+        await self._return(link, held, delay, reason)
+
+    async def _return(self, link: _Link, held: _Held, delay: float, reason: str) -> None:
+        """Has a message delivered again, or buries it."""
+        if held.count >= self.max_deliveries:
+            await self._bury(link, held, reason)
+        elif delay > 0:
+            await self._move(link, held, await self._target(link, delay))
+        else:
+            await link.taking.basic_nack(held.tag, requeue=True)
+
+    async def _bury(self, link: _Link, held: _Held, reason: str) -> None:
+        """Puts a message to the dead letters; the broker itself would not keep the reason."""
+        self._claim(link, held.receipt)
+        held.count = min(held.count, self.max_deliveries)
+        await self._move(link, held, self._dead, **{_REASON: reason})
+
+    async def _move(self, link: _Link, held: _Held, target: str, **added: Any) -> None:
+        """Puts a message elsewhere: a crash in between leaves both."""
+        await self._publish(link, target, _read(held.message), **{_COUNT: held.count, **added})
+        await link.taking.basic_ack(held.tag)
+
+    async def _extend(self, delivery: Delivery, seconds: float) -> None:
+        """Has it given back later."""
+        held = None if self._link is None else self._link.held.get(delivery.receipt)
+        if held is None:
+            raise self._expired(delivery.receipt)
+        self._time(held, seconds)
+
+    # --- dead letters -------------------------------------------------------------------------------------------
+
+    async def _read_dead(self, limit: int) -> list[DeadLetter]:
+        """Takes dead letters, and gives them back."""
+        link = await self._linked()
+        channel = await _channel(link.connection, confirms=False)
+        try:
+            return [self._letter(message) async for message in _taken(channel, self._dead, limit)]
+        finally:
+            with anyio.CancelScope(shield=True):
+                await channel.close()
+
+    async def _redrive(self, ids: Collection[str] | None) -> int:
+        """Sends the chosen ones, and gives back the others."""
+        link = await self._linked()
+        channel = await _channel(link.connection, confirms=False)
+        done = 0
+        try:
+            async for message in _taken(channel, self._dead, None):
+                if ids is None or _id(message) in ids:
+                    await self._publish(link, self.name, _read(message))
+                    await channel.basic_ack(message.delivery_tag or 0)
+                    done += 1
+        finally:
+            with anyio.CancelScope(shield=True):
+                await channel.close()
+        return done
+
+    def _letter(self, message: DeliveredMessage) -> DeadLetter:
+        """Makes a dead letter."""
+        headers = message.header.properties.headers or {}
+        count = _number(headers.get(_COUNT)) or self.max_deliveries
+        reason = str(headers.get(_REASON) or "its consumers were lost, or closed, before they acknowledged it")
+        return DeadLetter(id=_id(message), message=_read(message), count=count, reason=reason)
+
+    # --- words --------------------------------------------------------------------------------------------------
+
+    @property
+    def _where(self) -> str:
+        """Names it in messages."""
+        return f"queue {self.name}"
+
+    @property
+    def _unheard(self) -> str:
+        """Why a message is given back that nobody gave back."""
+        return f"not acknowledged within {self.visibility:g} s"
+
+    def _expired(self, receipt: str) -> DeliveryExpired:
+        """Says that a delivery is over."""
+        return DeliveryExpired(
+            f"{self._where}: delivery {receipt} was not acknowledged within {self.visibility:g} s, or its connection "
+            "was lost, so the message is delivered to others. Nothing was changed. Extend deliveries that take longer"
+        )
+
+    def _check_open(self) -> None:
+        """Refuses to go on.
+
+        Raises:
+            TransportClosed: It is closed.
+        """
+        if self._closed:
+            raise TransportClosed(f"{self._where} is closed")
+
+
+def _library() -> ModuleType:
+    """Gives aio-pika.
+
+    Raises:
+        TransportError: It is not installed.
+    """
+    try:
+        import aio_pika
+    except ImportError as error:
+        raise TransportError("RabbitMQ needs aio-pika: pip install 'sagakit[rabbitmq]'") from error
+    return aio_pika
+
+
+def _errors() -> ModuleType:
+    """Gives what it raises."""
+    import aiormq.exceptions
+
+    return aiormq.exceptions
+
+
+async def _channel(connection: AbstractConnection, *, confirms: bool = True) -> AbstractChannel:
+    """Opens a channel."""
+    channel = connection.channel(publisher_confirms=confirms)
+    await channel.initialize(timeout=_PATIENCE)
+    return await channel.get_underlay_channel()
+
+
+def _with_heartbeat(url: str) -> str:
+    """Has a lost connection noticed within half a minute, unless the URL says otherwise."""
+    parts = urlsplit(url)
+    query = {"heartbeat": "10", **dict(parse_qsl(parts.query))}
+    return urlunsplit(parts._replace(query=urlencode(query)))
+
+
+def _dead_letters_to(queue: str) -> dict[str, Any]:
+    """Where a queue's messages go in the end; none is lost on the way."""
+    return {
+        "x-dead-letter-exchange": "", "x-dead-letter-routing-key": queue, "x-dead-letter-strategy": "at-least-once",
+        "x-overflow": "reject-publish",
+    }  # fmt: skip
+
+
+def _rounded(delay: float) -> int:
+    """Rounds up to two digits of milliseconds: each delay has a queue of its own, and there must not be too many."""
+    milliseconds = max(1, math.ceil(delay * 1000 - 1e-6))
+    unit = 10 ** max(0, len(str(milliseconds)) - 2)
+    return -(-milliseconds // unit) * unit
+
+
+def _read(message: DeliveredMessage) -> Message:
+    """Gives what was sent."""
+    headers = cast("Mapping[str, object]", message.header.properties.headers or {})
+    return Message(
+        body=bytes(message.body),
+        headers={name: _text(value) for name, value in headers.items() if not name.startswith(_ADDED)},
+    )
+
+
+def _text(value: object) -> str:
+    """Gives a header's value, whoever sent it."""
+    return value.decode(errors="replace") if isinstance(value, bytes) else str(value)
+
+
+def _number(value: object) -> int:
+    """Gives a header's value that is a number."""
+    return value if isinstance(value, int) else 0
+
+
+def _id(message: DeliveredMessage) -> str:
+    """Names a message: by what its sender named it, or by what it is."""
+    return message.header.properties.message_id or hashlib.sha256(message.body).hexdigest()
+
+
+async def _taken(channel: AbstractChannel, queue: str, limit: int | None) -> AsyncIterator[DeliveredMessage]:
+    """Takes what is in a queue now; what is not acknowledged goes back when the channel is closed."""
+    for number in count(1):
+        message = await channel.basic_get(queue, timeout=_PATIENCE)
+        if message.delivery_tag is None:
+            return
+        yield message
+        if number == limit or not message.message_count:
+            return
+
+
+async def _whole(function: Callable[[*Ts], Awaitable[T]], *args: *Ts) -> T:
+    """Does something to its end, also when it is cancelled meanwhile."""
+    task = asyncio.ensure_future(function(*args))
+    try:
+        return await asyncio.shield(task)
+    except asyncio.CancelledError:
+        with anyio.CancelScope(shield=True):
+            await asyncio.wait([task])
+        raise
+
+
+async def _all(acts: Iterable[Awaitable[object]]) -> None:
+    """Does things side by side, begun in this order; when one fails, the others are given up."""
+    tasks = [asyncio.ensure_future(act) for act in acts]
+    try:
+        await asyncio.gather(*tasks)
+    finally:
+        for task in tasks:
+            task.cancel()
+
+
+async def _any(*events: asyncio.Event, timeout: float) -> None:
+    """Waits until one of them happens."""
+    tasks = [asyncio.ensure_future(event.wait()) for event in events]
+    try:
+        await asyncio.wait(tasks, timeout=max(0.0, timeout), return_when=asyncio.FIRST_COMPLETED)
+    finally:
+        for task in tasks:
+            task.cancel()
