@@ -29,8 +29,7 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Iterable, Iterator, Mapping, Sequence
     from types import ModuleType
 
-    from aio_pika.abc import AbstractConnection
-    from aiormq.abc import AbstractChannel, DeliveredMessage
+    from aiormq.abc import AbstractChannel, AbstractConnection, DeliveredMessage
 
 __all__ = ["RabbitQueue", "open_queue"]
 
@@ -44,8 +43,10 @@ _HEADERS_MAX = 100_000  # bytes; a message's headers have to fit into one frame,
 _NAME_MAX = 255
 _DELAY_MAX = 30 * 86_400.0
 _SLACK = 3_600.0  # seconds that a queue of delayed messages outlives the last of them by
+_PERSISTENT = 2
 _UNLIMITED = 1_000_000_000  # deliveries; RabbitMQ 4 drops after 20 what has no limit
 _SETTLED = 10_000  # acknowledged deliveries that are remembered, to be acknowledged twice
+_GONE = 100  # consumers that are gone, of which something may still come
 _AT_ONCE = 1_000  # messages on their way to be confirmed
 _PATIENCE = 30.0  # seconds for an answer
 _LULL = 0.01  # seconds without a message after which no more is expected
@@ -91,9 +92,10 @@ class _Link:
         taking: Its channel for what is received.
         held: By receipt, in the order in which they came.
         strays: Of those, what came too late for the ``receive`` that it was for.
-        tags: Names of consumers that nobody uses.
+        tags: Names of consumers that are gone, of which something may still come.
         waiting: To be woken when the connection is lost.
         delays: By name of a queue of delayed messages, until when it can be used.
+        failed: Whether something went wrong with it, so that nothing more is to be tried.
     """
 
     connection: AbstractConnection
@@ -102,15 +104,16 @@ class _Link:
     name: str = field(default_factory=lambda: uuid4().hex)
     held: dict[str, _Held] = field(default_factory=dict[str, _Held])
     strays: deque[_Held] = field(default_factory=deque[_Held])
-    tags: list[str] = field(default_factory=list[str])
+    tags: deque[str] = field(default_factory=deque[str])
     waiting: set[asyncio.Event] = field(default_factory=set[asyncio.Event])
     delays: dict[str, float] = field(default_factory=dict[str, float])
+    failed: bool = False
     consuming: asyncio.Lock = field(default_factory=asyncio.Lock)
 
     @property
     def lost(self) -> bool:
         """Whether it is of no use any more."""
-        return self.connection.is_closed or self.sending.is_closed or self.taking.is_closed
+        return self.failed or self.connection.is_closed or self.sending.is_closed or self.taking.is_closed
 
     def wake(self, *_: object) -> None:
         """Has everybody who waits look again."""
@@ -131,7 +134,7 @@ class RabbitQueue:
     """A quorum queue on RabbitMQ, 3.10 or newer; it is created when it is first used, and so is ``NAME.dead``.
 
     Args:
-        url: ``amqp://user:password@host:5672/vhost``, with aio-pika's options in the query.
+        url: ``amqp://user:password@host:5672/vhost``, with aiormq's options in the query, such as ``heartbeat``.
         queue: Its name.
         visibility: See ``Queue``. The broker's ``consumer_timeout`` (30 minutes) ends longer ones.
         max_deliveries: See ``Queue``. It is a property of the queue that exists: to change it, delete that.
@@ -238,6 +241,8 @@ class RabbitQueue:
         """Says what went wrong."""
         if self._closed:
             return TransportClosed(f"{self._where} is closed")
+        if self._link is not None:
+            self._link.failed = True
         why = str(error) or type(error).__name__
         return TransportError(f"{self._where}: RabbitMQ cannot be reached, or refuses: {why}. It may have been done")
 
@@ -280,7 +285,7 @@ class RabbitQueue:
         try:
             await channel.queue_declare(self._dead, durable=True, arguments=dead)
             await channel.queue_declare(self.name, durable=True, arguments=live)
-        except _errors().ChannelPreconditionFailed as error:
+        except _library().exceptions.ChannelPreconditionFailed as error:
             raise TransportError(
                 f"{self._where} exists, and is another kind of queue or has another delivery limit: {error}. Delete "
                 f"it, give another name, or use the max_deliveries that it was made with"
@@ -300,7 +305,7 @@ class RabbitQueue:
         if link is not None:
             link.drop()
             with suppress(Exception, asyncio.TimeoutError):
-                await asyncio.wait_for(link.connection.close(), _PATIENCE)
+                await asyncio.wait_for(link.connection.close(), 5.0)
 
     def _spawn(self, act: Awaitable[object]) -> None:
         """Does something aside; if it fails, the connection is lost, and the broker does it."""
@@ -330,12 +335,12 @@ class RabbitQueue:
             TransportError: The broker does not take it.
         """
         library = _library()
-        own = library.Message(
-            b"", headers={**message.headers, **added}, message_id=uuid4().hex, delivery_mode=2
-        ).properties
+        own = library.spec.Basic.Properties(
+            headers={**message.headers, **added}, message_id=uuid4().hex, delivery_mode=_PERSISTENT
+        )
         try:
             await link.sending.basic_publish(message.body, routing_key=target, properties=own, mandatory=True)
-        except _errors().DeliveryError as error:
+        except library.exceptions.DeliveryError as error:
             raise TransportError(f"{self._where}: the broker does not take a message for {target}: {error}") from error
 
     async def _target(self, link: _Link, delay: float) -> str:
@@ -388,11 +393,10 @@ class RabbitQueue:
             found = await asyncio.shield(task)
         except asyncio.CancelledError:
             stop.set()
-            with anyio.CancelScope(shield=True):
-                await asyncio.wait([task])
+            await _ended(task)
             if not task.cancelled() and task.exception() is None:
                 for held in task.result():
-                    self._lapse(held, "its consumer was cancelled")
+                    self._lapse(held)
             raise
         return [Delivery(message=_read(held.message), receipt=held.receipt, count=held.count) for held in found]
 
@@ -430,7 +434,7 @@ class RabbitQueue:
         """Waits for messages, and takes as many as are there then."""
         came: list[_Held] = []
         nudge = asyncio.Event()
-        tag = link.tags.pop() if link.tags else uuid4().hex
+        tag = uuid4().hex  # a new one: what is held counts against the limit of a consumer of the same name
 
         async def arrive(message: DeliveredMessage) -> None:
             came.append(self._hold(link, message))
@@ -441,7 +445,6 @@ class RabbitQueue:
 
         link.waiting.add(nudge)
         try:
-            link.taking.consumers.pop(tag, None)
             async with link.consuming:  # the limit holds for the consumer that follows it
                 await link.taking.basic_qos(prefetch_count=limit, timeout=_PATIENCE)
                 await link.taking.basic_consume(self.name, arrive, consumer_tag=tag, timeout=_PATIENCE)
@@ -451,12 +454,16 @@ class RabbitQueue:
             link.waiting.discard(nudge)
         link.taking.consumers[tag] = stray  # else aiormq would drop what still comes, and nobody would get it
         link.tags.append(tag)
+        if len(link.tags) > _GONE:
+            del link.taking.consumers[link.tags.popleft()]
         return came
 
     def _hold(self, link: _Link, message: DeliveredMessage) -> _Held:
         """Notes that a message is this consumer's."""
         headers = message.header.properties.headers or {}
-        count = 1 + _number(headers.get(_COUNT)) + _number(headers.get("x-delivery-count"))
+        # From 4.3 on, RabbitMQ counts those whose connection was lost apart.
+        returned = max(_number(headers.get("x-delivery-count")), _number(headers.get("x-acquired-count")))
+        count = 1 + _number(headers.get(_COUNT)) + returned
         held = _Held(message, f"{link.name}.{message.delivery_tag}", count)
         link.held[held.receipt] = held
         self._time(held, self.visibility)
@@ -470,11 +477,14 @@ class RabbitQueue:
 
     # --- what becomes of a delivery -----------------------------------------------------------------------------
 
-    def _lapse(self, held: _Held, reason: str) -> None:
-        """Gives a message back that nobody acknowledged."""
+    def _lapse(self, held: _Held, reason: str | None = None) -> None:
+        """Gives a message back that nobody acknowledged, or that nobody saw."""
         link = self._link
         if link is not None and self._claim(link, held.receipt) is not None:
-            self._spawn(self._return(link, held, 0.0, reason))
+            if reason is None:
+                self._spawn(link.taking.basic_nack(held.tag, requeue=True))  # RabbitMQ counts that before 4.3 only
+            else:
+                self._spawn(self._return(link, held, 0.0, reason))
 
     def _claim(self, link: _Link, receipt: str) -> _Held | None:
         """Takes a delivery out of what is held: from now on, it is dealt with."""
@@ -518,7 +528,7 @@ class RabbitQueue:
         elif delay > 0:
             await self._move(link, held, await self._target(link, delay))
         else:
-            await link.taking.basic_nack(held.tag, requeue=True)
+            await link.taking.basic_reject(held.tag, requeue=True)
 
     async def _bury(self, link: _Link, held: _Held, reason: str) -> None:
         """Puts a message to the dead letters; the broker itself would not keep the reason."""
@@ -547,8 +557,7 @@ class RabbitQueue:
         try:
             return [self._letter(message) async for message in _taken(channel, self._dead, limit)]
         finally:
-            with anyio.CancelScope(shield=True):
-                await channel.close()
+            await _ended(asyncio.ensure_future(channel.close()))
 
     async def _redrive(self, ids: Collection[str] | None) -> int:
         """Sends the chosen ones, and gives back the others."""
@@ -562,8 +571,7 @@ class RabbitQueue:
                     await channel.basic_ack(message.delivery_tag or 0)
                     done += 1
         finally:
-            with anyio.CancelScope(shield=True):
-                await channel.close()
+            await _ended(asyncio.ensure_future(channel.close()))
         return done
 
     def _letter(self, message: DeliveredMessage) -> DeadLetter:
@@ -603,30 +611,23 @@ class RabbitQueue:
 
 
 def _library() -> ModuleType:
-    """Gives aio-pika.
+    """Gives aiormq, which is what aio-pika stands on.
+
+    Aio-pika itself reconnects behind our back, and leaves tasks behind.
 
     Raises:
         TransportError: It is not installed.
     """
     try:
-        import aio_pika
+        import aiormq
     except ImportError as error:
         raise TransportError("RabbitMQ needs aio-pika: pip install 'sagakit[rabbitmq]'") from error
-    return aio_pika
-
-
-def _errors() -> ModuleType:
-    """Gives what it raises."""
-    import aiormq.exceptions
-
-    return aiormq.exceptions
+    return aiormq
 
 
 async def _channel(connection: AbstractConnection, *, confirms: bool = True) -> AbstractChannel:
     """Opens a channel."""
-    channel = connection.channel(publisher_confirms=confirms)
-    await channel.initialize(timeout=_PATIENCE)
-    return await channel.get_underlay_channel()
+    return await connection.channel(publisher_confirms=confirms, timeout=_PATIENCE)
 
 
 def _with_heartbeat(url: str) -> str:
@@ -692,9 +693,15 @@ async def _whole(function: Callable[[*Ts], Awaitable[T]], *args: *Ts) -> T:
     try:
         return await asyncio.shield(task)
     except asyncio.CancelledError:
-        with anyio.CancelScope(shield=True):
-            await asyncio.wait([task])
+        await _ended(task)
         raise
+
+
+async def _ended(task: asyncio.Future[Any]) -> None:
+    """Waits for the end of something short, whoever is cancelled; anyio's shields do not work in the portal."""
+    while not task.done():
+        with suppress(asyncio.CancelledError):
+            await asyncio.wait([task])
 
 
 async def _all(acts: Iterable[Awaitable[object]]) -> None:

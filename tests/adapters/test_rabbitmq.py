@@ -2,15 +2,21 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import AsyncIterator, Iterator
 from uuid import uuid4
 
 import anyio
 import pytest
 
+from sagas.errors import TransportError
 from sagas.testing.contracts import OpenQueue, QueueContract
+from sagas.transport import Message, Queue, open_queue
 from sagas_adapters.rabbitmq import RabbitQueue
+from tests.adapters.child import holding
+from tests.adapters.loads import Load, nothing_is_left, until
 from tests.adapters.loops import OnAsyncio, OnOtherLoops, Some
+from tests.support.servers.process import free_port
 from tests.support.servers.rabbitmq import RabbitServer, need_rabbitmq
 
 
@@ -43,3 +49,93 @@ class TestRabbitQueue(OnAsyncio, OnRabbit, QueueContract):
 
 class TestRabbitQueueOnOtherLoops(OnOtherLoops, OnRabbit, Some):
     """Some of it, or all."""
+
+
+@pytest.fixture
+def url(rabbit: RabbitServer) -> str:
+    """A queue of this test's own."""
+    return f"{rabbit.url}?queue=q-{uuid4().hex}&visibility=60&max_deliveries=10"
+
+
+class TestTroubles(OnAsyncio):
+    async def test_nothing_confirmed_is_lost_when_the_broker_is_killed(self, rabbit: RabbitServer, url: str) -> None:
+        """In the middle of it, twice; the connections come back by themselves."""
+        load, queues = Load(), [open_queue(url) for _ in range(4)]
+
+        async def kill_twice() -> None:
+            await anyio.sleep(3)  # a node that is killed forgets which queues it made just before, 0.5 s at the most
+            for _ in range(2):
+                await anyio.to_thread.run_sync(rabbit.kill)
+                await anyio.to_thread.run_sync(rabbit.start)
+                before = len(load.confirmed)
+                await until(lambda: len(load.confirmed) > before)  # noqa: B023 - it is over before the next round
+
+        try:
+            await load.run(queues, kill_twice)
+        finally:
+            for queue in queues:
+                await queue.close()
+        assert load.failures > 0, "the broker was not missed"
+
+    async def test_a_consumer_that_is_killed_leaves_its_messages_to_others(self, url: str) -> None:
+        """Long before they would be visible again."""
+        queue = open_queue(url)
+        await queue.send(*(Message(body=str(number).encode()) for number in range(3)))
+        async with holding(url, 2) as held:
+            (free,) = await queue.receive(3)
+            assert {*held, free.message.body} == {b"0", b"1", b"2"}
+            await queue.ack(free)
+        with anyio.fail_after(30):
+            again = [*await queue.receive(wait=30), *await queue.receive(wait=30)]
+        assert {delivery.message.body for delivery in again} == held
+        assert {delivery.count for delivery in again} == {2}
+        await queue.close()
+
+    async def test_a_delivery_limit_of_another_is_refused(self, url: str) -> None:
+        queue, other = open_queue(url), open_queue(url, max_deliveries=3)
+        await queue.send(Message(body=b"1"))
+        with pytest.raises(TransportError, match="exists, and is another kind of queue or has another delivery limit"):
+            await other.receive()
+        await queue.close()
+        await other.close()
+
+
+@pytest.mark.anyio
+async def test_closing_leaves_nothing_running(url: str) -> None:
+    """No task and no thread, also while somebody waits."""
+    async with nothing_is_left():
+        queue = open_queue(url)
+        await queue.send(Message(body=b"1"), Message(body=b"2", delay=60))
+        await queue.receive()
+        async with anyio.create_task_group() as group:
+            group.start_soon(_refused, queue)
+            await anyio.wait_all_tasks_blocked()
+            await queue.close()
+
+
+async def _refused(queue: Queue) -> None:
+    with pytest.raises(TransportError, match="is closed"):
+        await queue.receive(wait=60)
+
+
+class TestOpening:
+    def test_a_url_opens_it_and_shows_no_password(self) -> None:
+        queue = open_queue("amqps://user:secret@host:5671/shop?queue=payments&max_bytes=1000&heartbeat=5")
+        assert isinstance(queue, RabbitQueue)
+        assert (queue.name, queue.capabilities.max_bytes) == ("payments", 1000)
+
+    @pytest.mark.anyio
+    async def test_without_its_library_it_says_what_to_install(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setitem(sys.modules, "aiormq", None)
+        queue = open_queue("amqp://localhost?queue=payments")
+        with pytest.raises(TransportError, match=r"pip install 'sagakit\[rabbitmq\]'"):
+            await queue.receive()
+        await queue.close()
+
+    @pytest.mark.anyio
+    async def test_a_broker_that_is_not_there_is_a_transport_error(self) -> None:
+        queue = open_queue(f"amqp://user:secret@127.0.0.1:{free_port()}?queue=payments")
+        with pytest.raises(TransportError, match="queue payments: RabbitMQ cannot be reached") as raised:
+            await queue.receive()
+        assert "secret" not in str(raised.value)
+        await queue.close()
