@@ -66,6 +66,10 @@ class QueueCase:
         """Lets so many seconds pass; override it where time is not real."""
         return anyio.sleep
 
+    async def beside(self, queue: Queue, connect: OpenQueue) -> Queue:
+        """A connection that gets what another one gives back: any, or where each has its own part, only that one."""
+        return await connect() if queue.capabilities.shared else queue
+
     async def arriving(self, queue: Queue, elapse: Elapse, count: int = 1) -> list[Delivery]:
         """Receives so many messages, which are there by now, or nearly."""
         found: list[Delivery] = []

@@ -128,7 +128,7 @@ class DeliveryContract(QueueCase):
         self, connect: OpenQueue, queue: Queue, elapse: Elapse
     ) -> None:
         """Though nobody sends anything."""
-        other = await connect()
+        other = await self.beside(queue, connect)
         await queue.send(*messages(7))
         await self.arriving(queue, elapse)
         found: list[list[Delivery]] = []
@@ -151,7 +151,7 @@ class DeliveryContract(QueueCase):
         self, connect: OpenQueue, queue: Queue, elapse: Elapse
     ) -> None:
         """What comes then is delivered to others, at the latest when it would be visible again."""
-        other = await connect()
+        other = await self.beside(queue, connect)
         with anyio.fail_after(PATIENCE):
             async with anyio.create_task_group() as group:
                 group.start_soon(partial(queue.receive, wait=10 * PATIENCE))
@@ -191,7 +191,7 @@ class DeliveryContract(QueueCase):
     async def test_a_delivery_that_is_over_does_not_keep_others_from_being_acknowledged(
         self, connect: OpenQueue, queue: Queue, elapse: Elapse
     ) -> None:
-        other = await connect()
+        other = await self.beside(queue, connect)
         await queue.send(*messages(1))
         (late,) = await self.arriving(queue, elapse)
         await elapse(queue.visibility)
@@ -209,7 +209,7 @@ class DeliveryContract(QueueCase):
         self, connect: OpenQueue, queue: Queue, elapse: Elapse
     ) -> None:
         """Then the message is delivered again, and says that it was before."""
-        other = await connect()
+        other = await self.beside(queue, connect)
         await queue.send(*messages(1))
         (first,) = await self.arriving(queue, elapse)
         await self.nothing_arrives(other)
@@ -226,7 +226,7 @@ class DeliveryContract(QueueCase):
         self, connect: OpenQueue, queue: Queue, elapse: Elapse
     ) -> None:
         """At once, to anybody."""
-        other = await connect()
+        other = await self.beside(queue, connect)
         await queue.send(*messages(1))
         (first,) = await self.arriving(queue, elapse)
         await queue.nack(first)
@@ -246,7 +246,7 @@ class DeliveryContract(QueueCase):
 
     async def test_a_delivery_that_is_over_is_nobodys(self, connect: OpenQueue, queue: Queue, elapse: Elapse) -> None:
         """Whatever its consumer does then is refused or ignored, as declared, and takes nothing from the next one."""
-        other = await connect()
+        other = await self.beside(queue, connect)
         await queue.send(*messages(1))
         (late,) = await self.arriving(queue, elapse)
         await elapse(queue.visibility)
@@ -323,7 +323,7 @@ class DeliveryContract(QueueCase):
         self, connect: OpenQueue, queue: Queue, elapse: Elapse
     ) -> None:
         """A consumer that is still at work says so; when it falls silent, others get the message."""
-        other = await connect()
+        other = await self.beside(queue, connect)
         await queue.send(*messages(1))
         (found,) = await self.arriving(queue, elapse)
         if not queue.capabilities.extend:

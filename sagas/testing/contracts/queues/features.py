@@ -76,7 +76,7 @@ class GroupContract(QueueCase):
     ) -> None:
         """Other groups do not."""
         self._need_groups(queue)
-        other = await connect()
+        other = await self.beside(queue, connect)
         await queue.send(*messages(1, 2, group="a"))
         (held,) = await self.arriving(queue, elapse)
         await self.nothing_arrives(other)
@@ -91,7 +91,7 @@ class GroupContract(QueueCase):
     ) -> None:
         """Whether its consumer gave it back, or fell silent."""
         self._need_groups(queue)
-        other = await connect()
+        other = await self.beside(queue, connect)
         await queue.send(*messages(1, 2, group="a"))
         (found,) = await self.arriving(queue, elapse)
         await queue.nack(found)
