@@ -14,6 +14,7 @@ import time
 from collections import deque
 from contextlib import suppress
 from dataclasses import dataclass, field
+from functools import partial
 from itertools import count, islice, takewhile
 from typing import TYPE_CHECKING, Any, TypeVar, TypeVarTuple, cast
 from urllib.parse import parse_qsl, urlencode, urlsplit, urlunsplit
@@ -217,16 +218,16 @@ class RabbitQueue:
 
     async def _run(self, function: Callable[[*Ts], Awaitable[T]], *args: *Ts) -> T:
         """Calls a function on asyncio."""
-        return await self._portal.run(self._guard, cast("Callable[..., Awaitable[T]]", function), *args)
+        return await self._portal.run(self._guard, partial(function, *args))
 
-    async def _guard(self, function: Callable[..., Awaitable[T]], *args: Any) -> T:
+    async def _guard(self, act: Callable[[], Awaitable[T]]) -> T:
         """Calls a function; says what went wrong in words of ours.
 
         Raises:
             TransportError: The broker cannot be reached, or refuses something.
         """
         try:
-            return await function(*args)
+            return await act()
         except asyncio.CancelledError as error:  # aiormq also rejects with it what a lost connection cuts off
             task = asyncio.current_task()
             if task is not None and task.cancelling():
@@ -267,7 +268,8 @@ class RabbitQueue:
                 await connection.close()
                 raise
         link = _Link(connection, sending, taking)
-        for closing in (sending.closing, taking.closing):
+        for channel in (sending, taking):
+            closing: asyncio.Future[Any] = cast("Any", channel).closing
             closing.add_done_callback(lambda _: link.drop())
         taking.on_consumer_cancel_callbacks.add(lambda _: self._spawn(connection.close()))
         return link
@@ -279,8 +281,8 @@ class RabbitQueue:
             TransportError: They are there, and different.
         """
         channel = await _channel(connection, confirms=False)
-        lasting = {"x-queue-type": "quorum"}
-        dead = {**lasting, "x-delivery-limit": _UNLIMITED}
+        lasting: dict[str, Any] = {"x-queue-type": "quorum"}
+        dead: dict[str, Any] = {**lasting, "x-delivery-limit": _UNLIMITED}
         live = {**lasting, **_dead_letters_to(self._dead), "x-delivery-limit": self.max_deliveries - 1}
         try:
             await channel.queue_declare(self._dead, durable=True, arguments=dead)
@@ -448,14 +450,15 @@ class RabbitQueue:
             async with link.consuming:  # the limit holds for the consumer that follows it
                 await link.taking.basic_qos(prefetch_count=limit, timeout=_PATIENCE)
                 await link.taking.basic_consume(self.name, arrive, consumer_tag=tag, timeout=_PATIENCE)
-            await _any(nudge, stop, timeout=until - time.monotonic())
+            await _any(nudge, stop, seconds=until - time.monotonic())
             await link.taking.basic_cancel(tag, timeout=_PATIENCE)
         finally:
             link.waiting.discard(nudge)
-        link.taking.consumers[tag] = stray  # else aiormq would drop what still comes, and nobody would get it
+        consumers: dict[str, Any] = cast("Any", link.taking).consumers
+        consumers[tag] = stray  # else aiormq would drop what still comes, and nobody would get it
         link.tags.append(tag)
         if len(link.tags) > _GONE:
-            del link.taking.consumers[link.tags.popleft()]
+            del consumers[link.tags.popleft()]
         return came
 
     def _hold(self, link: _Link, message: DeliveredMessage) -> _Held:
@@ -648,7 +651,7 @@ def _dead_letters_to(queue: str) -> dict[str, Any]:
 def _rounded(delay: float) -> int:
     """Rounds up to two digits of milliseconds: each delay has a queue of its own, and there must not be too many."""
     milliseconds = max(1, math.ceil(delay * 1000 - 1e-6))
-    unit = 10 ** max(0, len(str(milliseconds)) - 2)
+    unit = int("1".ljust(len(str(milliseconds)) - 1, "0"))
     return -(-milliseconds // unit) * unit
 
 
@@ -714,11 +717,11 @@ async def _all(acts: Iterable[Awaitable[object]]) -> None:
             task.cancel()
 
 
-async def _any(*events: asyncio.Event, timeout: float) -> None:
+async def _any(*events: asyncio.Event, seconds: float) -> None:
     """Waits until one of them happens."""
     tasks = [asyncio.ensure_future(event.wait()) for event in events]
     try:
-        await asyncio.wait(tasks, timeout=max(0.0, timeout), return_when=asyncio.FIRST_COMPLETED)
+        await asyncio.wait(tasks, timeout=max(0.0, seconds), return_when=asyncio.FIRST_COMPLETED)
     finally:
         for task in tasks:
             task.cancel()

@@ -6,6 +6,7 @@ SQS counts in whole seconds: what is given is rounded up. Its clients are synchr
 from __future__ import annotations
 
 import base64
+import hashlib
 import json
 import math
 import re
@@ -13,6 +14,7 @@ import time
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from functools import partial
+from importlib import import_module
 from typing import TYPE_CHECKING, Any, TypeVar
 from urllib.parse import parse_qsl, urlsplit
 from uuid import uuid4
@@ -115,7 +117,8 @@ class SqsQueue:
         )  # fmt: skip
         self._message_bytes = message_bytes
         self._place: dict[str, Any] = {"region_name": region, "endpoint_url": endpoint}
-        self._client, self._is_own = client, client is None
+        self._client: Any = client
+        self._is_own = client is None
         self._threads = anyio.CapacityLimiter(_THREADS)
         self._connecting = anyio.Lock()
         self._url = self._dead_url = ""
@@ -234,14 +237,12 @@ class SqsQueue:
 
     def _make_client(self) -> Any:
         """Makes a client; in a thread, since it reads files."""
-        boto3 = _library()
-        from botocore.config import Config
-
-        config = Config(
+        session = _library()
+        config = import_module("botocore.config").Config(
             retries={"mode": "standard", "total_max_attempts": 3}, max_pool_connections=_THREADS, connect_timeout=5,
             read_timeout=_POLL + 20, tcp_keepalive=True,
         )  # fmt: skip
-        return boto3.session.Session().client("sqs", config=config, **self._place)
+        return session.Session().client("sqs", config=config, **self._place)
 
     def _have_queues(self) -> tuple[str, str]:
         """Gives the URLs of the dead letters' queue and of this one, which are made if they are not there.
@@ -319,11 +320,15 @@ class SqsQueue:
         Raises:
             TransportError: SQS does not take all of them.
         """
-        calls = [partial(self._client.send_message_batch, QueueUrl=url, Entries=some) for some in self._batches(entries)]
+        calls = [
+            partial(self._client.send_message_batch, QueueUrl=url, Entries=some) for some in self._batches(entries)
+        ]
         answers = [await self._thread(call) for call in calls] if self._fifo else await self._each(calls)
         failed = [each for answer in answers for each in answer.get("Failed", ())]
         if failed:
-            raise TransportError(f"{self._where}: SQS did not take {len(failed)} of {len(entries)} messages: {failed[0]}")
+            raise TransportError(
+                f"{self._where}: SQS did not take {len(failed)} of {len(entries)} messages: {failed[0]}"
+            )
 
     def _batches(self, entries: Sequence[dict[str, Any]]) -> Iterable[list[dict[str, Any]]]:
         """Divides what is to be sent: at most 10 at once, which together are no larger than one may be."""
@@ -565,16 +570,15 @@ class SqsQueue:
 
 
 def _library() -> ModuleType:
-    """Gives boto3.
+    """Gives what boto3's clients are made with.
 
     Raises:
         TransportError: It is not installed.
     """
     try:
-        import boto3.session
+        return import_module("boto3.session")
     except ImportError as error:
         raise TransportError("SQS needs boto3: pip install 'sagakit[sqs]'") from error
-    return boto3
 
 
 def _read(message: Any) -> Message:
@@ -584,7 +588,8 @@ def _read(message: Any) -> Message:
     plain = {name: value["StringValue"] for name, value in attributes.items() if "StringValue" in value}
     plain.pop(_OWN, None)
     text: str = message["Body"]
-    body = {"empty": lambda: b"", "base64": lambda: base64.b64decode(text)}.get(own.get("body", ""), text.encode)()
+    kind = own.get("body")
+    body = b"" if kind == "empty" else base64.b64decode(text) if kind == "base64" else text.encode()
     group = own.get("group", message.get("Attributes", {}).get("MessageGroupId"))
     alone = group is None or group.startswith(_ALONE)
     return Message(body=body, headers=own.get("headers", plain), group=None if alone else group)
@@ -601,8 +606,6 @@ def _identifier(text: str) -> str:
     """Gives a group or a dedup_id letters that SQS takes."""
     if _ID.fullmatch(text):
         return text
-    import hashlib
-
     return hashlib.sha256(text.encode()).hexdigest()
 
 

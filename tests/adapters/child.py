@@ -8,7 +8,7 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
 
 import anyio
@@ -21,9 +21,9 @@ __all__ = ["holding"]
 
 
 @asynccontextmanager
-async def holding(url: str, count: int) -> AsyncIterator[set[bytes]]:
+async def holding(url: str, count: int) -> AsyncGenerator[set[bytes]]:
     """Has another process hold messages of a queue; it is killed in the end."""
-    with subprocess.Popen(
+    with subprocess.Popen(  # noqa: ASYNC220 - starting it is quick
         [sys.executable, "-m", __name__, url, str(count)], cwd=ROOT, stdout=subprocess.PIPE,
         env={**os.environ, "PYTHONPATH": os.pathsep.join([str(ROOT), str(ROOT / "adapters")])},
     ) as process:  # fmt: skip

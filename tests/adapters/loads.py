@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import threading
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field
 
@@ -82,7 +82,7 @@ class Load:
 
 
 @asynccontextmanager
-async def nothing_is_left() -> AsyncIterator[None]:
+async def nothing_is_left() -> AsyncGenerator[None]:
     """Makes sure that no task and no thread of the adapters' outlives what is done within."""
     before = _running()
     yield

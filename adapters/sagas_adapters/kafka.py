@@ -1,0 +1,711 @@
+"""A queue on Kafka: a topic, read by a consumer group, with its dead letters in another topic.
+
+Kafka gives each consumer of a group some partitions, and knows only how far it has come in each. So the rest happens
+here: a consumer gives its own partitions' messages again when their time is over, and commits, beside the offset of the
+first message that is not dealt with, what it knows of those behind it. Whoever gets the partition next reads that.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from contextlib import suppress
+from dataclasses import dataclass, field
+from functools import partial
+from importlib import import_module
+from itertools import islice
+from typing import TYPE_CHECKING, Any, TypeVar, TypeVarTuple
+from urllib.parse import parse_qsl, urlsplit
+from uuid import uuid4
+
+import anyio
+
+from sagas.errors import DeliveryExpired, MessageTooLarge, SagaError, TransportClosed, TransportError
+from sagas.transport.portal import AsyncioPortal
+from sagas.transport.queues import Capabilities, DeadLetter, Delivery, Message
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Iterable, Iterator, Mapping, Sequence
+    from types import ModuleType
+
+__all__ = ["KafkaQueue", "open_queue"]
+
+T = TypeVar("T")
+Ts = TypeVarTuple("Ts")
+
+_COUNT, _REASON, _REDRIVEN = "sagas-count", "sagas-reason", "sagas-redriven"
+_WINDOW = 500  # messages of a partition in hand: what is committed beside an offset has at most 4096 bytes
+_NOTHING: Mapping[str, str] = {}
+_DONE = 0  # instead of a count
+_TRIES = 3  # to join the group
+_FIRST = 5.0  # seconds that even an impatient receive waits for the first answer of the brokers
+_SLICE = 0.2  # seconds after which a wait looks at what was given back meanwhile
+_SETTLED = 10_000  # acknowledged deliveries that are remembered, to be acknowledged twice
+_PER_HEADER = 20  # bytes beside a header's name and value
+_NO_POLLS = 2**31 - 1  # milliseconds; whoever holds deliveries need not ask for more of them
+
+
+def open_queue(url: str, *, queue: str, visibility: float, max_deliveries: int) -> KafkaQueue:
+    """Makes a queue; see ``sagas.transport.QueueFactory``.
+
+    The URL is ``kafka://host:9092,host:9092``. In its query may stand ``partitions=``, ``max_bytes=``, ``session=``,
+    ``group=``, and, for users with a password, ``security_protocol=`` and ``sasl_mechanism=``.
+    """
+    parts = urlsplit(url)
+    query = dict(parse_qsl(parts.query))
+    kinds: dict[str, Callable[[str], Any]] = {"partitions": int, "max_bytes": int, "session": float, "group": str}
+    own = {name: kind(query.pop(name)) for name, kind in kinds.items() if name in query}
+    options: dict[str, Any] = dict(query)
+    if parts.username is not None:
+        options.setdefault("security_protocol", "SASL_SSL")
+        options.update(sasl_plain_username=parts.username, sasl_plain_password=parts.password)
+    servers = parts.netloc.rpartition("@")[2]
+    return KafkaQueue(servers, queue, visibility=visibility, max_deliveries=max_deliveries, options=options, **own)
+
+
+@dataclass(eq=False, slots=True)
+class _Entry:
+    """A message in this consumer's hands.
+
+    Attributes:
+        record: What came.
+        ready_at: When it can be delivered (again).
+        count: How often it was.
+        receipt: Of the delivery that somebody has; ``""`` if nobody does.
+        done: Whether it is dealt with.
+        reason: Why it was given back.
+    """
+
+    record: Any
+    ready_at: float = 0.0
+    count: int = 0
+    receipt: str = ""
+    done: bool = False
+    reason: str = ""
+
+
+@dataclass(eq=False, slots=True)
+class _Part:
+    """A partition that is this consumer's.
+
+    Attributes:
+        partition: Which.
+        position: The offset behind the last message that came.
+        known: What its last consumer knew of messages that have not come yet, by offset.
+        entries: By offset; the first one is not done.
+        dirty: Whether there is something to commit.
+        leaving: Whether it is about to be somebody else's, so that nothing more of it is delivered.
+    """
+
+    partition: Any
+    position: int
+    known: dict[int, int]
+    entries: dict[int, _Entry] = field(default_factory=dict[int, _Entry])
+    dirty: bool = False
+    leaving: bool = False
+
+    @property
+    def has_room(self) -> bool:
+        """Whether more of its messages may come."""
+        return len(self.entries) < _WINDOW // 2
+
+    def add(self, records: Iterable[Any]) -> None:
+        """Takes what came."""
+        for record in records:
+            self.position = record.offset + 1
+            count = self.known.pop(record.offset, None)
+            self.entries[record.offset] = _Entry(record, count=count or 0, done=count == _DONE)
+        self._forget()
+
+    def finish(self, entry: _Entry) -> None:
+        """Notes that a message is dealt with."""
+        entry.done, entry.receipt, self.dirty = True, "", True
+        self._forget()
+
+    def _forget(self) -> None:
+        """Leaves out what is done, up to the first that is not."""
+        for offset in list(self.entries):
+            if not self.entries[offset].done:
+                break
+            del self.entries[offset]
+
+    def progress(self) -> tuple[int, str]:
+        """Gives what is committed: where the next consumer begins, and what it has to know of the messages there."""
+        first = min(self.entries, default=self.position)
+        known = {offset: _DONE if each.done else each.count for offset, each in self.entries.items()}
+        known.update(self.known)
+        told = [f"{offset - first}:{count}" for offset, count in known.items() if self._tells(offset, count, first)]
+        return first, ",".join(told)
+
+    def _tells(self, offset: int, count: int, first: int) -> bool:
+        """Says whether a next consumer would not find out by itself: it takes all to be new."""
+        entry = self.entries.get(offset)
+        return offset >= first and (count != 0 or entry is None or entry.done)
+
+
+class KafkaQueue:
+    """A topic on Kafka; it is created when it is first used, if the broker lets us, and so is ``NAME.dead``.
+
+    Args:
+        servers: ``host:port``, several with commas between.
+        queue: Name of the topic.
+        visibility: See ``Queue``.
+        max_deliveries: See ``Queue``.
+        partitions: How many a new topic gets, which is how many consumers can share it.
+        max_bytes: The largest message; no more than the broker's ``message.max.bytes`` less 48 kB.
+        session: Seconds after which a consumer that is not heard of is taken for dead.
+        group: The consumer group; by default, the queue's name.
+        options: More for aiokafka's clients, such as ``security_protocol`` and ``ssl_context``.
+    """
+
+    def __init__(
+        self,
+        servers: str,
+        queue: str,
+        *,
+        visibility: float = 30.0,
+        max_deliveries: int = 5,
+        partitions: int = 12,
+        max_bytes: int = 1_000_000,
+        session: float = 10.0,
+        group: str | None = None,
+        options: Mapping[str, Any] | None = None,
+    ) -> None:
+        self.name = queue
+        self.visibility = visibility
+        self.max_deliveries = max_deliveries
+        self.capabilities = Capabilities(
+            shared=False, groups=True, nack_delay=True, extend=True, dead_letters=True, max_bytes=max_bytes,
+            max_batch=_WINDOW, late="refused",
+        )  # fmt: skip
+        self._options = {"bootstrap_servers": servers, **(options or {})}
+        self._group, self._session, self._partitions = group or queue, session, partitions
+        self._dead = f"{queue}.dead"
+        self._portal = AsyncioPortal()
+        self._starting, self._fetching, self._committing = asyncio.Lock(), asyncio.Lock(), asyncio.Lock()
+        self._admin: Any = None
+        self._producer: Any = None
+        self._consumer: Any = None
+        self._trouble: Exception | None = None
+        self._parts: dict[Any, _Part] = {}
+        self._held: dict[str, tuple[_Part, _Entry]] = {}
+        self._settled: dict[str, None] = {}
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._closed = False
+
+    # --- the protocol -------------------------------------------------------------------------------------------
+
+    async def send(self, *messages: Message) -> None:
+        """See ``Queue.send``."""
+        self._check_open()
+        self.capabilities.admit(messages, where=self._where)
+        for message in messages:
+            self._check_size(message)
+        await self._run(self._send, self.name, [(message, _NOTHING) for message in messages])
+
+    async def receive(self, limit: int = 1, *, wait: float = 0.0) -> Sequence[Delivery]:
+        """See ``Queue.receive``. The first time, this consumer joins the others, which takes some seconds."""
+        if limit < 1:
+            raise ValueError(f"receive(limit={limit}): at least one message")
+        self._check_open()
+        return await self._run(self._receive, min(limit, _WINDOW), wait)
+
+    async def ack(self, *deliveries: Delivery) -> None:
+        """See ``Queue.ack``."""
+        self._check_open()
+        await self._run(self._ack, deliveries)
+
+    async def nack(self, delivery: Delivery, *, delay: float = 0.0, reason: str = "") -> None:
+        """See ``Queue.nack``. If this consumer is lost before the delay is over, the message comes earlier."""
+        self._check_open()
+        await self._run(self._nack, delivery, delay, reason or "given back, and nobody said why")
+
+    async def extend(self, delivery: Delivery, seconds: float) -> None:
+        """See ``Queue.extend``."""
+        self._check_open()
+        await self._run(self._extend, delivery, seconds)
+
+    async def dead_letters(self, limit: int = 100) -> Sequence[DeadLetter]:
+        """See ``Queue.dead_letters``. It reads the whole topic of them."""
+        self._check_open()
+        dead = await self._run(self._scan)
+        return [self._letter(name, record) for name, record in list(dead.items())[:limit]]
+
+    async def redrive(self, ids: Collection[str] | None = None) -> int:
+        """See ``Queue.redrive``. Two at the same time may send a message twice."""
+        self._check_open()
+        return await self._run(self._redrive, ids)
+
+    async def close(self) -> None:
+        """See ``Queue.close``."""
+        if not self._closed:
+            self._closed = True
+            with anyio.CancelScope(shield=True):
+                await self._portal.run(self._stop)
+                await self._portal.close()
+
+    # --- connecting ---------------------------------------------------------------------------------------------
+
+    async def _run(self, function: Callable[[*Ts], Awaitable[T]], *args: *Ts) -> T:
+        """Calls a function on asyncio."""
+        return await self._portal.run(self._guard, partial(function, *args))
+
+    async def _guard(self, act: Callable[[], Awaitable[T]]) -> T:
+        """Calls a function; says what went wrong in words of ours.
+
+        Raises:
+            TransportError: Kafka cannot be reached, or refuses something.
+        """
+        try:
+            return await act()
+        except SagaError:
+            raise
+        except Exception as error:
+            self._check_open()
+            why = str(error) or type(error).__name__
+            raise TransportError(
+                f"{self._where}: Kafka cannot be reached, or refuses: {why}. It may have been done"
+            ) from error
+
+    def _clients(self) -> dict[str, Any]:
+        """Gives the options that all clients share."""
+        options: dict[str, Any] = {"client_id": "sagas", "request_timeout_ms": 20_000, **self._options}
+        if "SSL" in options.get("security_protocol", "") and "ssl_context" not in options:
+            options["ssl_context"] = import_module("aiokafka.helpers").create_ssl_context()
+        return options
+
+    async def _have_producer(self) -> Any:
+        """Gives what sends; has the topics."""
+        async with self._starting:
+            self._check_open()
+            if self._producer is None:
+                library = _library()
+                most = (self.capabilities.max_bytes or 0) + 48_000
+                self._admin = await self._started(_admin()(**self._clients()))
+                await self._have_topics()
+                self._producer = await self._started(
+                    library.AIOKafkaProducer(
+                        acks="all", enable_idempotence=True, max_request_size=most, **self._clients()
+                    )
+                )
+            return self._producer
+
+    async def _started(self, client: Any) -> Any:
+        """Starts a client; one that does not start leaves nothing behind."""
+        try:
+            await client.start()
+        except BaseException:
+            with suppress(Exception):
+                await (client.close() if hasattr(client, "close") else client.stop())
+            raise
+        return client
+
+    async def _have_topics(self) -> None:
+        """Makes the topics, or leaves that to the broker, if it does not let us."""
+        new = import_module("aiokafka.admin").NewTopic
+        cluster = await self._admin.describe_cluster()
+        if cluster["controller_id"] not in {broker["node_id"] for broker in cluster["brokers"]}:
+            return  # there is nobody who could
+        replicas = min(3, len(cluster["brokers"]))
+        topics = [
+            new(self.name, self._partitions, replicas),
+            new(self._dead, 1, replicas, topic_configs={"retention.ms": "-1"}),
+        ]
+        for topic in topics:
+            with suppress(_library().errors.KafkaError):  # it exists already, or is made when it is first used
+                await self._admin.create_topics([topic])
+
+    async def _have_consumer(self) -> Any:
+        """Gives what receives; joins the group."""
+        await self._have_producer()
+        async with self._starting:
+            self._check_open()
+            if self._consumer is None:
+                library = _library()
+                consumer = library.AIOKafkaConsumer(
+                    group_id=self._group, enable_auto_commit=False, auto_offset_reset="earliest",
+                    session_timeout_ms=int(self._session * 1000), heartbeat_interval_ms=int(self._session * 100),
+                    rebalance_timeout_ms=int((self.visibility + self._session) * 1000),
+                    max_poll_interval_ms=_NO_POLLS, fetch_max_wait_ms=int(_SLICE * 1000), **self._clients(),
+                )  # fmt: skip
+                consumer.subscribe([self.name], listener=self._listener(library))
+                self._consumer = consumer
+                try:
+                    await self._started(consumer)
+                except BaseException:
+                    self._consumer = None
+                    raise
+            return self._consumer
+
+    def _listener(self, library: ModuleType) -> Any:
+        """Makes what aiokafka tells of partitions that come and go."""
+        queue = self
+
+        class Listener(library.ConsumerRebalanceListener):  # type: ignore[name-defined,misc]  # a module's attribute
+            async def on_partitions_revoked(self, revoked: Any) -> None:
+                await queue._leave(revoked)
+
+            async def on_partitions_assigned(self, assigned: Any) -> None:
+                try:
+                    await queue._enter(assigned)
+                except Exception as error:  # noqa: BLE001 - aiokafka would only log it, and go on without
+                    queue._trouble = error
+
+        return Listener()
+
+    async def _leave(self, revoked: Collection[Any]) -> None:
+        """Gives partitions up: when what is held of them is dealt with, or its time is over."""
+        parts = [self._parts[each] for each in revoked if each in self._parts]
+        until = time.monotonic() + self.visibility
+        for part in parts:
+            part.leaving = True
+        while (  # noqa: ASYNC110 - a delivery also ends by the clock
+            not self._closed and time.monotonic() < until and any(self._holds(part) for part in parts)
+        ):
+            await asyncio.sleep(_SLICE / 10)
+        with suppress(Exception):  # then the next consumer knows less, and gets more of them again
+            await self._commit()
+        for part in parts:
+            self._parts.pop(part.partition, None)
+        self._held = {name: held for name, held in self._held.items() if held[0].partition in self._parts}
+
+    def _holds(self, part: _Part) -> bool:
+        """Says whether somebody has a delivery of a partition."""
+        now = time.monotonic()
+        return any(entry.receipt and entry.ready_at > now for entry in part.entries.values())
+
+    async def _enter(self, assigned: Collection[Any]) -> None:
+        """Takes partitions up, with what their last consumer knew."""
+        found = await self._admin.list_consumer_group_offsets(self._group, partitions=list(assigned))
+        for partition in assigned:
+            first, text = found.get(partition, (-1, ""))
+            told = [pair.split(":") for pair in (text or "").split(",") if pair and first >= 0]
+            known = {first + int(delta): int(count) for delta, count in told}
+            self._parts[partition] = _Part(partition, max(0, first), known)
+
+    async def _drop_consumer(self) -> None:
+        """Lets go of a consumer that has failed; its partitions go to others."""
+        async with self._starting:
+            consumer, self._consumer, self._trouble = self._consumer, None, None
+            self._parts.clear()
+            self._held.clear()
+            if consumer is not None:
+                with suppress(Exception):
+                    await consumer.stop()
+
+    async def _stop(self) -> None:
+        """Disconnects; after what was begun."""
+        async with self._starting:
+            if self._tasks:
+                await asyncio.wait(self._tasks)
+            with suppress(Exception):
+                await self._commit()
+            for client in (self._consumer, self._producer):
+                if client is not None:
+                    with suppress(Exception):
+                        await client.stop()
+            if self._admin is not None:
+                with suppress(Exception):
+                    await self._admin.close()
+
+    # --- sending ------------------------------------------------------------------------------------------------
+
+    async def _send(self, topic: str, messages: Sequence[tuple[Message, Mapping[str, str]]]) -> None:
+        """Sends, side by side; returns when all replicas in sync have them."""
+        producer = await self._have_producer()
+        sent = [await producer.send(topic, **_record(message, added)) for message, added in messages]
+        failures = [each for each in await asyncio.gather(*sent, return_exceptions=True) if each is not None]
+        for failure in failures:
+            if isinstance(failure, BaseException):
+                raise failure
+
+    def _check_size(self, message: Message) -> None:
+        """Refuses what Kafka would refuse.
+
+        Raises:
+            MessageTooLarge: It has too many bytes.
+        """
+        size = message.size + _PER_HEADER * max(0, len(message.headers) - 100)
+        if size > (self.capabilities.max_bytes or 0):
+            raise MessageTooLarge(
+                f"{self._where} takes at most {self.capabilities.max_bytes} bytes a message, and this one has {size} "
+                "with its many headers; nothing was sent. Put them into the body"
+            )
+
+    # --- receiving ----------------------------------------------------------------------------------------------
+
+    async def _receive(self, limit: int, wait: float) -> list[Delivery]:
+        """Takes messages; joins the group again when its consumer has failed."""
+        failures = _library().errors.KafkaError
+        until = time.monotonic() + wait
+        for left in reversed(range(_TRIES)):
+            try:
+                return await self._take(limit, until)
+            except failures:
+                self._check_open()
+                await self._drop_consumer()
+                if not left:
+                    raise
+        raise AssertionError("the last try returns or raises")
+
+    async def _take(self, limit: int, until: float) -> list[Delivery]:
+        """Takes messages, and buries those that were delivered too often."""
+        consumer = await self._have_consumer()
+        seconds, patient = 0.0, time.monotonic() + _FIRST
+        while True:
+            if self._trouble is not None:
+                raise _library().errors.KafkaError(str(self._trouble)) from self._trouble
+            await self._fetch(consumer, limit, seconds)
+            await self._bury_all()
+            if found := [self._deliver(*each) for each in islice(self._free(), limit)]:
+                self._spawn(self._commit())  # how often they were delivered
+                return found
+            now = time.monotonic()
+            if now >= until and (now >= patient or not self._is_behind(consumer)):
+                return []
+            seconds = min(max(until - now, _SLICE / 10), _SLICE)
+            self._check_open()
+
+    def _is_behind(self, consumer: Any) -> bool:
+        """Says whether there are messages that did not come yet, or nobody knows yet."""
+        return not self._parts or any(
+            (consumer.highwater(part.partition) or 0) > part.position or consumer.highwater(part.partition) is None
+            for part in self._parts.values()
+            if part.has_room
+        )
+
+    async def _fetch(self, consumer: Any, limit: int, seconds: float) -> None:
+        """Gets more messages, of partitions with room for them."""
+        async with self._fetching:
+            more = limit - sum(1 for _ in islice(self._free(), limit))
+            parts = [each.partition for each in self._parts.values() if each.has_room]
+            if not more:
+                return
+            if not parts:
+                await asyncio.sleep(seconds)
+                return
+            found = await consumer.getmany(*parts, timeout_ms=int(seconds * 1000), max_records=min(more, _WINDOW // 2))
+            for partition, records in found.items():
+                if partition in self._parts:
+                    self._parts[partition].add(records)
+
+    def _free(self) -> Iterator[tuple[_Part, _Entry]]:
+        """Gives what can be delivered now."""
+        for part in list(self._parts.values()):
+            blocked: set[bytes | None] = set()
+            for entry in list(part.entries.values()):
+                key = entry.record.key
+                if not part.leaving and _is_ready(entry) and key not in blocked:
+                    yield part, entry
+                if key is not None and not entry.done:
+                    blocked.add(key)  # whoever is first in a group keeps away all that are behind
+
+    def _deliver(self, part: _Part, entry: _Entry) -> Delivery:
+        """Gives a message to a consumer."""
+        self._held.pop(entry.receipt, None)
+        entry.count += 1
+        entry.ready_at = time.monotonic() + self.visibility
+        entry.receipt, entry.reason, part.dirty = uuid4().hex, "", True
+        self._held[entry.receipt] = part, entry
+        return Delivery(message=_read(entry.record), receipt=entry.receipt, count=entry.count)
+
+    async def _bury_all(self) -> None:
+        """Puts away what has been delivered too often."""
+        for part in list(self._parts.values()):
+            for entry in list(part.entries.values()):
+                if _is_ready(entry) and entry.count >= self.max_deliveries and not part.leaving:
+                    await self._bury(part, entry, entry.reason or f"not acknowledged within {self.visibility:g} s")
+
+    async def _bury(self, part: _Part, entry: _Entry, reason: str) -> None:
+        """Puts a message to the dead letters; a crash in between leaves both."""
+        entry.ready_at = time.monotonic() + self.visibility  # others leave it alone meanwhile
+        self._held.pop(entry.receipt, None)
+        entry.receipt = ""
+        await self._send(self._dead, [(_read(entry.record), {_COUNT: str(entry.count), _REASON: reason})])
+        part.finish(entry)
+        await self._commit()
+
+    # --- what becomes of a delivery -----------------------------------------------------------------------------
+
+    def _find(self, receipt: str) -> tuple[_Part, _Entry] | None:
+        """Finds the message of a delivery, if it is still its consumer's."""
+        part, entry = self._held.get(receipt, (None, None))
+        if part is None or entry is None or entry.receipt != receipt or entry.ready_at <= time.monotonic():
+            return None
+        return part, entry
+
+    async def _ack(self, deliveries: Sequence[Delivery]) -> None:
+        """Acknowledges; commits how far that brings its partitions."""
+        late = False
+        for delivery in deliveries:
+            held = self._find(delivery.receipt)
+            if held is None:
+                late = late or delivery.receipt not in self._settled
+                continue
+            held[0].finish(held[1])
+            del self._held[delivery.receipt]
+            self._settled[delivery.receipt] = None
+        for receipt in list(self._settled)[:-_SETTLED]:
+            del self._settled[receipt]
+        await self._commit()
+        if late:
+            raise self._expired()
+
+    async def _nack(self, delivery: Delivery, delay: float, reason: str) -> None:
+        """Gives a message back."""
+        part, entry = self._find(delivery.receipt) or (None, None)
+        if part is None or entry is None:
+            raise self._expired()
+        if entry.count >= self.max_deliveries:
+            return await self._bury(part, entry, reason)
+        del self._held[delivery.receipt]
+        entry.receipt, entry.reason = "", reason
+        entry.ready_at = time.monotonic() + delay
+        return None
+
+    async def _extend(self, delivery: Delivery, seconds: float) -> None:
+        """Keeps a message for longer."""
+        _, entry = self._find(delivery.receipt) or (None, None)
+        if entry is None:
+            raise self._expired()
+        entry.ready_at = time.monotonic() + seconds
+
+    async def _commit(self) -> None:
+        """Has Kafka keep how far this consumer has come."""
+        async with self._committing:
+            dirty = [part for part in self._parts.values() if part.dirty]
+            if not dirty or self._consumer is None:
+                return
+            for part in dirty:
+                part.dirty = False
+            try:
+                await self._consumer.commit({part.partition: part.progress() for part in dirty})
+            except BaseException:
+                for part in dirty:
+                    part.dirty = True
+                raise
+
+    def _spawn(self, act: Awaitable[object]) -> None:
+        """Does something aside; if it fails, it is done with the next of its kind."""
+
+        async def run() -> None:
+            with suppress(Exception):
+                await act
+
+        task = asyncio.ensure_future(run())
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+    # --- dead letters -------------------------------------------------------------------------------------------
+
+    async def _scan(self) -> dict[str, Any]:
+        """Reads the dead letters that were not redriven, by name."""
+        producer, library = await self._have_producer(), _library()
+        numbers = await producer.partitions_for(self._dead)
+        partitions = [library.TopicPartition(self._dead, number) for number in sorted(numbers)]
+        consumer = await self._started(
+            library.AIOKafkaConsumer(enable_auto_commit=False, auto_offset_reset="earliest", **self._clients())
+        )
+        try:
+            consumer.assign(partitions)
+            ends = await consumer.end_offsets(partitions)
+            found = [record async for record in self._until(consumer, ends)]
+        finally:
+            await consumer.stop()
+        gone = {_headers(record).get(_REDRIVEN) for record in found}
+        letters = [record for record in found if _REDRIVEN not in _headers(record)]
+        named = {f"{record.partition}-{record.offset}": record for record in sorted(letters, key=_age)}
+        return {name: record for name, record in named.items() if name not in gone}
+
+    async def _until(self, consumer: Any, ends: Mapping[Any, int]) -> AsyncIterator[Any]:
+        """Reads partitions from the beginning to an end."""
+        await consumer.seek_to_beginning(*ends)
+        while behind := [each for each, end in ends.items() if await consumer.position(each) < end]:
+            for records in (await consumer.getmany(*behind, timeout_ms=1000)).values():
+                for record in records:
+                    yield record
+
+    async def _redrive(self, ids: Collection[str] | None) -> int:
+        """Sends dead letters again, and marks them."""
+        dead = await self._scan()
+        chosen = {name: record for name, record in dead.items() if ids is None or name in ids}
+        for name, record in chosen.items():
+            await self._send(self.name, [(_read(record), _NOTHING)])
+            await self._send(self._dead, [(Message(body=b""), {_REDRIVEN: name})])
+        return len(chosen)
+
+    def _letter(self, name: str, record: Any) -> DeadLetter:
+        """Makes a dead letter."""
+        headers = _headers(record)
+        count = int(headers.get(_COUNT, self.max_deliveries))
+        return DeadLetter(id=name, message=_read(record), count=count, reason=headers.get(_REASON, "nobody said why"))
+
+    # --- words --------------------------------------------------------------------------------------------------
+
+    @property
+    def _where(self) -> str:
+        """Names it in messages."""
+        return f"queue {self.name}"
+
+    def _check_open(self) -> None:
+        """Refuses to go on.
+
+        Raises:
+            TransportClosed: It is closed.
+        """
+        if self._closed:
+            raise TransportClosed(f"{self._where} is closed")
+
+    def _expired(self) -> DeliveryExpired:
+        """Says that a delivery is over."""
+        return DeliveryExpired(
+            f"{self._where}: a delivery was not acknowledged within {self.visibility:g} s, or its partition is another "
+            "consumer's now. Nothing was changed. Extend deliveries that take longer"
+        )
+
+
+def _library() -> ModuleType:
+    """Gives aiokafka.
+
+    Raises:
+        TransportError: It is not installed.
+    """
+    try:
+        return import_module("aiokafka")
+    except ImportError as error:
+        raise TransportError("Kafka needs aiokafka: pip install 'sagakit[kafka]'") from error
+
+
+def _admin() -> Any:
+    """Gives its client for topics and groups."""
+    _library()
+    return import_module("aiokafka.admin").AIOKafkaAdminClient
+
+
+def _is_ready(entry: _Entry) -> bool:
+    """Says whether a message could be delivered now."""
+    return not entry.done and entry.ready_at <= time.monotonic()
+
+
+def _record(message: Message, added: Mapping[str, str]) -> dict[str, Any]:
+    """Gives a message the form that Kafka wants."""
+    headers = [(name, value.encode()) for name, value in {**message.headers, **added}.items()]
+    key = None if message.group is None else message.group.encode()
+    return {"value": message.body, "key": key, "headers": headers}
+
+
+def _headers(record: Any) -> dict[str, str]:
+    """Gives a record's headers."""
+    return {name: value.decode(errors="replace") for name, value in record.headers}
+
+
+def _read(record: Any) -> Message:
+    """Gives what was sent."""
+    headers = {name: value for name, value in _headers(record).items() if name not in (_COUNT, _REASON, _REDRIVEN)}
+    group = None if record.key is None else bytes(record.key).decode(errors="replace")
+    return Message(body=bytes(record.value or b""), headers=headers, group=group)
+
+
+def _age(record: Any) -> tuple[int, int]:
+    """Orders records of several partitions."""
+    return record.timestamp, record.offset

@@ -1,0 +1,149 @@
+"""Queues on a Kafka cluster."""
+
+from __future__ import annotations
+
+import asyncio
+import sys
+from collections.abc import AsyncIterator, Iterator
+from typing import Any
+from uuid import uuid4
+
+import anyio
+import pytest
+from aiokafka.consumer.group_coordinator import CoordinatorGroupRebalance
+
+from sagas.errors import TransportError
+from sagas.testing.contracts import OpenQueue, QueueContract
+from sagas.transport import Delivery, Message, Queue, open_queue
+from sagas_adapters.kafka import KafkaQueue
+from tests.adapters.child import holding
+from tests.adapters.loads import nothing_is_left
+from tests.adapters.loops import OnAsyncio, OnOtherLoops, Some
+from tests.support.servers.kafka import KafkaServer
+from tests.support.servers.process import free_port
+
+# Seconds. The mock cluster waits for the members of a group for a second less; a real one takes no less than 6.
+SESSION = 1.5
+
+
+@pytest.fixture(scope="session")
+def kafka() -> Iterator[KafkaServer]:
+    with KafkaServer() as server, pytest.MonkeyPatch.context() as patch:
+        # The mock cluster refuses a member that asks for its partitions after the leader has told them; Kafka does not.
+        at_once = CoordinatorGroupRebalance._on_join_leader  # noqa: SLF001
+
+        async def later(self: CoordinatorGroupRebalance, response: Any) -> Any:
+            await asyncio.sleep(0.05)
+            return await at_once(self, response)
+
+        patch.setattr(CoordinatorGroupRebalance, "_on_join_leader", later)
+        yield server
+
+
+class OnKafka:
+    leeway = 5.0
+
+    @pytest.fixture
+    async def connect(self, kafka: KafkaServer) -> AsyncIterator[OpenQueue]:
+        name, opened = f"contract-{uuid4().hex}", list[KafkaQueue]()
+
+        async def connect() -> KafkaQueue:
+            opened.append(KafkaQueue(kafka.servers, name, visibility=1.0, max_deliveries=3, session=SESSION))
+            return opened[-1]
+
+        yield connect
+        for queue in opened:
+            await queue.close()
+
+
+class TestKafkaQueue(OnAsyncio, OnKafka, QueueContract):
+    """All of the contract."""
+
+
+class TestKafkaQueueOnOtherLoops(OnOtherLoops, OnKafka, Some):
+    """Some of it, or all."""
+
+
+@pytest.fixture
+def url(kafka: KafkaServer) -> str:
+    """A queue of this test's own."""
+    return f"{kafka.url}?queue=q-{uuid4().hex}&visibility=60&max_deliveries=10&session={SESSION}"
+
+
+class TestTroubles(OnAsyncio):
+    async def test_nothing_is_lost_when_a_consumer_is_killed(self, url: str) -> None:
+        """Others get its messages when it is taken for dead, and know that they were delivered before."""
+        queue = open_queue(url)
+        await queue.send(*(Message(body=str(number).encode(), group="a") for number in range(3)))
+        async with holding(url, 1) as held:
+            await anyio.sleep(1.0)  # how often it was delivered is committed meanwhile
+        found = list[tuple[bytes, int]]()
+        with anyio.fail_after(60):
+            while len(found) < 3:
+                for delivery in await queue.receive(wait=30):
+                    found.append((delivery.message.body, delivery.count))
+                    await queue.ack(delivery)
+        assert held == {b"0"}
+        assert found == [(b"0", 2), (b"1", 1), (b"2", 1)]
+        await queue.close()
+
+    async def test_the_next_consumer_knows_what_was_dealt_with_out_of_order(self, url: str) -> None:
+        """Though Kafka keeps one offset only."""
+        first = open_queue(url)
+        await first.send(*(Message(body=str(number).encode(), headers={"n": "1"}) for number in range(20)))
+        found = list[Delivery]()
+        with anyio.fail_after(30):
+            while len(found) < 20:
+                found += await first.receive(20, wait=1)
+        await first.ack(*found[1::2])
+        await first.close()
+        second = open_queue(url)
+        again = list[Delivery]()
+        with anyio.fail_after(30):
+            while len(again) < 10:
+                again += await second.receive(20, wait=1)
+        assert {each.message.body for each in again} == {each.message.body for each in found[0::2]}
+        assert {each.count for each in again} == {2}
+        assert await second.receive(20, wait=1) == []
+        await second.close()
+
+
+@pytest.mark.anyio
+async def test_closing_leaves_nothing_running(url: str) -> None:
+    """No task and no thread, also while somebody waits."""
+    async with nothing_is_left():
+        queue = open_queue(url)
+        await queue.send(Message(body=b"1"))
+        (found,) = await queue.receive(wait=30)
+        assert found.count == 1
+        async with anyio.create_task_group() as group:
+            group.start_soon(_refused, queue)
+            await anyio.wait_all_tasks_blocked()
+            await queue.close()
+
+
+async def _refused(queue: Queue) -> None:
+    with pytest.raises(TransportError, match="is closed"):
+        await queue.receive(wait=60)
+
+
+class TestOpening:
+    def test_a_url_opens_it_and_shows_no_password(self) -> None:
+        queue = open_queue("kafka://user:secret@one:9092,two:9092?queue=payments&max_bytes=1000&partitions=3")
+        assert isinstance(queue, KafkaQueue)
+        assert (queue.name, queue.capabilities.max_bytes) == ("payments", 1000)
+
+    @pytest.mark.anyio
+    async def test_without_its_library_it_says_what_to_install(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setitem(sys.modules, "aiokafka", None)
+        queue = open_queue("kafka://localhost?queue=payments")
+        with pytest.raises(TransportError, match=r"pip install 'sagakit\[kafka\]'"):
+            await queue.receive()
+        await queue.close()
+
+    @pytest.mark.anyio
+    async def test_a_broker_that_is_not_there_is_a_transport_error(self) -> None:
+        queue = open_queue(f"kafka://127.0.0.1:{free_port()}?queue=payments")
+        with pytest.raises(TransportError, match="queue payments: Kafka cannot be reached"):
+            await queue.send(Message(body=b"1"))
+        await queue.close()
