@@ -33,7 +33,7 @@ def kafka() -> Iterator[KafkaServer]:
         at_once = CoordinatorGroupRebalance._on_join_leader  # noqa: SLF001
 
         async def later(self: CoordinatorGroupRebalance, response: Any) -> Any:
-            await asyncio.sleep(0.05)
+            await asyncio.sleep(0.1)
             return await at_once(self, response)
 
         patch.setattr(CoordinatorGroupRebalance, "_on_join_leader", later)
