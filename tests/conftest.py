@@ -71,18 +71,21 @@ _BELOW = {"transport", "worker"}
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Spares tests under uvloop that tell nothing new; ``SAGAS_TEST_EVERYTHING=1`` runs them all."""
-    spared = [] if os.environ.get("SAGAS_TEST_EVERYTHING") else [item for item in items if _is_below(item)]
+    """Spares tests that tell little that is new, or take long for it; ``SAGAS_TEST_EVERYTHING=1`` runs them all."""
+    spared = [] if os.environ.get("SAGAS_TEST_EVERYTHING") else [item for item in items if _is_spared(item)]
     if spared:
         config.hook.pytest_deselected(items=spared)
-        items[:] = [item for item in items if not _is_below(item)]
+        items[:] = [item for item in items if not _is_spared(item)]
 
 
-def _is_below(item: pytest.Item) -> bool:
-    """Says whether a test runs under uvloop where that is of no interest."""
+def _is_spared(item: pytest.Item) -> bool:
+    """Says whether a test runs under uvloop where that is of no interest, or with a further seed in real time."""
     call: Any = getattr(item, "callspec", None)
-    loop = None if call is None else call.params.get("anyio_backend")
-    return loop == ("asyncio", {"use_uvloop": True}) and item.path.parent.name in _BELOW
+    if call is None:
+        return False
+    folder = item.path.parent.name
+    is_uvloop = call.params.get("anyio_backend") == ("asyncio", {"use_uvloop": True})
+    return (is_uvloop and folder in _BELOW) or (call.params.get("seed") in {2, 3} and folder == "adapters")
 
 
 @pytest.fixture(scope="session")

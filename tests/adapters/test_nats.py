@@ -44,7 +44,7 @@ class TestNatsQueue(OnAsyncio, OnNats, QueueContract):
     """All of the contract."""
 
 
-class TestNatsQueueOnOtherLoops(OnOtherLoops, OnNats, Some):  # type: ignore[misc,valid-type]  # the environment chooses it
+class TestNatsQueueOnOtherLoops(OnOtherLoops, OnNats, Some):
     """Some of it, or all."""
 
 

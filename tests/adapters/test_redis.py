@@ -45,7 +45,7 @@ class TestRedisQueue(OnAsyncio, OnRedis, QueueContract):
     """All of the contract."""
 
 
-class TestRedisQueueOnOtherLoops(OnOtherLoops, OnRedis, Some):  # type: ignore[misc,valid-type]  # the environment chooses it
+class TestRedisQueueOnOtherLoops(OnOtherLoops, OnRedis, Some):
     """Some of it, or all."""
 
 
