@@ -22,7 +22,7 @@ _BINARY = Path("/usr/lib/rabbitmq/bin/rabbitmq-server")
 
 
 def need_rabbitmq() -> None:
-    """Leaves a test out where there is no RabbitMQ; in CI there has to be one, unless ``.ci/run`` could not install it."""
+    """Leaves a test out where there is no RabbitMQ; in CI there has to be one, if ``.ci/run`` could install it."""
     if not _BINARY.exists() and (not os.environ.get("CI") or os.environ.get("SAGAS_NO_RABBITMQ")):
         pytest.skip(f"no RabbitMQ: {_BINARY} is missing (Debian's package rabbitmq-server)")
 
