@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import sys
 from collections.abc import AsyncIterator, Iterator
-from typing import Any
+from typing import Any, cast
 from uuid import uuid4
 
 import anyio
@@ -14,6 +14,7 @@ from aiokafka.consumer.group_coordinator import CoordinatorGroupRebalance
 
 from sagas.errors import TransportError
 from sagas.testing.contracts import OpenQueue, QueueContract
+from sagas.testing.contracts.queues import QueueCase
 from sagas.transport import Delivery, Message, Queue, open_queue
 from sagas_adapters.kafka import KafkaQueue
 from tests.adapters.child import holding
@@ -56,12 +57,32 @@ class OnKafka:
             await queue.close()
 
 
+async def _side_by_side(case: QueueCase, connect: OpenQueue, queue: Queue) -> None:
+    """The contract's test, with consumers that have joined before: while members join, the mock takes no commits."""
+
+    async def joined() -> Queue:
+        consumer = await connect()
+        assert isinstance(consumer, KafkaQueue)
+        await consumer._run(consumer._have_consumer)  # noqa: SLF001 - to receive would take messages
+        return consumer
+
+    await QueueContract.test_consumers_side_by_side_never_hold_the_same_message(
+        cast("QueueContract", case), joined, queue
+    )
+
+
 class TestKafkaQueue(OnAsyncio, OnKafka, QueueContract):
     """All of the contract."""
+
+    async def test_consumers_side_by_side_never_hold_the_same_message(self, connect: OpenQueue, queue: Queue) -> None:
+        await _side_by_side(self, connect, queue)
 
 
 class TestKafkaQueueOnOtherLoops(OnOtherLoops, OnKafka, Some):
     """Some of it, or all."""
+
+    async def test_consumers(self, connect: OpenQueue, queue: Queue) -> None:
+        await _side_by_side(self, connect, queue)
 
 
 @pytest.fixture
