@@ -15,7 +15,7 @@ from collections import deque
 from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import partial
-from itertools import count, islice, takewhile
+from itertools import count, islice
 from typing import TYPE_CHECKING, Any, TypeVar, TypeVarTuple, cast
 from urllib.parse import parse_qsl, urlencode, urlsplit, urlunsplit
 from uuid import uuid4
@@ -47,10 +47,10 @@ _SLACK = 3_600.0  # seconds that a queue of delayed messages outlives the last o
 _PERSISTENT = 2
 _UNLIMITED = 1_000_000_000  # deliveries; RabbitMQ 4 drops after 20 what has no limit
 _SETTLED = 10_000  # acknowledged deliveries that are remembered, to be acknowledged twice
-_GONE = 100  # consumers that are gone, of which something may still come
 _AT_ONCE = 1_000  # messages on their way to be confirmed
 _PATIENCE = 30.0  # seconds for an answer
-_LULL = 0.01  # seconds without a message after which no more is expected
+_LULL = 0.02  # seconds without a message after which no more is expected
+_MANY = 4  # messages that are worth a consumer, where otherwise each is asked for
 
 
 def open_queue(url: str, *, queue: str, visibility: float, max_deliveries: int) -> RabbitQueue:
@@ -93,7 +93,8 @@ class _Link:
         taking: Its channel for what is received.
         held: By receipt, in the order in which they came.
         strays: Of those, what came too late for the ``receive`` that it was for.
-        tags: Names of consumers that are gone, of which something may still come.
+        floor: What the broker was told of all deliveries up to this number.
+        told: Numbers above it of which it was told too.
         waiting: To be woken when the connection is lost.
         delays: By name of a queue of delayed messages, until when it can be used.
         failed: Whether something went wrong with it, so that nothing more is to be tried.
@@ -105,7 +106,8 @@ class _Link:
     name: str = field(default_factory=lambda: uuid4().hex)
     held: dict[str, _Held] = field(default_factory=dict[str, _Held])
     strays: deque[_Held] = field(default_factory=deque[_Held])
-    tags: deque[str] = field(default_factory=deque[str])
+    floor: int = 0
+    told: set[int] = field(default_factory=set[int])
     waiting: set[asyncio.Event] = field(default_factory=set[asyncio.Event])
     delays: dict[str, float] = field(default_factory=dict[str, float])
     failed: bool = False
@@ -115,6 +117,20 @@ class _Link:
     def lost(self) -> bool:
         """Whether it is of no use any more."""
         return self.failed or self.connection.is_closed or self.sending.is_closed or self.taking.is_closed
+
+    def reach(self, tags: Collection[int]) -> int:
+        """Says up to which delivery all are among these, or were told of: only those can be acknowledged as one."""
+        reach = self.floor
+        while reach + 1 in tags or reach + 1 in self.told:
+            reach += 1
+        return reach
+
+    def tell(self, *tags: int) -> None:
+        """Notes that the broker is told of deliveries: what is on its way to it now comes before what follows."""
+        self.told.update(tags)
+        while self.floor + 1 in self.told:
+            self.floor += 1
+            self.told.discard(self.floor)
 
     def wake(self, *_: object) -> None:
         """Has everybody who waits look again."""
@@ -268,6 +284,11 @@ class RabbitQueue:
                 await connection.close()
                 raise
         link = _Link(connection, sending, taking)
+
+        async def stray(message: DeliveredMessage) -> None:
+            link.strays.append(self._hold(link, message))
+
+        cast("Any", taking).consumers = _Consumers(stray)
         for channel in (sending, taking):
             closing: asyncio.Future[Any] = cast("Any", channel).closing
             closing.add_done_callback(lambda _: link.drop())
@@ -422,18 +443,33 @@ class RabbitQueue:
                 yield held
 
     async def _pull(self, link: _Link, limit: int, until: float, stop: asyncio.Event) -> list[_Held]:
-        """Takes messages from the broker: at once, or as they come."""
-        if time.monotonic() < until:
-            return await self._consume(link, limit, until, stop)
-        first = await link.taking.basic_get(self.name, timeout=_PATIENCE)
-        if first.delivery_tag is None:
-            return []
-        more = min(limit - 1, first.message_count or 0)
-        held = self._hold(link, first)
-        return [held, *(await self._consume(link, more, time.monotonic() + _LULL, stop) if more else ())]
+        """Takes messages from the broker: what is there, or the first that comes, and what is there then."""
+        came = await self._pull_waiting(link, limit)
+        if not came and time.monotonic() < until and not stop.is_set():
+            came = await self._consume(link, 1, until, stop)
+            if came and limit > 1:
+                came += await self._pull_waiting(link, limit - 1)
+        return came
 
-    async def _consume(self, link: _Link, limit: int, until: float, stop: asyncio.Event) -> list[_Held]:
-        """Waits for messages, and takes as many as are there then."""
+    async def _pull_waiting(self, link: _Link, limit: int) -> list[_Held]:
+        """Takes what is there: one by one, or all at once if that is many."""
+        came: list[_Held] = []
+        while len(came) < limit:
+            message = await link.taking.basic_get(self.name, timeout=_PATIENCE)
+            if message.delivery_tag is None:
+                break
+            came.append(self._hold(link, message))
+            more = min(limit - len(came), message.message_count or 0)
+            if more >= _MANY:
+                came += await self._consume(link, more, None, asyncio.Event())
+        return came
+
+    async def _consume(self, link: _Link, limit: int, until: float | None, stop: asyncio.Event) -> list[_Held]:
+        """Has the broker send so many messages; gives up at a time, or when none has come for a little while.
+
+        The broker counts as delivered what it was sending to a consumer that is cancelled meanwhile. One that has its
+        number gets nothing more, so nothing is on the way; the others are cancelled when nothing moves.
+        """
         came: list[_Held] = []
         nudge = asyncio.Event()
         tag = uuid4().hex  # a new one: what is held counts against the limit of a consumer of the same name
@@ -442,23 +478,20 @@ class RabbitQueue:
             came.append(self._hold(link, message))
             nudge.set()
 
-        async def stray(message: DeliveredMessage) -> None:
-            link.strays.append(self._hold(link, message))
-
         link.waiting.add(nudge)
         try:
             async with link.consuming:  # the limit holds for the consumer that follows it
                 await link.taking.basic_qos(prefetch_count=limit, timeout=_PATIENCE)
                 await link.taking.basic_consume(self.name, arrive, consumer_tag=tag, timeout=_PATIENCE)
-            await _any(nudge, stop, seconds=until - time.monotonic())
+            while len(came) < limit and not stop.is_set() and not link.lost:
+                nudge.clear()
+                before = len(came)
+                await _any(nudge, stop, seconds=_LULL if until is None else until - time.monotonic())
+                if len(came) == before:
+                    break
             await link.taking.basic_cancel(tag, timeout=_PATIENCE)
         finally:
             link.waiting.discard(nudge)
-        consumers: dict[str, Any] = cast("Any", link.taking).consumers
-        consumers[tag] = stray  # else aiormq would drop what still comes, and nobody would get it
-        link.tags.append(tag)
-        if len(link.tags) > _GONE:
-            del consumers[link.tags.popleft()]
         return came
 
     def _hold(self, link: _Link, message: DeliveredMessage) -> _Held:
@@ -485,7 +518,7 @@ class RabbitQueue:
         link = self._link
         if link is not None and self._claim(link, held.receipt) is not None:
             if reason is None:
-                self._spawn(link.taking.basic_nack(held.tag, requeue=True))  # RabbitMQ counts that before 4.3 only
+                self._spawn(self._tell(link, link.taking.basic_nack, held))  # RabbitMQ counts that before 4.3 only
             else:
                 self._spawn(self._return(link, held, 0.0, reason))
 
@@ -497,24 +530,29 @@ class RabbitQueue:
         return held
 
     async def _ack(self, deliveries: Sequence[Delivery]) -> None:
-        """Acknowledges; all at once, as far as they are the oldest."""
+        """Acknowledges those that are this consumer's."""
         link, receipts = self._link, {delivery.receipt for delivery in deliveries}
         late = [receipt for receipt in receipts if not (link and receipt in link.held) and receipt not in self._settled]
         if link is not None:
-            oldest = list(takewhile(lambda held: held.receipt in receipts, list(link.held.values())))
-            rest = [link.held[receipt] for receipt in receipts if receipt in link.held]
-            for held in rest:
-                self._claim(link, held.receipt)
-                self._settled[held.receipt] = None
-            if oldest:
-                await link.taking.basic_ack(oldest[-1].tag, multiple=True)
-            for held in rest:
-                if held not in oldest:
-                    await link.taking.basic_ack(held.tag, wait=False)
+            claimed = [self._claim(link, receipt) for receipt in receipts]
+            tags = {held.tag for held in claimed if held is not None}
+            self._settled.update((held.receipt, None) for held in claimed if held is not None)
+            await self._ack_tags(link, tags)
         for receipt in list(self._settled)[:-_SETTLED]:
             del self._settled[receipt]
         if late:
             raise self._expired(late[0])
+
+    async def _ack_tags(self, link: _Link, tags: Collection[int]) -> None:
+        """Tells the broker of all of them; in one word, as far as nothing else is among them."""
+        reach = link.reach(tags)
+        if reach > link.floor:
+            await link.taking.basic_ack(reach, multiple=True)
+            link.tell(*range(link.floor + 1, reach + 1))
+        for tag in tags:
+            if tag > reach:
+                await link.taking.basic_ack(tag, wait=False)
+                link.tell(tag)
 
     async def _nack(self, delivery: Delivery, delay: float, reason: str) -> None:
         """Gives a message back."""
@@ -531,7 +569,7 @@ class RabbitQueue:
         elif delay > 0:
             await self._move(link, held, await self._target(link, delay))
         else:
-            await link.taking.basic_reject(held.tag, requeue=True)
+            await self._tell(link, link.taking.basic_reject, held)
 
     async def _bury(self, link: _Link, held: _Held, reason: str) -> None:
         """Puts a message to the dead letters; the broker itself would not keep the reason."""
@@ -542,7 +580,12 @@ class RabbitQueue:
     async def _move(self, link: _Link, held: _Held, target: str, **added: Any) -> None:
         """Puts a message elsewhere: a crash in between leaves both."""
         await self._publish(link, target, _read(held.message), **{_COUNT: held.count, **added})
-        await link.taking.basic_ack(held.tag)
+        await self._tell(link, link.taking.basic_ack, held)
+
+    async def _tell(self, link: _Link, what: Callable[[int], Awaitable[None]], held: _Held) -> None:
+        """Says to the broker what becomes of a message."""
+        await what(held.tag)
+        link.tell(held.tag)
 
     async def _extend(self, delivery: Delivery, seconds: float) -> None:
         """Has it given back later."""
@@ -611,6 +654,17 @@ class RabbitQueue:
         """
         if self._closed:
             raise TransportClosed(f"{self._where} is closed")
+
+
+class _Consumers(dict[str, Any]):
+    """Aiormq's consumers, by name. It drops what comes for one that is gone; the broker would wait for its end."""
+
+    def __init__(self, stray: Callable[[DeliveredMessage], Awaitable[None]]) -> None:
+        super().__init__()
+        self._stray = stray
+
+    def get(self, key: str, default: object = None) -> Any:
+        return super().get(key, default or self._stray)
 
 
 def _library() -> ModuleType:

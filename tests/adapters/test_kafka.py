@@ -60,12 +60,15 @@ class OnKafka:
 async def _side_by_side(case: QueueCase, connect: OpenQueue, queue: Queue) -> None:
     """The contract's test, with consumers that have joined before: while members join, the mock takes no commits."""
 
-    async def joined() -> Queue:
-        consumer = await connect()
+    async def join(consumer: Queue) -> Queue:
         assert isinstance(consumer, KafkaQueue)
         await consumer._run(consumer._have_consumer)  # noqa: SLF001 - to receive would take messages
         return consumer
 
+    async def joined() -> Queue:
+        return await join(await connect())
+
+    await join(queue)
     await QueueContract.test_consumers_side_by_side_never_hold_the_same_message(
         cast("QueueContract", case), joined, queue
     )
