@@ -1,0 +1,18 @@
+"""Steps in services that are reached over HTTP, sagas that are, and calls of other people's APIs in steps.
+
+```python
+from sagas_adapters.http import HttpTransport, participant_app
+```
+
+Needs the extra ``http``: ``pip install 'sagakit[http]'``. What travels is in docs/reference/http.md, so that
+participants can be written in other languages.
+"""
+
+from __future__ import annotations
+
+from sagas_adapters.http.callbacks import Callbacks
+from sagas_adapters.http.server import ParticipantApp, participant_app
+from sagas_adapters.http.signing import Signing
+from sagas_adapters.http.transport import HttpTransport
+
+__all__ = ["Callbacks", "HttpTransport", "ParticipantApp", "Signing", "participant_app"]
