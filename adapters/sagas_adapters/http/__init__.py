@@ -10,9 +10,27 @@ participants can be written in other languages.
 
 from __future__ import annotations
 
+from sagas_adapters.http.api import Api, ApiInDoubt, ApiNotActed, ApiRejected
 from sagas_adapters.http.callbacks import Callbacks
+from sagas_adapters.http.responses import MemoryResponses, Responses
+from sagas_adapters.http.router import RouterRequest, SagaRouter, saga_router
 from sagas_adapters.http.server import ParticipantApp, participant_app
 from sagas_adapters.http.signing import Signing
 from sagas_adapters.http.transport import HttpTransport
 
-__all__ = ["Callbacks", "HttpTransport", "ParticipantApp", "Signing", "participant_app"]
+__all__ = [
+    "Api",
+    "ApiInDoubt",
+    "ApiNotActed",
+    "ApiRejected",
+    "Callbacks",
+    "HttpTransport",
+    "MemoryResponses",
+    "ParticipantApp",
+    "Responses",
+    "RouterRequest",
+    "SagaRouter",
+    "Signing",
+    "participant_app",
+    "saga_router",
+]

@@ -24,7 +24,7 @@ logger = logging.getLogger("sagas.http")
 _JSON_TYPES: Final = frozenset({b"application/json", b"application/octet-stream", b""})
 
 
-class Disconnected(Exception):
+class Disconnected(Exception):  # noqa: N818 - no error of ours, nor of a caller's
     """The client is gone before its request was there."""
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Generator, Iterable
 from contextlib import contextmanager
 from secrets import token_urlsafe
 from typing import TYPE_CHECKING, Any, Final
@@ -13,7 +13,6 @@ from urllib.parse import unquote, urlsplit
 import anyio
 
 from sagas.errors import DeclarationError
-
 from sagas_adapters.http.asgi import Receive, Scope, Send, local_path, read_body, segments, serve
 from sagas_adapters.http.fields import quoted
 from sagas_adapters.http.library import own_client
@@ -24,10 +23,9 @@ from sagas_adapters.http.signing import SIGNATURE
 
 if TYPE_CHECKING:
     from sagas.transport.port import StepRequest
-
     from sagas_adapters.http.signing import Signing
 
-__all__ = ["Caller", "Callbacks", "Expected"]
+__all__ = ["Callbacks", "Caller", "Expected"]
 
 logger = logging.getLogger("sagas.http")
 
@@ -91,7 +89,7 @@ class Callbacks:
         self._expected: dict[str, Expected] = {}
 
     @contextmanager
-    def expect(self) -> Iterator[Expected]:
+    def expect(self) -> Generator[Expected]:
         """Opens a place for one answer, for as long as somebody waits for it."""
         number = token_urlsafe(24)
         expected = self._expected[number] = Expected(f"{self._url}/{number}")

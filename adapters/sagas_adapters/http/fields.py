@@ -90,8 +90,8 @@ def members(body: bytes) -> Mapping[str, bytes]:
     """
     text = body.decode()
     found: dict[str, bytes] = {}
-    at = _expect(text, 0, "{")
-    while True:
+    at = _skip(text, _expect(text, 0, "{"))
+    while found or text[at : at + 1] != "}":
         name, at = _value(text, at)
         if not isinstance(name, str) or text[at - 1] != '"':
             raise ValueError(f"a name was expected before character {at}")

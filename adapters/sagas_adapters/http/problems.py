@@ -86,7 +86,7 @@ def writable(text: str) -> str:
     return text.encode("utf-8", "backslashreplace").decode()
 
 
-class HttpProblem(Exception):
+class HttpProblem(Exception):  # noqa: N818 - the word of RFC 9457
     """A request is answered with a problem.
 
     Args:

@@ -10,14 +10,23 @@ import orjson
 from sagas.core.events import ErrorInfo
 from sagas.errors import KeyReused
 from sagas.transport.port import StepReply
-
 from sagas_adapters.http.fields import as_seconds, members, retry_after_seconds, whole_seconds
 from sagas_adapters.http.problems import TYPE, Response, problem, writable
 
 if TYPE_CHECKING:
     from sagas.transport.port import StepRequest
 
-__all__ = ["Answer", "is_final", "is_turned_away", "key_reused", "lost", "open_envelope", "read_reply", "write_envelope", "write_reply"]
+__all__ = [
+    "Answer",
+    "is_final",
+    "is_turned_away",
+    "key_reused",
+    "lost",
+    "open_envelope",
+    "read_reply",
+    "write_envelope",
+    "write_reply",
+]
 
 _NOBODY: Final = ErrorInfo("unknown", "")
 # Why an attempt failed, which gives its status: by the type of the error that the participant describes.
@@ -135,7 +144,7 @@ def _write_fields(fields: bytes) -> object:
         value = orjson.loads(fields)
     except orjson.JSONDecodeError:
         return fields.decode("utf-8", "replace")
-    return value if isinstance(value, dict) and orjson.dumps(value) == fields else fields.decode()
+    return cast("object", value) if isinstance(value, dict) and orjson.dumps(value) == fields else fields.decode()
 
 
 def key_reused(error: KeyReused) -> Response:

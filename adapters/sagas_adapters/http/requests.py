@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING, Final, NamedTuple, get_args
 from urllib.parse import quote
 
 from sagas.transport.port import Kind, StepRequest
-
 from sagas_adapters.http.fields import members, quoted, unquoted
 from sagas_adapters.http.problems import HttpProblem
 

@@ -11,7 +11,6 @@ from typing import TYPE_CHECKING, Any
 from sagas.core.failures import describe
 from sagas.errors import DeclarationError, KeyReused, TransportClosed
 from sagas.transport.port import StepReply
-
 from sagas_adapters.http.asgi import Receive, Scope, Send, check_json, local_path, read_body, segments, serve
 from sagas_adapters.http.callbacks import Caller
 from sagas_adapters.http.fields import preferred_wait
@@ -22,7 +21,6 @@ from sagas_adapters.http.requests import Where, header_table, read_request, wher
 
 if TYPE_CHECKING:
     from sagas.transport.port import Participant, StepRequest
-
     from sagas_adapters.http.signing import Signing
 
 __all__ = ["ParticipantApp", "participant_app"]
@@ -62,10 +60,11 @@ def participant_app(
     Raises:
         DeclarationError: A URL or a number makes no sense.
     """
+    caller = Caller(callbacks_allowed, sign, callback_client)
+    jobs = Jobs(max_running)
     return ParticipantApp(
-        participant, sign, max_body, wait, Jobs(max_running), Caller(callbacks_allowed, sign, callback_client),
-        tracebacks=tracebacks,
-    )  # fmt: skip
+        participant, sign=sign, max_body=max_body, wait=wait, jobs=jobs, caller=caller, tracebacks=tracebacks
+    )
 
 
 class ParticipantApp:
@@ -74,12 +73,12 @@ class ParticipantApp:
     def __init__(
         self,
         participant: Participant,
+        *,
         sign: Signing | None,
         max_body: int,
         wait: float,
         jobs: Jobs,
         caller: Caller,
-        *,
         tracebacks: bool,
     ) -> None:
         if max_body < 1 or not (wait > 0 and isfinite(wait)):

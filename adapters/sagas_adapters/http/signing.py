@@ -9,7 +9,6 @@ from hashlib import sha256
 from typing import TYPE_CHECKING, Final
 
 from sagas.errors import DeclarationError
-
 from sagas_adapters.http.problems import HttpProblem
 
 if TYPE_CHECKING:
@@ -79,7 +78,8 @@ class Signing:
         """
         moment = str(int(self._now()))
         table = {name.encode(): _bytes(headers[name]) for name in _SIGNED if name in headers}
-        return f't={moment},k="{self._key_id}",v1={self._mac(self._key_id, moment, method, path, table, body)}'
+        mac = self._mac(self._key_id, moment, _request_text(method, path, table, body))
+        return f't={moment},k="{self._key_id}",v1={mac}'
 
     def check(self, method: str, path: str, headers: Mapping[bytes, bytes], body: bytes) -> None:
         """Checks the signature of a request.
@@ -96,7 +96,7 @@ class Signing:
         moment, key_id, given = _parsed(headers.get(SIGNATURE.encode()))
         if key_id not in self._keys:
             raise _refusal(f"no key goes by the id {key_id!r} here; let both sides have it before one signs with it")
-        mac = self._mac(key_id, moment, method, path, headers, body)
+        mac = self._mac(key_id, moment, _request_text(method, path, headers, body))
         if not hmac.compare_digest(mac, given):
             raise _refusal("the signature does not fit the request: another key, or something changed it on the way")
         apart = self._now() - int(moment)
@@ -104,14 +104,16 @@ class Signing:
             side = "ago" if apart > 0 else "from now"
             raise _refusal(f"it was signed {abs(apart):.0f} s {side}, and {self._window:g} s are allowed. Check clocks")
 
-    def _mac(
-        self, key_id: str, moment: str, method: str, path: str, headers: Mapping[bytes, bytes], body: bytes
-    ) -> str:
+    def _mac(self, key_id: str, moment: str, request: bytes) -> str:
         """Computes the signature, in hexadecimal."""
-        fields = [name.encode() + b":" + headers.get(name.encode(), b"") for name in _SIGNED]
-        lines = (b"saga-signature-1", moment.encode(), key_id.encode(), method.encode(), path.encode(), *fields)
-        text = b"\n".join((*lines, sha256(body).hexdigest().encode()))
+        text = b"\n".join((b"saga-signature-1", moment.encode(), key_id.encode(), request))
         return hmac.digest(self._keys[key_id], text, "sha256").hex()
+
+
+def _request_text(method: str, path: str, headers: Mapping[bytes, bytes], body: bytes) -> bytes:
+    """Gives what is signed of a request, a line for each part."""
+    fields = (name.encode() + b":" + headers.get(name.encode(), b"") for name in _SIGNED)
+    return b"\n".join((method.encode(), path.encode(), *fields, sha256(body).hexdigest().encode()))
 
 
 def _checked(name: str, key: bytes | str) -> bytes:

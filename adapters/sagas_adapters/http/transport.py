@@ -16,15 +16,13 @@ from sagas.core.events import ErrorInfo
 from sagas.core.failures import describe
 from sagas.errors import DeclarationError, TransportClosed
 from sagas.transport.port import StepReply
-
-from sagas_adapters.http.library import own_client
+from sagas_adapters.http.library import ClientPool
 from sagas_adapters.http.replies import Answer, is_final, is_turned_away, lost, read_reply
 from sagas_adapters.http.requests import request_body, request_headers, request_path
 from sagas_adapters.http.signing import SIGNATURE
 
 if TYPE_CHECKING:
     from sagas.transport.port import Beat, StepRequest
-
     from sagas_adapters.http.callbacks import Callbacks, Expected
     from sagas_adapters.http.signing import Signing
 
@@ -37,7 +35,7 @@ _SOON: Final = 1.0
 _LEAST: Final = 0.01
 
 
-class _NoAnswer(Exception):
+class _NoAnswer(Exception):  # noqa: N818 - what has happened is named
     """There is no answer to be read; this is what to say instead."""
 
     def __init__(self, reply: StepReply) -> None:
@@ -61,6 +59,9 @@ class _Body:
     async def __aiter__(self) -> AsyncIterator[bytes]:
         self.sent = True
         yield self._content
+
+    def __len__(self) -> int:
+        return len(self._content)
 
 
 class HttpTransport:
@@ -111,8 +112,9 @@ class HttpTransport:
         self.base_url = base_url.rstrip("/")
         self.timeout, self.poll = timeout, poll
         self.sign, self.callbacks, self.now = sign, callbacks, now
-        self._client, self._own = client, client is None
-        self._max_connections, self._max_answer = max_connections, max_answer
+        self._client = client
+        self._pool = ClientPool(max_connections) if client is None else None
+        self._max_answer = max_answer
         self._closed = False
 
     def __repr__(self) -> str:
@@ -129,41 +131,37 @@ class HttpTransport:
     async def close(self) -> None:
         """See ``Transport.close``."""
         self._closed = True
-        if self._own and self._client is not None:
-            client, self._client = self._client, None
-            await client.aclose()
+        if self._pool is not None:
+            await self._pool.aclose()
 
     async def exchange(
-        self, method: str, url: str, path: str, headers: dict[str, str | bytes], body: bytes, seconds: float
+        self, url: str, path: str, headers: dict[str, str | bytes], body: bytes, seconds: float
     ) -> Answer:
-        """Sends a request and reads its answer.
+        """Sends a request, or asks a question if there is no body, and reads its answer.
 
         Raises:
             _NoAnswer: None came.
         """
         if self.sign is not None:
-            headers[SIGNATURE] = self.sign.sign(method, path, headers, body)
+            headers[SIGNATURE] = self.sign.sign("POST" if body else "GET", path, headers, body)
         headers["accept-encoding"] = "identity"
         sending = _Body(body)
         try:
             with anyio.fail_after(seconds):
-                return await self._send(method, url, headers, sending if body else None, len(body), seconds)
-        except Exception as error:  # noqa: BLE001 - whatever a client, or its user's own part, raises is an outcome
+                with nullcontext(self._client) if self._pool is None else self._pool.borrow() as client:
+                    return await self._send(client, url, headers, sending if body else None, seconds)
+        except Exception as error:
             info = _told(error, url, seconds)
             unsent = body and not sending.sent
             raise _NoAnswer(StepReply.failed(info) if unsent else StepReply.in_doubt(info)) from error
 
     async def _send(
-        self, method: str, url: str, headers: dict[str, str | bytes], body: _Body | None, length: int, seconds: float
+        self, client: Any, url: str, headers: dict[str, str | bytes], body: _Body | None, seconds: float
     ) -> Answer:
-        """Sends a request and reads its answer, with the client."""
-        client = self._client
-        if client is None:
-            if self._closed:
-                raise TransportClosed("the transport was closed meanwhile")
-            client = self._client = own_client(max_connections=self._max_connections)
+        """Sends a request and reads its answer, with a client."""
         if body is not None:
-            headers["content-length"] = str(length)
+            headers["content-length"] = str(len(body))
+        method = "GET" if body is None else "POST"
         made = client.build_request(method, url, headers=headers, content=body, timeout=seconds)
         response = await client.send(made, stream=True, follow_redirects=False)
         try:
@@ -250,7 +248,7 @@ class _Call:
             headers["prefer"] = f"respond-async, wait={min(prefer, ceil(_SOON))}"
         limit = min(left, self._transport.timeout)
         url = self._transport.base_url + path
-        return await self._transport.exchange("POST", url, path, headers, request_body(request), limit)
+        return await self._transport.exchange(url, path, headers, request_body(request), limit)
 
     def _prefer(self, headers: dict[str, str | bytes], left: float) -> int:
         """Asks to be kept waiting."""
@@ -320,7 +318,7 @@ class _Call:
             headers["prefer"] = "wait=0"
             headers["saga-callback"] = self._expected.url
         path = "/requests/" + urlsplit(url).path.rsplit("/", 1)[1]
-        return await self._transport.exchange("GET", url, path, headers, b"", min(left, self._transport.timeout))
+        return await self._transport.exchange(url, path, headers, b"", min(left, self._transport.timeout))
 
 
 def _told(error: Exception, url: str, seconds: float) -> ErrorInfo:

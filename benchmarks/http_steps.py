@@ -1,0 +1,169 @@
+"""Steps a second over HTTP, beside the same client and server used bare: ``python -m benchmarks.http_steps``.
+
+The server is a process of its own. ``echo`` reads a body and answers with it, in raw ASGI; ``participant`` performs a
+step that does nothing, behind a barrier in memory. ``bare`` calls the echo, ``steps`` the participant through the very
+same client, ``own`` through the clients that a transport makes for itself, ``signed`` the same with signatures. A round
+measures one after the other, in turns; each ratio, to the bare echo, is the median of those of the rounds.
+"""
+
+from __future__ import annotations
+
+import argparse
+import subprocess
+import sys
+import time
+from collections.abc import Awaitable, Callable
+from itertools import count
+from statistics import median
+from typing import Any
+
+import anyio
+
+from sagas import step
+from sagas.transport import Beat, LocalTransport, StepReply, StepRequest
+from sagas_adapters.http import HttpTransport, Signing, participant_app
+from sagas_adapters.http.library import own_client
+
+_KEY = b"benchmark" * 4
+
+
+@step(name="nothing")
+async def nothing(item: str) -> str:
+    """Does nothing."""
+    return item
+
+
+class _Participant:
+    """Performs steps behind a barrier in memory."""
+
+    steps = ("nothing",)
+
+    def __init__(self) -> None:
+        self._local = LocalTransport([nothing])
+
+    async def perform(self, request: StepRequest, *, beat: Beat | None = None) -> StepReply:  # noqa: ARG002 - nothing beats
+        return await self._local.call(request)
+
+
+async def _echo(scope: Any, receive: Any, send: Any) -> None:
+    """Answers with the body."""
+    if scope["type"] != "http":
+        return
+    message = await receive()
+    headers = [(b"content-type", b"application/json")]
+    await send({"type": "http.response.start", "status": 200, "headers": headers})
+    await send({"type": "http.response.body", "body": message["body"]})
+
+
+def _serve(what: str) -> None:
+    """Runs a server until it is ended; prints its port."""
+    import socket
+
+    import uvicorn
+
+    listener = socket.socket()
+    listener.bind(("127.0.0.1", 0))
+    listener.listen(1024)
+    apps: dict[str, Callable[[], Any]] = {
+        "echo": lambda: _echo,
+        "participant": lambda: participant_app(_Participant()),
+        "signed": lambda: participant_app(_Participant(), sign=Signing(_KEY)),
+    }
+    config = uvicorn.Config(apps[what](), log_level="critical", access_log=False, lifespan="off", ws="none")
+    print(listener.getsockname()[1], flush=True)
+    uvicorn.Server(config).run(sockets=[listener])
+
+
+async def _window(call: Callable[[], Awaitable[None]], clients: int, seconds: float) -> float:
+    """Gives calls a second, with so many clients that each call again once they are answered."""
+    done = 0
+    end = time.perf_counter() + seconds
+
+    async def client() -> None:
+        nonlocal done
+        while time.perf_counter() < end:
+            await call()
+            done += 1
+
+    started = time.perf_counter()
+    async with anyio.create_task_group() as group:
+        for _ in range(clients):
+            group.start_soon(client)
+    return done / (time.perf_counter() - started)
+
+
+def _bare(client: Any, url: str) -> Callable[[], Awaitable[None]]:
+    """Calls the echo."""
+
+    async def call() -> None:
+        response = await client.post(url, content=b'{"item":"lamp"}', headers={"content-type": "application/json"})
+        assert response.content == b'{"item":"lamp"}'
+
+    return call
+
+
+def _step(transport: HttpTransport) -> Callable[[], Awaitable[None]]:
+    """Calls the participant, with another key each time."""
+    numbers = count()
+
+    async def call() -> None:
+        key = f"order-{next(numbers)}:3"
+        request = StepRequest(
+            kind="action", step="nothing", saga_id=key, path="3", idempotency_key=key, arguments=b'{"item":"lamp"}',
+            deadline=time.time() + 30.0, headers={"traceparent": "00-" + "a" * 32 + "-" + "b" * 16 + "-01"},
+        )  # fmt: skip
+        reply = await transport.call(request)
+        assert reply.payload == b'"lamp"', reply
+
+    return call
+
+
+async def _measure(ports: dict[str, int], seconds: float, rounds: int) -> None:
+    """Prints the table."""
+    client = own_client(max_connections=512)
+    urls = {name: f"http://127.0.0.1:{port}" for name, port in ports.items()}
+    calls = {
+        "bare": _bare(client, urls["echo"] + "/echo"),
+        "steps": _step(HttpTransport(urls["participant"], client=client)),
+        "own": _step(HttpTransport(urls["participant"])),
+        "signed": _step(HttpTransport(urls["signed"], sign=Signing(_KEY))),
+    }
+    for call in calls.values():
+        await _window(call, 256, 0.5)
+    print(f"{'side by side':>12}" + "".join(f"{name + '/s':>10}{'':>6}" for name in calls))
+    for clients in (1, 32, 256):
+        found: dict[str, list[float]] = {name: [] for name in calls}
+        for _ in range(rounds):
+            for name, call in calls.items():
+                found[name].append(await _window(call, clients, seconds))
+        ratios = [median(mine / bare for mine, bare in zip(found[name], found["bare"], strict=True)) for name in calls]
+        cells = (f"{median(found[name]):>10,.0f}{ratio:>6.0%}" for name, ratio in zip(calls, ratios, strict=True))
+        print(f"{clients:>12}" + "".join(cells))
+    await client.aclose()
+
+
+def main() -> None:
+    """Starts the servers, and measures."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--serve", help=argparse.SUPPRESS)
+    parser.add_argument("--seconds", type=float, default=3.0)
+    parser.add_argument("--rounds", type=int, default=3)
+    options = parser.parse_args()
+    if options.serve:
+        _serve(options.serve)
+        return
+    servers = {
+        name: subprocess.Popen([sys.executable, "-m", "benchmarks.http_steps", "--serve", name], stdout=subprocess.PIPE)
+        for name in ("echo", "participant", "signed")
+    }
+    try:
+        ports = {name: int((server.stdout or sys.stdin.buffer).readline()) for name, server in servers.items()}
+        anyio.run(_measure, ports, options.seconds, options.rounds)
+    finally:
+        for server in servers.values():
+            server.kill()
+            server.wait()
+
+
+if __name__ == "__main__":
+    main()
