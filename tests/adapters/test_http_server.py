@@ -14,7 +14,6 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from sagas import step
 from sagas.errors import DeclarationError, TransportClosed
 from sagas.testing.contracts import Participant
 from sagas.transport import Beat, StepReply, StepRequest
@@ -42,7 +41,7 @@ class Slow:
         if self.closed:
             raise TransportClosed("the participant is being stopped")
         self.begun.release()
-        while not self.go.is_set():  # noqa: ASYNC110 - it is set from another thread
+        while not self.go.is_set():
             await anyio.sleep(0.005)
             if self._beats and beat is not None:
                 beat()
@@ -282,8 +281,8 @@ _ODD = st.sampled_from(
 )  # fmt: skip
 _BYTES = st.binary(max_size=40).map(lambda value: bytes(byte for byte in value if byte not in b"\r\n\0"))
 _PATHS = st.sampled_from(
-    ["/steps/reserve", "/steps/reserve/undo", "/steps/reserve/probe", "/requests/x", "/", "//", "/steps", "/steps//undo",
-     "/steps/%00", "/steps/..%2f..", "/%2e%2e/steps/reserve", "/steps/reserve?x=1"]
+    ["/steps/reserve", "/steps/reserve/undo", "/steps/reserve/probe", "/requests/x", "/", "//", "/steps",
+     "/steps//undo", "/steps/%00", "/steps/..%2f..", "/%2e%2e/steps/reserve", "/steps/reserve?x=1"]
 )  # fmt: skip
 
 

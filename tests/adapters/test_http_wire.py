@@ -300,7 +300,9 @@ def test_an_answer_that_is_fetched_may_be_about_the_question_only() -> None:
 )
 def test_headers_that_would_be_something_else_are_not_sent(headers: dict[str, str]) -> None:
     with pytest.raises(ValueError, match="cannot be sent over HTTP"):
-        request_headers(StepRequest(kind="probe", step="s", saga_id="s", path="1", idempotency_key="k", headers=headers))
+        request_headers(
+            StepRequest(kind="probe", step="s", saga_id="s", path="1", idempotency_key="k", headers=headers)
+        )
 
 
 def test_what_is_http_s_own_does_not_travel() -> None:

@@ -13,7 +13,7 @@ from opentelemetry import propagate
 from sagas.context import current_step
 from sagas.errors import DeclarationError, OutsideSaga, Rejected
 from sagas_adapters.http.fields import quoted, retry_after_seconds
-from sagas_adapters.http.library import own_client
+from sagas_adapters.http.library import own_client, read_limited
 
 if TYPE_CHECKING:
     from sagas.context import StepContext
@@ -228,16 +228,10 @@ class Api:
         made = self._client.build_request(method, url, timeout=seconds, **options)
         response = await self._client.send(made, stream=True, follow_redirects=False)
         try:
-            pieces, size = list[bytes](), 0
-            async for piece in response.aiter_bytes():
-                pieces.append(piece)
-                size += len(piece)
-                if size > self._max_answer:
-                    raise ValueError(f"the answer has more than {self._max_answer} bytes; see Api(max_answer=)")
+            # What reading it without a limit would have set.
+            response._content = await read_limited(response, self._max_answer)  # noqa: SLF001 - see above
         finally:
             await response.aclose()
-        # What reading the whole at once would have set: the limit is why it is not.
-        response._content = b"".join(pieces)  # noqa: SLF001 - see above
         return response
 
     def _failure(self, where: str, response: Any) -> Exception:

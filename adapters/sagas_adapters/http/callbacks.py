@@ -72,9 +72,6 @@ class Callbacks:
         sign: Answers have to be signed with its key. Without it, who knows the random end of the URL is believed.
         max_body: The largest answer, in bytes.
 
-    Attributes:
-        app: An ASGI app.
-
     Raises:
         DeclarationError: The URL is none of HTTP, or has a query.
     """
@@ -98,7 +95,12 @@ class Callbacks:
         finally:
             del self._expected[number]
 
-    async def app(self, scope: Scope, receive: Receive, send: Send) -> None:
+    @property
+    def app(self) -> Callbacks:
+        """Gives the ASGI app: this very object, which servers and frameworks take for one where they refuse methods."""
+        return self
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """See ASGI."""
         await serve(scope, receive, send, self._answer)
 

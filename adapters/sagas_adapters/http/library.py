@@ -9,9 +9,11 @@ from importlib import import_module
 from math import ceil
 from typing import Any, Final
 
+import anyio
+
 from sagas.errors import TransportError
 
-__all__ = ["ClientPool", "library", "own_client"]
+__all__ = ["ClientPool", "library", "own_client", "read_limited"]
 
 # Seconds for which an idle connection is kept. Servers keep one a little longer, so that none is used at the very
 # moment when its server closes it, which would leave the request in doubt.
@@ -49,6 +51,30 @@ def own_client(*, max_connections: int, **options: Any) -> Any:
         max_connections=max_connections, max_keepalive_connections=max_connections, keepalive_expiry=_IDLE
     )
     return httpx.AsyncClient(limits=limits, **options)
+
+
+async def read_limited(response: Any, limit: int) -> bytes:
+    """Reads the body of a response that was asked for with ``stream=True``.
+
+    Args:
+        response: Of the client library.
+        limit: The largest body, in bytes.
+
+    Raises:
+        ValueError: It is larger.
+    """
+    pieces, size = list[bytes](), 0
+    with anyio.CancelScope() as scope:
+        async for piece in response.aiter_bytes():
+            size += len(piece)
+            if size > limit:
+                # Merely to leave the loop would leave the library's generators behind unfinished, which trio reports.
+                scope.cancel()
+            else:
+                pieces.append(piece)
+    if size > limit:
+        raise ValueError(f"the answer has more than {limit} bytes; see max_answer=")
+    return pieces[0] if len(pieces) == 1 else b"".join(pieces)
 
 
 class ClientPool:

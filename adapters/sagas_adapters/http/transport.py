@@ -16,7 +16,7 @@ from sagas.core.events import ErrorInfo
 from sagas.core.failures import describe
 from sagas.errors import DeclarationError, TransportClosed
 from sagas.transport.port import StepReply
-from sagas_adapters.http.library import ClientPool
+from sagas_adapters.http.library import ClientPool, read_limited
 from sagas_adapters.http.replies import Answer, is_final, is_turned_away, lost, read_reply
 from sagas_adapters.http.requests import request_body, request_headers, request_path
 from sagas_adapters.http.signing import SIGNATURE
@@ -165,24 +165,10 @@ class HttpTransport:
         made = client.build_request(method, url, headers=headers, content=body, timeout=seconds)
         response = await client.send(made, stream=True, follow_redirects=False)
         try:
-            content = await self._read(response)
+            content = await read_limited(response, self._max_answer)
         finally:
             await response.aclose()
         return Answer(response.status_code, response.headers, content, self.now())
-
-    async def _read(self, response: Any) -> bytes:
-        """Reads a body, up to the limit.
-
-        Raises:
-            ValueError: It is larger.
-        """
-        pieces, size = list[bytes](), 0
-        async for piece in response.aiter_bytes():
-            pieces.append(piece)
-            size += len(piece)
-            if size > self._max_answer:
-                raise ValueError(f"the answer has more than {self._max_answer} bytes; see HttpTransport(max_answer=)")
-        return pieces[0] if len(pieces) == 1 else b"".join(pieces)
 
 
 class _Call:
