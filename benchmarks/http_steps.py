@@ -1,7 +1,7 @@
 """Steps a second over HTTP, beside the same client and server used bare: ``python -m benchmarks.http_steps``.
 
 The server is a process of its own. ``echo`` reads a body and answers with it, in raw ASGI; ``participant`` performs a
-step that does nothing, behind a barrier in memory. ``bare`` calls the echo, ``steps`` the participant through the very
+step that does nothing, behind the barrier of a worker. ``bare`` calls the echo, ``steps`` the participant through the very
 same client, ``own`` through the clients that a transport makes for itself, ``signed`` the same with signatures. A round
 measures one after the other, in turns; each ratio, to the bare echo, is the median of those of the rounds.
 """
@@ -20,7 +20,8 @@ from typing import Any
 import anyio
 
 from sagas import step
-from sagas.transport import Beat, LocalTransport, StepReply, StepRequest
+from sagas.transport import StepRequest
+from sagas.worker import Worker
 from sagas_adapters.http import HttpTransport, Signing, participant_app
 from sagas_adapters.http.library import own_client
 
@@ -33,29 +34,32 @@ async def nothing(item: str) -> str:
     return item
 
 
-class _Participant:
-    """Performs steps behind a barrier in memory."""
+def _participant(inbox: str, **options: Any) -> Any:
+    """Makes an app that performs steps, as long as it is served."""
+    worker = Worker([nothing], inbox=inbox)
+    app = participant_app(worker, **options)
 
-    steps = ("nothing",)
+    async def served(scope: Any, receive: Any, send: Any) -> None:
+        if scope["type"] == "lifespan":
+            async with worker:
+                await app(scope, receive, send)
+        else:
+            await app(scope, receive, send)
 
-    def __init__(self) -> None:
-        self._local = LocalTransport([nothing])
-
-    async def perform(self, request: StepRequest, *, beat: Beat | None = None) -> StepReply:  # noqa: ARG002 - nothing beats
-        return await self._local.call(request)
+    return served
 
 
 async def _echo(scope: Any, receive: Any, send: Any) -> None:
     """Answers with the body."""
     if scope["type"] != "http":
-        return
+        raise RuntimeError("it has no lifespan")
     message = await receive()
     headers = [(b"content-type", b"application/json")]
     await send({"type": "http.response.start", "status": 200, "headers": headers})
     await send({"type": "http.response.body", "body": message["body"]})
 
 
-def _serve(what: str) -> None:
+def _serve(what: str, inbox: str) -> None:
     """Runs a server until it is ended; prints its port."""
     import socket
 
@@ -66,10 +70,10 @@ def _serve(what: str) -> None:
     listener.listen(1024)
     apps: dict[str, Callable[[], Any]] = {
         "echo": lambda: _echo,
-        "participant": lambda: participant_app(_Participant()),
-        "signed": lambda: participant_app(_Participant(), sign=Signing(_KEY)),
+        "participant": lambda: _participant(inbox),
+        "signed": lambda: _participant(inbox, sign=Signing(_KEY)),
     }
-    config = uvicorn.Config(apps[what](), log_level="critical", access_log=False, lifespan="off", ws="none")
+    config = uvicorn.Config(apps[what](), log_level="critical", access_log=False, ws="none")
     print(listener.getsockname()[1], flush=True)
     uvicorn.Server(config).run(sockets=[listener])
 
@@ -146,14 +150,16 @@ def main() -> None:
     """Starts the servers, and measures."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--serve", help=argparse.SUPPRESS)
+    parser.add_argument("--inbox", default="memory:", help="where the participant remembers, such as sqlite:///in.db")
     parser.add_argument("--seconds", type=float, default=3.0)
     parser.add_argument("--rounds", type=int, default=3)
     options = parser.parse_args()
     if options.serve:
-        _serve(options.serve)
+        _serve(options.serve, options.inbox)
         return
+    command = (sys.executable, "-m", "benchmarks.http_steps", "--inbox", options.inbox)
     servers = {
-        name: subprocess.Popen([sys.executable, "-m", "benchmarks.http_steps", "--serve", name], stdout=subprocess.PIPE)
+        name: subprocess.Popen([*command, "--serve", name], stdout=subprocess.PIPE)
         for name in ("echo", "participant", "signed")
     }
     try:

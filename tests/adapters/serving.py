@@ -13,26 +13,36 @@ import anyio
 import uvicorn
 
 from sagas.core.definitions import Step
-from sagas.transport import Beat, LocalTransport, StepReply, StepRequest
+from sagas.transport import Beat, StepReply, StepRequest
+from sagas.worker import Worker
+from sagas_adapters.http.jobs import spawn
 
 __all__ = ["LocalParticipant", "free_port", "misbehaving", "raw_exchange", "serving", "serving_on_trio"]
 
 
 class LocalParticipant:
-    """Performs steps in memory; counts what it was asked for."""
+    """A worker that lives as long as the event loop of its server; notes what it was asked for."""
 
-    def __init__(self, steps: Iterable[Step[..., Any]]) -> None:
+    def __init__(self, steps: Iterable[Step[..., Any]], inbox: str = "memory:") -> None:
         declared = list(steps)
         self.steps = frozenset(step.name for step in declared)
         self.requests: list[StepRequest] = []
-        self._declared = declared
-        self._local: LocalTransport | None = None
+        self._worker = Worker(declared, inbox=inbox, shutdown_timeout=0.0)
+        self._ready: anyio.Event | None = None
 
     async def perform(self, request: StepRequest, *, beat: Beat | None = None) -> StepReply:
         self.requests.append(request)
-        # It belongs to the event loop in which it is made, and that is the server's.
-        self._local = self._local or LocalTransport(self._declared)
-        return await self._local.call(request)
+        if self._ready is None:
+            self._ready = anyio.Event()
+            spawn(self._live)
+        await self._ready.wait()
+        return await self._worker.perform(request, beat=beat)
+
+    async def _live(self) -> None:
+        assert self._ready is not None
+        async with self._worker:
+            self._ready.set()
+            await anyio.sleep_forever()
 
 
 def _listening() -> socket.socket:

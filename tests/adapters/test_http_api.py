@@ -63,7 +63,14 @@ def url(bank: Bank) -> Generator[str]:
 @contextmanager
 def in_step(**more: Any) -> Generator[None]:
     """As if a coordinator had called the test."""
-    given: dict[str, Any] = {"step": "pay", "path": "1", "undoes": None, "attempt": 1, "deadline": None, "idempotency_key": "k-1"}
+    given: dict[str, Any] = {
+        "step": "pay",
+        "path": "1",
+        "undoes": None,
+        "attempt": 1,
+        "deadline": None,
+        "idempotency_key": "k-1",
+    }
     token = running_step.set(StepContext(saga_id="s", **{**given, **more}))
     try:
         yield

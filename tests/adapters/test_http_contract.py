@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import AsyncGenerator
+from pathlib import Path
 
 import pytest
 
@@ -24,8 +25,9 @@ class TestOverUvicorn(TransportContract):
 
 class TestWithAServerOnUvloopAndSignatures(TransportContract):
     @pytest.fixture
-    async def transport(self, participant: Participant) -> AsyncGenerator[HttpTransport]:
-        app = participant_app(LocalParticipant(participant.steps), sign=Signing(KEY))
+    async def transport(self, participant: Participant, tmp_path: Path) -> AsyncGenerator[HttpTransport]:
+        inbox = f"sqlite:///{tmp_path / 'stock.db'}"
+        app = participant_app(LocalParticipant(participant.steps, inbox), sign=Signing(KEY))
         with serving(app, loop="uvloop", root_path="/stock") as url:
             transport = HttpTransport(url, sign=Signing(KEY))
             yield transport

@@ -230,6 +230,7 @@ def test_what_a_status_alone_says(status: int, outcome: str) -> None:
     assert reply.error is not None
     assert str(status) in reply.error.message
     assert reply.retry_after == 12.0
+    assert reply.reached is (status not in {502, 503, 504})
 
 
 @pytest.mark.parametrize("status", [409, 422])

@@ -33,6 +33,7 @@ _NOBODY: Final = ErrorInfo("unknown", "")
 _FAILED: Final = {
     "sagas.errors:SagaNotRegistered": ("unknown-step", 404),
     "sagas.errors:PayloadError": ("arguments", 422),
+    "sagas.errors:RequestError": ("bad-request", 400),
     "builtins:TimeoutError": ("deadline-passed", 412),
 }
 # Types of problems which say that nothing was begun.
@@ -47,6 +48,8 @@ _NOT_BEGUN: Final = frozenset(
 _OF_THE_QUESTION: Final = frozenset(TYPE + kind for kind in ("method", "not-found", "signature", "unknown-request"))
 # Statuses by which a server, or a proxy before it, refuses to begin. Not 408 and 409: who knows what went before.
 _REFUSED: Final = frozenset({400, 401, 403, 404, 405, 406, 411, 413, 414, 415, 417, 421, 428, 429, 431})
+# What a proxy says when it does not get through to the participant.
+_GATEWAY: Final = frozenset({502, 503, 504})
 _SHOWN: Final = 300
 
 
@@ -172,9 +175,10 @@ def read_reply(answer: Answer, request: StepRequest) -> StepReply:
         return plain
     after = as_seconds(told.get("retry_after"))
     after = answer.retry_after if after is None else after
+    reached = kind != TYPE + "closed" and (_is_ours(kind) or answer.status not in _GATEWAY)
     if kind in _NOT_BEGUN or (not _is_ours(kind) and answer.status in _REFUSED):
-        return StepReply.failed(error, retry_after=after)
-    return StepReply.in_doubt(error, retry_after=after)
+        return StepReply.failed(error, retry_after=after, reached=reached)
+    return StepReply.in_doubt(error, retry_after=after, reached=reached)
 
 
 def _read_success(answer: Answer) -> StepReply:

@@ -124,13 +124,14 @@ class ParticipantApp:
         check_json(fields)
         assert where.kind is not None, "it names a step"
         request = read_request(where.kind, where.name, fields, body)
+        beats = _beats(fields)
         job = self._jobs.find(request)
         if job is not None and job.request.fingerprint() != request.fingerprint():
             return key_reused(KeyReused(request.idempotency_key, request.step))
         if job is None:
             job = self._jobs.begin(request)
-            spawn(partial(self._work, job))
-        response = await job.wait(self._patience(fields), _beats(fields))
+            spawn(partial(self._work, job, beats is not None))
+        response = await job.wait(self._patience(fields), beats)
         return response or self._promise(job, fields, "../requests/" if where.kind == "action" else "../../requests/")
 
     async def _poll(self, where: Where, fields: Mapping[bytes, bytes]) -> Response:
@@ -154,18 +155,18 @@ class ParticipantApp:
             headers.append((b"saga-callback", b"accepted"))
         return Response(202, b"{}", tuple(headers))
 
-    async def _work(self, job: Job) -> None:
+    async def _work(self, job: Job, beating: bool) -> None:  # noqa: FBT001 - `partial` hands it on
         """Performs a request to its end; raises nothing."""
-        response = await self._outcome(job)
+        response = await self._outcome(job, beating=beating)
         self._jobs.end(job, response)
         if job.callback is not None:
             await self._caller.call(job.callback, job.request, response)
 
-    async def _outcome(self, job: Job) -> Response:
+    async def _outcome(self, job: Job, *, beating: bool) -> Response:
         """Gives the response to a request that was performed."""
         request = job.request
         try:
-            reply = await self._participant.perform(request, beat=job.beat)
+            reply = await self._participant.perform(request, beat=job.beat if beating else None)
             return self._written(reply, request)
         except KeyReused as error:
             return key_reused(error)

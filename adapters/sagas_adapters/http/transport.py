@@ -153,7 +153,8 @@ class HttpTransport:
         except Exception as error:
             info = _told(error, url, seconds)
             unsent = body and not sending.sent
-            raise _NoAnswer(StepReply.failed(info) if unsent else StepReply.in_doubt(info)) from error
+            say = StepReply.failed if unsent else StepReply.in_doubt
+            raise _NoAnswer(say(info, reached=False)) from error
 
     async def _send(
         self, client: Any, url: str, headers: dict[str, str | bytes], body: _Body | None, seconds: float
@@ -214,7 +215,8 @@ class _Call:
         """Says that the time is over."""
         if self._begun:
             return StepReply.in_doubt(ErrorInfo("builtins:TimeoutError", "it was still at work at its deadline"))
-        return StepReply.failed(ErrorInfo("builtins:TimeoutError", "its deadline had passed before it was sent"))
+        error = ErrorInfo("builtins:TimeoutError", "its deadline had passed before it was sent")
+        return StepReply.failed(error, reached=False)
 
     def _doubted(self, reply: StepReply) -> StepReply:
         """Takes back that nothing was done, if an earlier exchange has found the step at work."""
