@@ -1,9 +1,9 @@
 """Steps a second over HTTP, beside the same client and server used bare: ``python -m benchmarks.http_steps``.
 
 The server is a process of its own. ``echo`` reads a body and answers with it, in raw ASGI; ``participant`` performs a
-step that does nothing, behind the barrier of a worker. ``bare`` calls the echo, ``steps`` the participant through the very
-same client, ``own`` through the clients that a transport makes for itself, ``signed`` the same with signatures. A round
-measures one after the other, in turns; each ratio, to the bare echo, is the median of those of the rounds.
+step that does nothing, behind the barrier of a worker. ``bare`` calls the echo, ``steps`` the participant through the
+very same client, ``own`` through the clients that a transport makes for itself, ``signed`` the same with signatures. A
+round measures one after the other, in turns; each ratio, to the bare echo, is the median of those of the rounds.
 """
 
 from __future__ import annotations

@@ -27,7 +27,8 @@ class LocalParticipant:
         declared = list(steps)
         self.steps = frozenset(step.name for step in declared)
         self.requests: list[StepRequest] = []
-        self._worker = Worker(declared, inbox=inbox, shutdown_timeout=0.0)
+        self._declared, self._inbox = declared, inbox
+        self._worker: Worker | None = None
         self._ready: anyio.Event | None = None
 
     async def perform(self, request: StepRequest, *, beat: Beat | None = None) -> StepReply:
@@ -36,11 +37,13 @@ class LocalParticipant:
             self._ready = anyio.Event()
             spawn(self._live)
         await self._ready.wait()
+        assert self._worker is not None
         return await self._worker.perform(request, beat=beat)
 
     async def _live(self) -> None:
         assert self._ready is not None
-        async with self._worker:
+        # It belongs to the event loop in which it is made, and that is the server's.
+        async with Worker(self._declared, inbox=self._inbox, shutdown_timeout=0.0) as self._worker:
             self._ready.set()
             await anyio.sleep_forever()
 

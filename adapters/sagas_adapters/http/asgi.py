@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import re
 from collections.abc import Awaitable, Callable, MutableMapping
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Final, TypeAlias
@@ -21,6 +22,7 @@ Send: TypeAlias = Callable[[MutableMapping[str, Any]], Awaitable[None]]
 
 logger = logging.getLogger("sagas.http")
 
+_SLASHES: Final = re.compile("/+")
 _JSON_TYPES: Final = frozenset({b"application/json", b"application/octet-stream", b""})
 
 
@@ -170,13 +172,15 @@ def _behind(sent: str, root: str) -> str:
 
 def _tail(sent: str, path: str) -> str:
     """Takes the end of a path whose beginning a framework has left out of ``path`` and not of ``raw_path``."""
-    whole = unquote(sent)
-    if whole.rstrip("/") == path.rstrip("/"):
-        return sent
-    if not whole.rstrip("/").endswith(path.rstrip("/")):
-        return _encoded(path)
+    wanted = _plain(path)
     parts = sent.rstrip("/").split("/")
-    for start in range(len(parts)):
-        if unquote("/" + "/".join(parts[start:])).rstrip("/") == path.rstrip("/"):
-            return "/" + "/".join(parts[start:])
+    for start in range(1, len(parts) + 1):
+        tail = "/" + "/".join(parts[start:])
+        if _plain(unquote(tail)) == wanted:
+            return tail
     return _encoded(path)
+
+
+def _plain(path: str) -> str:
+    """Gives a path as frameworks compare them: with single slashes, and none at its end."""
+    return _SLASHES.sub("/", path).rstrip("/")

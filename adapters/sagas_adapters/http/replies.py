@@ -175,7 +175,8 @@ def read_reply(answer: Answer, request: StepRequest) -> StepReply:
         return plain
     after = as_seconds(told.get("retry_after"))
     after = answer.retry_after if after is None else after
-    reached = kind != TYPE + "closed" and (_is_ours(kind) or answer.status not in _GATEWAY)
+    # A refusal has arrived, and a proxy may have tried another server before: that nothing acted is not final.
+    reached = _is_ours(kind) or answer.status not in _GATEWAY
     if kind in _NOT_BEGUN or (not _is_ours(kind) and answer.status in _REFUSED):
         return StepReply.failed(error, retry_after=after, reached=reached)
     return StepReply.in_doubt(error, retry_after=after, reached=reached)

@@ -204,7 +204,7 @@ class _Call:
             except _NoAnswer as failure:
                 return self._doubted(failure.reply)
             except ValueError as error:
-                return StepReply.failed(describe(error))
+                return StepReply.failed(describe(error), reached=False)
 
     def _left(self) -> float:
         """Gives the seconds until nobody waits any more."""
