@@ -97,11 +97,12 @@ async def _called(held: Held, gate_options: dict[str, Any], **options: Any) -> t
                 await anyio.sleep(1.2)  # longer than the transport waits before it is called back
                 held.go.set()
 
+            replies: list[StepReply] = []
             async with anyio.create_task_group() as group:
                 group.start_soon(let)
-                reply = await transport.call(LONG)
+                replies.append(await transport.call(LONG))
             await transport.close()
-            return reply, gates[0]
+            return replies[0], gates[0]
 
 
 pytestmark = pytest.mark.parametrize("anyio_backend", ["asyncio"])

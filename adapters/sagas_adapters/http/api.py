@@ -268,8 +268,8 @@ def _problem(response: Any) -> object:
 
 def _shown(problem: object) -> str:
     """Gives what a problem says to people."""
-    told = cast("dict[str, object]", problem) if isinstance(problem, dict) else {}
-    for name in ("detail", "title", "message", "error"):
-        if isinstance(text := told.get(name), str):
-            return text
-    return str(problem)[:_SHOWN]
+    if not isinstance(problem, dict):
+        return str(problem)[:_SHOWN]
+    told = cast("dict[str, object]", problem)
+    texts = (told.get(name) for name in ("detail", "title", "message", "error"))
+    return next((text for text in texts if isinstance(text, str)), str(told)[:_SHOWN])
