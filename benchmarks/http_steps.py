@@ -1,9 +1,10 @@
 """Steps a second over HTTP, beside the same client and server used bare: ``python -m benchmarks.http_steps``.
 
 The server is a process of its own. ``echo`` reads a body and answers with it, in raw ASGI; ``participant`` performs a
-step that does nothing, behind the barrier of a worker. ``bare`` calls the echo, ``steps`` the participant through the
-very same client, ``own`` through the clients that a transport makes for itself, ``signed`` the same with signatures. A
-round measures one after the other, in turns; each ratio, to the bare echo, is the median of those of the rounds.
+step that does nothing, behind the barrier of a worker. ``bare`` calls the echo, ``steps`` the participant through a
+client that is made the same way, ``own`` through the clients that a transport makes for itself, ``signed`` likewise and
+with signatures. A round measures one after the other, in turns; each ratio, to the bare echo, is the median of those of
+the rounds.
 """
 
 from __future__ import annotations
@@ -124,26 +125,28 @@ def _step(transport: HttpTransport) -> Callable[[], Awaitable[None]]:
 
 async def _measure(ports: dict[str, int], seconds: float, rounds: int) -> None:
     """Prints the table."""
-    client = own_client(max_connections=512)
+    # One each, since a client looks through all of its connections, also those that another one of these has left idle.
+    clients = [own_client(max_connections=512) for _ in range(2)]
     urls = {name: f"http://127.0.0.1:{port}" for name, port in ports.items()}
     calls = {
-        "bare": _bare(client, urls["echo"] + "/echo"),
-        "steps": _step(HttpTransport(urls["participant"], client=client)),
+        "bare": _bare(clients[0], urls["echo"] + "/echo"),
+        "steps": _step(HttpTransport(urls["participant"], client=clients[1])),
         "own": _step(HttpTransport(urls["participant"])),
         "signed": _step(HttpTransport(urls["signed"], sign=Signing(_KEY))),
     }
     for call in calls.values():
         await _window(call, 256, 0.5)
     print(f"{'side by side':>12}" + "".join(f"{name + '/s':>10}{'':>6}" for name in calls))
-    for clients in (1, 32, 256):
+    for callers in (1, 32, 256):
         found: dict[str, list[float]] = {name: [] for name in calls}
         for _ in range(rounds):
             for name, call in calls.items():
-                found[name].append(await _window(call, clients, seconds))
+                found[name].append(await _window(call, callers, seconds))
         ratios = [median(mine / bare for mine, bare in zip(found[name], found["bare"], strict=True)) for name in calls]
         cells = (f"{median(found[name]):>10,.0f}{ratio:>6.0%}" for name, ratio in zip(calls, ratios, strict=True))
-        print(f"{clients:>12}" + "".join(cells))
-    await client.aclose()
+        print(f"{callers:>12}" + "".join(cells))
+    for client in clients:
+        await client.aclose()
 
 
 def main() -> None:
