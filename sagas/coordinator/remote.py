@@ -178,12 +178,16 @@ class Sender:
 
     # --- what answers mean --------------------------------------------------------------------------------------
 
+    def _waits(self, reply: StepReply) -> bool:
+        """Says whether a request was not even sent, and waits for its route now, which uses up no attempts."""
+        return reply.outcome == "failed" and not reply.reached and self._route.is_open
+
     def told(
         self, attempts: StepAttempts, reply: StepReply, started: float, chance: float, *, stop: bool, span: str
     ) -> Next:
         """Tells the attempts of a step what came of one."""
-        if reply.outcome == "failed" and not reply.reached and self._route.is_open:
-            return Act()  # it waits for its route, which uses up no attempts
+        if self._waits(reply):
+            return Act()
         now = self._clock.now()
         took = round(now - started, 6)
         if reply.outcome == "succeeded":
@@ -213,6 +217,8 @@ class Sender:
 
     def told_undo(self, attempts: UndoAttempts, reply: StepReply, started: float, chance: float, *, span: str) -> Next:
         """Tells the attempts of a compensator what came of one."""
+        if self._waits(reply):
+            return Act()
         now = self._clock.now()
         took = round(now - started, 6)
         if reply.outcome == "succeeded":

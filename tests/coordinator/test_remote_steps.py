@@ -491,6 +491,38 @@ async def test_a_route_that_fails_too_often_is_left_alone_and_its_steps_wait() -
     assert len(shop.log) == 10
 
 
+async def test_an_undo_waits_for_its_route_too_and_nothing_is_stuck() -> None:
+    """However long the participant is away, and however small the compensator's budget is."""
+    broken = False
+
+    @step(name="stock.lasting", remote=True)
+    async def lasting(item: str) -> str:
+        raise AssertionError
+
+    @lasting.compensator(retry=Retry(attempts=2, initial=0.001))
+    async def unlasting(item: str) -> None:
+        raise AssertionError
+
+    @saga
+    async def fail() -> None:
+        await lasting("lamp")
+        await ship("anvil")
+
+    async with Worker(stock("stock.lasting"), inbox="memory:") as worker:
+        line = Line(worker, before=lambda request: DOWN if broken and request.kind == "undo" else None)
+        route = Route(line, breaker=Breaker(failures=1, reset=0.02))
+        async with Coordinator("memory:", sagas=[fail], routes={"stock.*": route}) as coordinator:
+            broken = True
+            handle = await coordinator.start(fail(), id="s")
+            with anyio.fail_after(20):
+                while len(line.seen) < 8:  # noqa: ASYNC110 - the line is what is watched
+                    await anyio.sleep(0.001)
+                broken = False
+                with pytest.raises(SagaCompensated):
+                    await handle.result()
+    assert shop.left == []
+
+
 async def test_a_step_that_waits_for_its_route_too_long_was_not_made() -> None:
     """It fails by its total_timeout, and needs no undo."""
 
