@@ -46,8 +46,9 @@ class CardDeclined(Rejected):
 
 # Longer than a step may take when all is well. What is not answered by then is asked for again, under the same key.
 PATIENCE = 2.0
-# Enough for a restart. When it is used up, the step is in doubt, and is undone.
-A_FEW_TIMES = Retry(attempts=4, initial=0.1, maximum=1.0)
+# Enough for a reply that gets lost. While a service is away, its route is left alone, and attempts wait. When they are
+# used up all the same, the step is in doubt, and is undone.
+A_FEW_TIMES = Retry(attempts=5, initial=0.2, maximum=2.0)
 # An undo has to get through, however long the other service is away.
 FOR_EVER = Retry(attempts=None, initial=0.1, maximum=2.0)
 
