@@ -110,7 +110,8 @@ class NatsQueue:
         options: Mapping[str, Any] | None = None,
     ) -> None:
         _need_library()
-        self.name = f"{_public(url)}?queue={queue}"
+        self.name = queue
+        self._place = _public(url)
         self.visibility = visibility
         self.max_deliveries = max_deliveries
         self.capabilities = replace(self.ABLE, dedup_window=dedup_window, max_bytes=max_bytes)
@@ -423,7 +424,7 @@ class NatsQueue:
     @property
     def _where(self) -> str:
         """Names it in messages."""
-        return f"queue {self.name}"
+        return f"queue {self.name} at {self._place}"
 
     async def _run(self, function: Callable[[*Ts], Awaitable[T]], *args: *Ts) -> T:
         """Does something where the connection lives.

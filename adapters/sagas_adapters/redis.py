@@ -304,7 +304,8 @@ class RedisQueue:
         timeout: float = 10.0,
     ) -> None:
         _need_library()
-        self.name = f"{_public(url)}?queue={queue}"
+        self.name = queue
+        self._place = _public(url)
         self.visibility = visibility
         self.max_deliveries = max_deliveries
         self.capabilities = replace(self.ABLE, dedup_window=dedup_window, max_bytes=max_bytes)
@@ -430,7 +431,7 @@ class RedisQueue:
     @property
     def _where(self) -> str:
         """Names it in messages."""
-        return f"queue {self.name}"
+        return f"queue {self.name} at {self._place}"
 
     async def _run(self, function: Callable[[*Ts], Awaitable[T]], *args: *Ts) -> T:
         """Does something where the connections live.

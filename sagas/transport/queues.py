@@ -154,7 +154,7 @@ class Queue(Protocol):
     be reached; then, what was asked for may have been done.
 
     Attributes:
-        name: For messages; without a password.
+        name: As ``queue=`` has it in the URL that opens it. Participants open the queue for replies by this name.
         capabilities: What it can do.
         visibility: Seconds for which a delivery is its consumer's alone.
         max_deliveries: After so many deliveries without ``ack``, a message is not delivered any more. It goes to the
