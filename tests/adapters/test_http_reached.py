@@ -59,7 +59,8 @@ async def _server(handle: Handle) -> AsyncGenerator[str]:
     listener = await anyio.create_tcp_listener(local_host="127.0.0.1")
     async with listener, anyio.create_task_group() as group:
         group.start_soon(listener.serve, serve)
-        yield f"http://127.0.0.1:{listener.extra(SocketAttribute.local_port)}"
+        port = listener.extra(SocketAttribute.local_port)  # noqa: S610 - of anyio, not of Django
+        yield f"http://127.0.0.1:{port}"
         group.cancel_scope.cancel()
 
 

@@ -10,9 +10,9 @@ from pathlib import Path
 import anyio
 import pytest
 
-from docs.examples.shop.audit import Books, audit
-from docs.examples.shop.chaos import Options, run
-from docs.examples.shop.run import nats_server
+from docs.examples.shop.audit import Books, audit  # pyright: ignore[reportMissingImports] - sees tests/docs
+from docs.examples.shop.chaos import Options, run  # pyright: ignore[reportMissingImports] - sees tests/docs
+from docs.examples.shop.run import nats_server  # pyright: ignore[reportMissingImports] - sees tests/docs
 
 # `SAGAS_SHOP_ORDERS=200 pytest tests/chaos/test_shop.py`, or `python -m docs.examples.shop.chaos`, for a long run.
 _ORDERS = int(os.environ.get("SAGAS_SHOP_ORDERS", "40"))

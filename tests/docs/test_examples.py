@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import re
 from pathlib import Path
 
 import pytest
@@ -15,6 +16,7 @@ from tests.docs.pages import (
     OWN,
     PAGES,
     PYTEST,
+    ROOT,
     SHARED,
     SIMULATING,
     TUTORIAL,
@@ -53,3 +55,20 @@ def test_blocks_that_are_skipped_compile() -> None:
     for page in WITH_PYTHON:
         for block in blocks(page, "python"):
             compile(block, str(page), "exec", ast.PyCF_ALLOW_TOP_LEVEL_AWAIT, dont_inherit=True)
+
+
+_PART = re.compile(r"# (docs/examples/[\w/]+\.py)\n")
+
+
+@pytest.mark.parametrize(
+    "page", [page for page in WITH_PYTHON if page.stem == "decorate-your-microservices"], ids=name_of
+)
+def test_parts_of_examples_are_what_the_examples_have(
+    page: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """And all that is not run is such a part."""
+    monkeypatch.chdir(tmp_path)
+    parts = [(match[1], block[match.end() :]) for block in blocks(page, "python") if (match := _PART.match(block))]
+    assert len(parts) == len(run(page, "asyncio")) > 0
+    for file, text in parts:
+        assert text.strip("\n") in (ROOT / file).read_text(encoding="utf-8"), f"{file} has no longer\n{text}"

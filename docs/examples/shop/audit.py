@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter, defaultdict
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from typing import Any
 
 from sqlalchemy import create_engine, text
 
@@ -128,7 +129,7 @@ def read_books(
     )
 
 
-def _rows(database: str, query: str) -> list[tuple[str, ...]]:
+def _rows(database: str, query: str) -> list[tuple[Any, ...]]:
     """Asks a database."""
     engine = create_engine(database)
     try:
@@ -138,7 +139,7 @@ def _rows(database: str, query: str) -> list[tuple[str, ...]]:
         engine.dispose()
 
 
-def _by_order(rows: list[tuple[str, ...]]) -> dict[str, list[tuple[str, int]]]:
+def _by_order(rows: list[tuple[Any, ...]]) -> dict[str, list[tuple[str, int]]]:
     """Groups rows."""
     found: defaultdict[str, list[tuple[str, int]]] = defaultdict(list)
     for order, name, amount in rows:

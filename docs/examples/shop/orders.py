@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 import os
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
 
 import uvicorn
 from fastapi import FastAPI, HTTPException
-from sagas_adapters.http import HttpTransport
 from sqlmodel import Field, Session, SQLModel, create_engine
 
 from sagas import Breaker, Coordinator, IdempotencyConflict, Rejected, Route, SagaNotFound, gather, saga, step
 from sagas.transport import QueueTransport, open_queue
+from sagas_adapters.http import HttpTransport
 
 from .contracts import Charge, Order, Reservation, charge_card, reserve_stock
 
@@ -69,7 +69,7 @@ def create_app(coordinator: Coordinator) -> FastAPI:
     """Makes the service."""
 
     @asynccontextmanager
-    async def lifespan(_: FastAPI) -> AsyncIterator[None]:
+    async def lifespan(_: FastAPI) -> AsyncGenerator[None]:
         async with coordinator:
             yield
 

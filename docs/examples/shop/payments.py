@@ -68,13 +68,11 @@ def prepare(database: str) -> None:
 async def serve(database: str, queue: str) -> None:
     """Serves the queue until somebody wants the process to end."""
     prepare(database)
-    async with anyio.create_task_group() as group:
-        async with Worker([charge_card], inbox=database, name="payments") as worker:
-            group.start_soon(worker.serve, queue)
-            with anyio.open_signal_receiver(signal.SIGTERM, signal.SIGINT) as signals:
-                async for _ in signals:
-                    break
-        # Here, the worker has taken nothing new, and ended and answered what it had begun.
+    async with anyio.create_task_group() as group, Worker([charge_card], inbox=database, name="payments") as worker:
+        group.start_soon(worker.serve, queue)
+        with anyio.open_signal_receiver(signal.SIGTERM, signal.SIGINT) as signals:
+            async for _ in signals:
+                break  # to leave the worker: it takes nothing new, and ends and answers what it has begun
 
 
 if __name__ == "__main__":

@@ -46,7 +46,7 @@ class BadLine:
     async def open(self) -> AsyncGenerator[None]:
         """Listens."""
         listener = await anyio.create_tcp_listener(local_host="127.0.0.1")
-        self.port = listener.extra(SocketAttribute.local_port)
+        self.port = listener.extra(SocketAttribute.local_port)  # noqa: S610 - of anyio, not of Django
         async with listener, anyio.create_task_group() as self._group:
             self._group.start_soon(listener.serve, self._carry)
             yield

