@@ -14,7 +14,7 @@ import sys
 from collections.abc import AsyncGenerator, Callable
 from typing import Any, TextIO
 
-_TASKS = {"sqlite": "benchmarks.tasks", "postgres": "benchmarks.postgres.tasks"}
+_TASKS = {"sqlite": "benchmarks.tasks", "postgres": "benchmarks.postgres.tasks", "remote": "benchmarks.remote.tasks"}
 
 
 def main(argument: str) -> None:

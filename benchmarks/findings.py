@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 from statistics import median
 
 from benchmarks.model import Case, Finding, Memory, Results, Size, SystemName, Window
+from benchmarks.remote.findings import remote_findings
 
 _PARKED_BYTES = 3 * 1024
 _RECOVERY_SECONDS = 1.5
@@ -56,6 +57,7 @@ def findings(results: Results) -> list[Finding]:
         *_recovery(results),
         *_size(results),
         *_simulation(results),
+        *remote_findings(results.remote, results.barrier),
     ]
 
 

@@ -25,6 +25,8 @@ from benchmarks.model import (
 )
 from benchmarks.options import Options
 from benchmarks.process import ChildFailed, ask, child
+from benchmarks.remote.measure import barriers, remotes
+from benchmarks.remote.servers import QUICK, WAYS, missing
 
 _TAPED = "taped-0000000"
 
@@ -61,6 +63,8 @@ class Bench:
             self._size()
         if "simulation" in parts:
             self._simulation()
+        if "remote" in parts:
+            self._remote()
         return self.results
 
     def _throughput(self) -> None:
@@ -149,6 +153,20 @@ class Bench:
             with self._measuring(SystemName.LIBRARY, what) as request:
                 reply = ask("simulation", request | {"seconds": self.options.seconds})
                 self.results.simulation.append(Simulation(**reply))
+
+    def _remote(self) -> None:
+        options = self.options
+        for way in QUICK if options.quick else WAYS:
+            if (reason := missing(way)) is not None:
+                self.say(f"{way} skipped: {reason}")
+                self.results.facts[way] = {"skipped": reason}
+                continue
+            with self._measuring(SystemName.LIBRARY, f"remote steps over {way}"), self._directory() as directory:
+                found = remotes(way, directory, rounds=options.rounds, seconds=options.seconds, say=self.say)
+                self.results.remote.extend(found)
+        with self._measuring(SystemName.LIBRARY, "the barrier"), self._directory() as directory:
+            found_too = barriers(directory, rounds=options.rounds, seconds=options.seconds, say=self.say)
+            self.results.barrier.extend(found_too)
 
     def _counted(self, counts: dict[SystemName, int]) -> list[tuple[SystemName, int]]:
         return [(system, count) for system, count in counts.items() if system in self.systems]

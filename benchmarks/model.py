@@ -7,6 +7,8 @@ import enum
 from dataclasses import dataclass, field
 from typing import Any
 
+from benchmarks.remote.model import Barrier, Remote
+
 
 class SystemName(enum.StrEnum):
     """The systems measured, in the order in which tables and plots show them."""
@@ -149,6 +151,8 @@ class Results:
     recovery: list[Recovery] = field(default_factory=list)
     size: list[Size] = field(default_factory=list)
     simulation: list[Simulation] = field(default_factory=list)
+    remote: list[Remote] = field(default_factory=list)
+    barrier: list[Barrier] = field(default_factory=list)
     facts: dict[str, dict[str, Any]] = field(default_factory=dict)
     failed: list[str] = field(default_factory=list)
 

@@ -13,7 +13,7 @@ from pathlib import Path
 from benchmarks.model import CONCURRENCIES, Case, SystemName
 from benchmarks.postgres import options as postgres
 
-PARTS = ("throughput", "saga-case", "memory", "recovery", "size", "simulation")
+PARTS = ("throughput", "saga-case", "memory", "recovery", "size", "simulation", "remote")
 _PLOTS = (".svg", ".png")
 _RESULTS = Path(__file__).parent / "results"
 

@@ -10,6 +10,8 @@ from rich.console import Console
 from rich.table import Table
 
 from benchmarks.model import Case, Finding, Results, SystemName, Window
+from benchmarks.remote.model import Remote, System
+from benchmarks.remote.servers import WAYS
 
 LABELS = {
     SystemName.LIBRARY: "sagas",
@@ -29,6 +31,8 @@ def show(console: Console, results: Results, verdict: Sequence[Finding]) -> None
         windows = [window for window in results.windows if window.case is case]
         if windows:
             console.print(throughput(_TITLES[case], windows, LABELS))
+    if results.remote:
+        console.print(remote_table(results.remote))
     if results.memory or results.recovery or results.size:
         console.print(_single_numbers(results))
     if verdict:
@@ -59,7 +63,25 @@ def throughput(title: str, windows: Sequence[Window], labels: Mapping[SystemName
     return table
 
 
-def _cells(windows: Sequence[Window]) -> tuple[str, str]:
+def remote_table(found: Sequence[Remote]) -> Table:
+    """The same for sagas with remote steps, by way and system."""
+    table = empty_table("Five remote steps, or as many bare round trips (sagas a second; p50 / p99 in ms)")
+    concurrencies = sorted({each.concurrency for each in found})
+    for clients in concurrencies:
+        table.add_column(f"{clients} at once", justify="right")
+        table.add_column("p50 / p99", justify="right", style="dim")
+    for way, system in dict.fromkeys((each.way, each.system) for each in sorted(found, key=_place)):
+        mine = [each for each in found if (each.way, each.system) == (way, system)]
+        cells = [_cells([each for each in mine if each.concurrency == clients]) for clients in concurrencies]
+        table.add_row(f"{way}: {system}", *(cell for pair in cells for cell in pair))
+    return table
+
+
+def _place(found: Remote) -> tuple[int, int]:
+    return WAYS.index(found.way), list(System).index(found.system)
+
+
+def _cells(windows: Sequence[Window | Remote]) -> tuple[str, str]:
     if not windows:
         return "", ""
     per_second = median(window.per_second for window in windows)
@@ -159,6 +181,7 @@ def _footnotes(results: Results) -> list[str]:
         lines.append(f"The collector received {a_saga:.1f} spans a saga in the last round.")
     ceiling = results.facts.get(SystemName.CEILING, {})
     costs = [(case, ceiling.get(f"{case}_rows"), ceiling.get(f"{case}_commits")) for case in Case]
+    lines += [f"{way} skipped: {each['skipped']}" for way, each in results.facts.items() if "skipped" in each]
     return lines + [
         f"A saga that is {case} costs the ceiling {rows} rows in {commits} commits."
         for case, rows, commits in costs
