@@ -33,7 +33,9 @@ __all__ = [
     "read_answer",
     "read_request",
     "reply_message",
+    "reply_to",
     "request_message",
+    "wants_beats",
     "write_attribute",
 ]
 
@@ -54,7 +56,7 @@ def write_attribute(value: str) -> str:
 
 
 def request_message(
-    request: StepRequest, *, call: str, source: str, reply_to: str, start_by: float | None = None
+    request: StepRequest, *, call: str, source: str, reply_to: str, start_by: float | None = None, beats: bool = False
 ) -> Message:
     """Makes the message of a request.
 
@@ -64,6 +66,7 @@ def request_message(
         source: Who asks.
         reply_to: Name of the queue for the reply.
         start_by: POSIX time by which it has to be begun.
+        beats: Whether anybody heeds signs of life.
     """
     headers = {
         "ce-specversion": "1.0",
@@ -85,6 +88,8 @@ def request_message(
         headers["ce-sagadeadline"] = repr(request.deadline)
     if start_by is not None:
         headers["ce-sagastartby"] = repr(start_by)
+    if beats:
+        headers["ce-sagabeats"] = "true"
     for name in _TRACE:
         if name in request.headers:
             headers[name] = request.headers[name]
@@ -157,6 +162,20 @@ def read_request(message: Message) -> StepRequest:
         raise TransportError(f"the message is no request for a step: it has no header {error}") from error
     except ValueError as error:
         raise TransportError(f"the message is no request for a step: {error}") from error
+
+
+def wants_beats(headers: Mapping[str, str]) -> bool:
+    """Says whether anybody heeds signs of life of a request with these headers."""
+    return headers.get("ce-sagabeats") == "true"
+
+
+def reply_to(headers: Mapping[str, str]) -> str:
+    """Names the queue for the reply to a request with these headers.
+
+    Raises:
+        KeyError: They name none.
+    """
+    return unquote(headers["ce-sagareplyto"])
 
 
 def reply_message(headers: Mapping[str, str], reply: StepReply, *, source: str) -> Message:

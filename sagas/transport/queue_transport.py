@@ -152,7 +152,7 @@ class QueueTransport:
         name = f"{self._token}-{next(self._numbers)}"
         call = self._calls[name] = _Call(beat)
         try:
-            await self._sending.put(self._message(request, name))
+            await self._sending.put(self._message(request, name, beats=beat is not None))
             return await self._answer(call, request)
         except (MessageTooLarge, NotSupported) as error:
             return StepReply.failed(describe(error))
@@ -163,10 +163,12 @@ class QueueTransport:
         finally:
             del self._calls[name]
 
-    def _message(self, request: StepRequest, name: str) -> Message:
+    def _message(self, request: StepRequest, name: str, *, beats: bool) -> Message:
         """Makes a request's message."""
         start_by = None if self._start_within is None else self._now() + self._start_within
-        return request_message(request, call=name, source=self._source, reply_to=self._replies.name, start_by=start_by)
+        return request_message(
+            request, call=name, source=self._source, reply_to=self._replies.name, start_by=start_by, beats=beats
+        )
 
     async def _answer(self, call: _Call, request: StepRequest) -> StepReply:
         """Waits for what comes of a request.

@@ -10,14 +10,23 @@ import anyio
 
 from sagas.core.failures import describe
 from sagas.errors import DeliveryExpired, KeyReused, MessageTooLarge, NotSupported, TransportClosed, TransportError
-from sagas.transport.messages import HEARTBEAT, KEY_REUSED, notice_message, read_request, reply_message
+from sagas.transport.messages import (
+    HEARTBEAT,
+    KEY_REUSED,
+    notice_message,
+    read_request,
+    reply_message,
+    wants_beats,
+)
 from sagas.transport.outgoing import Pump
 from sagas.transport.port import StepReply
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Mapping, Sequence
 
-    from sagas.transport.port import Participant, StepRequest
+    from anyio.abc import TaskGroup
+
+    from sagas.transport.port import Beat, Participant, StepRequest
     from sagas.transport.queues import Delivery, Message, Queue
 
 __all__ = ["Serving"]
@@ -137,14 +146,10 @@ class Serving:
         headers = delivery.message.headers
         request = read_request(delivery.message)
         answers = await self._answers(headers["ce-sagareplyto"])
-        beats = _Beats(lambda: answers.put(notice_message(headers, HEARTBEAT, source=self._source)))
-        self._group.start_soon(beats.run)
+        beats = _Beats(self._group, lambda: answers.put(notice_message(headers, HEARTBEAT, source=self._source)))
         if "ce-sagastartby" in headers:
             beats.beat()
-        try:
-            message = await self._message(request, delivery, beats.beat)
-        finally:
-            beats.stop()
+        message = await self._message(request, delivery, beats.beat if wants_beats(headers) else None)
         try:
             await answers.put(message)
         except (MessageTooLarge, NotSupported) as error:
@@ -152,7 +157,7 @@ class Serving:
             await answers.put(reply_message(headers, StepReply.in_doubt(describe(error)), source=self._source))
         await self._acks.put(delivery)
 
-    async def _message(self, request: StepRequest, delivery: Delivery, beat: Callable[[], None]) -> Message:
+    async def _message(self, request: StepRequest, delivery: Delivery, beat: Beat | None) -> Message:
         """Performs a request; gives the message that answers it."""
         headers = delivery.message.headers
         if delivery.count == 1 and self._is_late(headers):
@@ -210,30 +215,27 @@ class Serving:
 
 
 class _Beats:
-    """Sends signs of life, one at a time; those that come while one is sent are dropped."""
+    """Sends signs of life, one at a time; those that come while one is sent are dropped.
 
-    def __init__(self, send: Callable[[], Awaitable[None]]) -> None:
+    Most requests give none, so that there is a task only while one is sent.
+    """
+
+    def __init__(self, group: TaskGroup, send: Callable[[], Awaitable[None]]) -> None:
+        self._group = group
         self._send = send
-        self._due = anyio.Event()
-        self._stopped = False
+        self._sending = False
 
     def beat(self) -> None:
         """Has one sent."""
-        self._due.set()
+        if not self._sending:
+            self._sending = True
+            self._group.start_soon(self._run)
 
-    def stop(self) -> None:
-        """Has no more sent."""
-        self._stopped = True
-        self._due.set()
-
-    async def run(self) -> None:
-        """Sends, until it is stopped."""
-        while True:
-            await self._due.wait()
-            if self._stopped:
-                return
-            self._due = anyio.Event()
-            try:
-                await self._send()
-            except TransportError as error:
-                logger.info("a sign of life could not be sent: %s", error)
+    async def _run(self) -> None:
+        """Sends one."""
+        try:
+            await self._send()
+        except TransportError as error:
+            logger.info("a sign of life could not be sent: %s", error)
+        finally:
+            self._sending = False

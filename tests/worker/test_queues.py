@@ -283,6 +283,26 @@ async def test_signs_of_life_come_through_the_queue() -> None:
     assert beats
 
 
+async def test_no_signs_of_life_are_sent_where_nobody_heeds_them() -> None:
+    outcomes: list[str] = []
+
+    @step
+    async def beating() -> None:
+        for _ in range(3):
+            current_step().heartbeat()
+            await anyio.sleep(0.6)
+
+    class Noting(MemoryQueue):
+        async def send(self, *messages: Message) -> None:
+            outcomes.extend(message.headers["ce-sagaoutcome"] for message in messages)
+            await super().send(*messages)
+
+    async with Worker([beating], inbox="memory:") as worker, serving(worker, MemoryQueue(), Noting()) as transport:
+        with anyio.fail_after(10):
+            assert (await transport.call(action("beating"))).outcome == "succeeded"
+    assert outcomes == ["succeeded"]
+
+
 async def test_what_is_too_large_for_the_queue_fails_before_anything_is_sent() -> None:
     """And a result that is too large is told to be in doubt, though it is remembered."""
 
