@@ -16,6 +16,7 @@ from sagas.transport.messages import (
     notice_message,
     read_request,
     reply_message,
+    reply_to,
     wants_beats,
 )
 from sagas.transport.outgoing import Pump
@@ -145,7 +146,7 @@ class Serving:
         """Performs a request, and answers it."""
         headers = delivery.message.headers
         request = read_request(delivery.message)
-        answers = await self._answers(headers["ce-sagareplyto"])
+        answers = await self._answers(reply_to(headers))
         beats = _Beats(self._group, lambda: answers.put(notice_message(headers, HEARTBEAT, source=self._source)))
         if "ce-sagastartby" in headers:
             beats.beat()

@@ -303,6 +303,28 @@ async def test_no_signs_of_life_are_sent_where_nobody_heeds_them() -> None:
     assert outcomes == ["succeeded"]
 
 
+async def test_a_reply_finds_a_queue_whatever_it_is_called() -> None:
+    asked: list[str] = []
+    replies = MemoryQueue()
+
+    def open_replies(name: str) -> MemoryQueue:
+        asked.append(name)
+        return replies.connect()
+
+    requests = MemoryQueue()
+    message = request_message(action("pack"), call="1", source="/test", reply_to="ein weg%20zurück")
+    await requests.send(message)
+    async with Worker([pack], inbox="memory:") as worker, anyio.create_task_group() as group:
+
+        async def serve() -> None:
+            await worker.serve(requests.connect(), replies=open_replies)
+
+        group.start_soon(serve)
+        assert await replies.receive(wait=10)
+        group.cancel_scope.cancel()
+    assert asked == ["ein weg%20zurück"]
+
+
 async def test_what_is_too_large_for_the_queue_fails_before_anything_is_sent() -> None:
     """And a result that is too large is told to be in doubt, though it is remembered."""
 
