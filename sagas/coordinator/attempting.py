@@ -13,7 +13,7 @@ from opentelemetry.trace import Status, StatusCode
 from sagas.context import Pulse, StepContext, running_step
 from sagas.coordinator.calling import Caller
 from sagas.coordinator.remote import Sender
-from sagas.coordinator.transactional import TransactionalAttempt
+from sagas.coordinator.transactional import StepWork, TransactionalAttempt, UndoWork
 from sagas.core import events as e
 from sagas.core.attempts import Act, Done, Pause, StepAttempts, UndoAttempts
 from sagas.core.commands import RunStep, RunUndo
@@ -35,8 +35,9 @@ if TYPE_CHECKING:
     from sagas.coordinator.limits import Limits
     from sagas.coordinator.routing import Routes
     from sagas.coordinator.runtime import Runtime
+    from sagas.coordinator.transactional import Work
     from sagas.core.attempts import Next
-    from sagas.core.definitions import Step
+    from sagas.core.definitions import Compensator, Step
     from sagas.telemetry import Tracing
     from sagas.transport.port import StepReply
 
@@ -54,7 +55,7 @@ class Attempting:
 
     Args:
         clock: Time and chance.
-        journal: For transactional steps.
+        journal: For transactional steps and compensators.
         tracing: If spans are wanted.
         threads: How many ``def`` steps may run side by side.
         limits: Of steps and compensators.
@@ -73,7 +74,7 @@ class Attempting:
         self.closing = False
         self.lease_until = float("inf")
         self.lease_renewed = anyio.Event()
-        self.refused: dict[tuple[str, str], Exception] = {}
+        self.refused: dict[str, Exception] = {}
 
     def lease_held(self, until: float) -> None:
         """Notes until when this coordinator may act, by the steady clock, and lets go on what waited for that."""
@@ -325,7 +326,7 @@ class _Run:
         assert step is not None, "begin has made sure"
         self.made = True
         if step.options.transactional:
-            return await self._act_in_transaction(step, attempts)
+            return await self._act_in_transaction(StepWork(step, self._arguments, attempts, self._stop), step.where)
         home, clock = self._home, self._home.clock
         number = attempts.attempt
         started = clock.now()
@@ -345,46 +346,49 @@ class _Run:
                 return attempts.failed(error, started, now, clock.chance(), stop=stop, span=span_id)
         return attempts.succeeded(payload, e.Attempt(started, round(clock.now() - started, 6), None, span_id))
 
-    async def _act_in_transaction(self, step: Step[..., Any], attempts: StepAttempts) -> Next:
-        """Attempts a transactional step, in the journal's own transaction."""
-        if not self._home.journal.has_sessions:
-            return attempts.not_run(StoreError(f"{step.where} is transactional, and memory: has no database for it"))
-        path = self._command.path
-        refusal = self._home.refused.pop((self._runtime.id, path), None)
+    async def _act_in_transaction(self, work: Work, where: str) -> Next:
+        """Attempts a transactional step or compensator, in one transaction with the record of its outcome."""
+        home, context = self._home, self._context(None, self._attempts.attempt)
+        if not home.journal.has_sessions:
+            return work.not_run(StoreError(f"{where} is transactional, and memory: has no database for it"))
+        refusal = home.refused.pop(context.idempotency_key, None)
         if refusal is not None:
-            return attempts.not_run(refusal)
-        context = self._context(None, attempts.attempt)
-        attempt = TransactionalAttempt(
-            self._runtime, step, self._arguments, attempts, clock=self._home.clock, context=context, stop=self._stop,
-            path=path, refused=self._home.refused,
-        )  # fmt: skip
-        with self._home.span(self._runtime, f"step {step.name}", self._command, attempts.attempt) as span:
+            return work.not_run(refusal)
+        attempt = TransactionalAttempt(self._runtime, work, clock=home.clock, context=context, refused=home.refused)
+        role = "compensate" if context.undoes else "step"
+        with home.span(self._runtime, f"{role} {context.step}", self._command, context.attempt) as span:
             attempt.span = f"{span.get_span_context().span_id:016x}" if span is not None else ""
-            self._home.journal.transact(attempt)
+            home.journal.transact(attempt)
             action = await attempt.outcome()
             if attempt.error is not None:
                 _mark(span, attempt.error)
+                self._report_unless_rejected(context, attempt.error)
         self.fed = attempt.fed
         return action
+
+    def _report_unless_rejected(self, context: StepContext, error: BaseException) -> None:
+        """Shows a developer where a transactional function failed."""
+        step = self._step
+        if context.undoes:
+            self._report("undo", context.attempt, error)
+        elif step is not None and not is_rejection(error, step.options.rejects):
+            self._report("attempt", context.attempt, error)
 
     async def _act_undo(self, attempts: UndoAttempts) -> Next:
         """Attempts a compensator."""
         step = self._step
         assert step is not None, "begin has made sure"
         assert step.undo is not None, "begin has made sure"
-        assert isinstance(self._command, RunUndo), "undo attempts belong to undo commands"
         self.made = True
         undo, clock = step.undo, self._home.clock
+        if undo.transactional:
+            return await self._undo_in_transaction(step, undo, attempts)
         number = attempts.attempt
         started = clock.now()
         with self._home.span(self._runtime, f"compensate {step.name}", self._command, number) as span:
             span_id = f"{span.get_span_context().span_id:016x}" if span is not None else ""
             try:
-                arguments = undo.select(self._arguments)
-                if undo.wants_result:
-                    result = self._command.result
-                    arguments["result"] = None if result is None else step.result_schema.decode(result)
-                await self._call(undo, arguments, number, undo.timeout)
+                await self._call(undo, self._for_undo(step, undo), number, undo.timeout)
             except BaseException as error:
                 if not self._is_failure(error):
                     raise
@@ -392,6 +396,27 @@ class _Run:
                 self._report("undo", number, error)
                 return attempts.failed(error, started, clock.now(), clock.chance(), span=span_id)
         return attempts.succeeded(e.Attempt(started, round(clock.now() - started, 6), None, span_id))
+
+    async def _undo_in_transaction(self, step: Step[..., Any], undo: Compensator, attempts: UndoAttempts) -> Next:
+        """Attempts a transactional compensator."""
+        try:
+            work = UndoWork(undo, self._for_undo(step, undo), attempts)
+        except PayloadError as error:
+            return attempts.not_run(error)
+        return await self._act_in_transaction(work, undo.parameters.where)
+
+    def _for_undo(self, step: Step[..., Any], undo: Compensator) -> dict[str, object]:
+        """Gives a compensator's arguments.
+
+        Raises:
+            PayloadError: The step's result is none any more, by the code at hand.
+        """
+        assert isinstance(self._command, RunUndo), "undo attempts belong to undo commands"
+        arguments = undo.select(self._arguments)
+        if undo.wants_result:
+            result = self._command.result
+            arguments["result"] = None if result is None else step.result_schema.decode(result)
+        return arguments
 
     async def ask(self) -> Next | None:
         """Asks the probe."""

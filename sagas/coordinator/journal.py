@@ -91,7 +91,7 @@ class Journal:
             self._wake.set()
 
     def transact(self, transaction: Transaction) -> None:
-        """Queues a transactional step."""
+        """Queues an attempt of a transactional step or compensator."""
         if self._store.parallel and self._group is not None:
             self._beside += 1
             self._group.start_soon(self._transact_beside, transaction)
@@ -233,7 +233,7 @@ class Journal:
                 self._note_progress()
                 return done
 
-    # --- transactional steps ------------------------------------------------------------------------------------
+    # --- transactional steps and compensators -------------------------------------------------------------------
 
     async def _transact(self, transactions: list[Transaction]) -> None:
         """Runs transactional steps and commits their writes with their records, in the journal's own turn.
@@ -360,7 +360,7 @@ class Journal:
         if isinstance(error, StoreUnavailable):
             self._note_stall(error)
         elif not isinstance(error, (_Overtaken, Superseded)):
-            logger.error("a transaction of %d steps failed; their sagas are read again", steps, exc_info=error)
+            logger.error("a transaction of %d attempts failed; their sagas are read again", steps, exc_info=error)
 
     def _note_stall(self, error: StoreError) -> None:
         """Says once that nothing can be written."""

@@ -1,8 +1,8 @@
-"""An attempt of a transactional step: its writes and its record become durable together, or neither does."""
+"""An attempt of a transactional step or compensator: its writes and its record become durable together, or neither."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 import anyio
 
@@ -21,55 +21,143 @@ if TYPE_CHECKING:
     from sagas.context import StepContext
     from sagas.coordinator.clock import Clock
     from sagas.coordinator.runtime import Runtime
-    from sagas.core.attempts import Next, StepAttempts
-    from sagas.core.definitions import Step
+    from sagas.core.attempts import Next, StepAttempts, UndoAttempts
+    from sagas.core.definitions import Compensator, Step
 
-__all__ = ["TransactionalAttempt"]
+__all__ = ["StepWork", "TransactionalAttempt", "UndoWork", "Work"]
+
+
+class Work(Protocol):
+    """What is attempted in a transaction, and what comes of it.
+
+    Attributes:
+        arguments: What it is called with, after the session.
+    """
+
+    arguments: Mapping[str, object]
+
+    @property
+    def target(self) -> Step[..., Any] | Compensator:
+        """What is called."""
+        ...
+
+    def keep(self, result: object) -> None:
+        """Takes what the function returned; what this raises, the function has raised."""
+        ...
+
+    def succeeded(self, attempt: e.Attempt) -> Done:
+        """Says what comes after an attempt that went well."""
+        ...
+
+    def failed(self, error: BaseException, started: float, now: float, chance: float, *, span: str) -> Next:
+        """Says what comes after one that raised; arguments as in ``StepAttempts.failed``."""
+        ...
+
+    def not_run(self, error: Exception) -> Done:
+        """Ends it, since it cannot even begin."""
+        ...
+
+
+class StepWork:
+    """A step.
+
+    Args:
+        step: Which one.
+        arguments: What it is called with, after the session.
+        attempts: This is one of them.
+        stop: Says whether the saga no longer wants new attempts.
+    """
+
+    def __init__(
+        self, step: Step[..., Any], arguments: Mapping[str, object], attempts: StepAttempts, stop: Callable[[], bool]
+    ) -> None:
+        self.target = step
+        self.arguments = arguments
+        self._attempts = attempts
+        self._stop = stop
+        self._payload = b""
+
+    def keep(self, result: object) -> None:
+        """See ``Work``."""
+        self._payload = self.target.result_schema.encode(result)
+
+    def succeeded(self, attempt: e.Attempt) -> Done:
+        """See ``Work``."""
+        return self._attempts.succeeded(self._payload, attempt)
+
+    def failed(self, error: BaseException, started: float, now: float, chance: float, *, span: str) -> Next:
+        """See ``Work``."""
+        return self._attempts.failed(error, started, now, chance, stop=self._stop(), span=span)
+
+    def not_run(self, error: Exception) -> Done:
+        """See ``Work``."""
+        return self._attempts.not_run(error)
+
+
+class UndoWork:
+    """A compensator.
+
+    Args:
+        undo: Which one.
+        arguments: What it is called with, after the session.
+        attempts: This is one of them.
+    """
+
+    def __init__(self, undo: Compensator, arguments: Mapping[str, object], attempts: UndoAttempts) -> None:
+        self.target = undo
+        self.arguments = arguments
+        self._attempts = attempts
+
+    def keep(self, result: object) -> None:
+        """See ``Work``; nobody asks what a compensator returns."""
+
+    def succeeded(self, attempt: e.Attempt) -> Done:
+        """See ``Work``."""
+        return self._attempts.succeeded(attempt)
+
+    def failed(self, error: BaseException, started: float, now: float, chance: float, *, span: str) -> Next:
+        """See ``Work``."""
+        return self._attempts.failed(error, started, now, chance, span=span)
+
+    def not_run(self, error: Exception) -> Done:
+        """See ``Work``."""
+        return self._attempts.not_run(error)
 
 
 class TransactionalAttempt:
     """See ``writes.Transaction``.
+
+    Args:
+        runtime: Whose step it is.
+        work: What is attempted.
+        clock: Time and chance.
+        context: What the function can know about itself.
+        refused: By idempotency key, what the database refused only when everything was written; is added to.
 
     Attributes:
         fed: Whether the saga was told the outcome.
         holds: Whether it holds back the other records of its saga.
         error: What the function raised.
         span: Span id of the attempt.
-        step: Which step.
-        arguments: What it is called with.
-        context: What it can know about itself.
+        work: What is attempted.
+        context: What the function can know about itself.
     """
 
     def __init__(
-        self,
-        runtime: Runtime,
-        step: Step[..., Any],
-        arguments: Mapping[str, object],
-        attempts: StepAttempts,
-        *,
-        clock: Clock,
-        context: StepContext,
-        stop: Callable[[], bool],
-        path: str,
-        refused: dict[tuple[str, str], Exception],
+        self, runtime: Runtime, work: Work, *, clock: Clock, context: StepContext, refused: dict[str, Exception]
     ) -> None:
         self.writer = runtime
         self.fed = False
         self.holds = False
         self.error: BaseException | None = None
         self.span = ""
-        self.step = step
-        self.arguments = arguments
-        self._attempts = attempts
-        self._clock = clock
+        self.work = work
         self.context = context
-        self._stop = stop
+        self._clock = clock
         self._refused = refused
-        self._path = path
-        self._refused = refused
-        self._payload = b""
         self._started = 0.0
         self._action: Next | None = None
+        self._untold: Exception | None = None
         self._ended = anyio.Event()
 
     def run(self, session: Session, instead: Callable[..., Any] | None = None) -> None:
@@ -83,12 +171,11 @@ class TransactionalAttempt:
         self._started = self._clock.now()
         token = running_step.set(self.context)
         try:
-            result = (instead or self.step.function)(session, **self.arguments)
-            self._payload = self.step.result_schema.encode(result)
+            self.work.keep((instead or self.work.target.function)(session, **self.work.arguments))
             session.commit()
         except BaseException as error:
             if is_outage(error):
-                raise  # the step is tried again when the database works, as if it had not begun
+                raise  # it is tried again when the database works, as if it had not begun
             session.rollback()
             self.error = error
         finally:
@@ -96,19 +183,27 @@ class TransactionalAttempt:
 
     def feed(self) -> None:
         """Tells the saga, within the transaction, so that the record commits with the writes."""
-        now = self._clock.now()
-        if self.error is None:
-            self._action = self._attempts.succeeded(
-                self._payload, e.Attempt(self._started, round(now - self._started, 6), None, self.span)
-            )
-        else:
-            self._action = self._attempts.failed(
-                self.error, self._started, now, self._clock.chance(), stop=self._stop(), span=self.span
-            )
-        if isinstance(self._action, Done):
-            self.writer.feed(self._action.event)
-            self.fed = True
+        action = self._next()
+        if isinstance(action, Done):
+            self._tell(action)
+        self._action = action
         self._ended.set()
+
+    def _next(self) -> Next:
+        """Says what comes after the attempt, if what it wrote becomes durable."""
+        now = self._clock.now()
+        if self.error is not None:
+            return self.work.failed(self.error, self._started, now, self._clock.chance(), span=self.span)
+        return self.work.succeeded(e.Attempt(self._started, round(now - self._started, 6), None, self.span))
+
+    def _tell(self, action: Done) -> None:
+        """Feeds the outcome to the saga; if the saga does not take it, what was written is rolled back."""
+        try:
+            self.writer.feed(action.event)
+        except Exception as error:
+            self._untold = error
+            raise
+        self.fed = True
 
     def abandoned(self) -> None:
         """Lets go whoever waits: the saga is not driven here any more."""
@@ -118,21 +213,27 @@ class TransactionalAttempt:
     def failed(self, error: Exception, *, alone: bool) -> None:
         """Lets go of a saga that ran on from a record which never became durable.
 
-        What the database refuses only at the end, it would refuse each time. So then the step has failed.
+        What the database refuses only at the end, it would refuse each time. So then the attempt has failed for good.
         """
         if self.fed:
             if alone and not isinstance(error, (StoreError, Superseded)):
-                self._refused[self.writer.id, self._path] = error
+                self._refused[self.context.idempotency_key] = error
             self.writer.rewind()
         elif isinstance(error, StoreError) and not isinstance(error, StoreUnavailable):
             # It will never work, as in a store without transactions.
             self.error = error
-            self._action = self._attempts.not_run(error)
+            self._action = self.work.not_run(error)
         self._ended.set()
 
     async def outcome(self) -> Next:
-        """Waits for its turn, and says what comes next."""
+        """Waits for its turn, and says what comes next.
+
+        Raises:
+            Exception: The saga did not take what came of it, and nothing was written.
+        """
         await self._ended.wait()
+        if self._untold is not None:
+            raise self._untold
         if self._action is None:
             # The transaction could not even begin; the saga has heard nothing, so it is tried again.
             self._ended = anyio.Event()

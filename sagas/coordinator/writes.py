@@ -152,7 +152,7 @@ class Unattended:
 
 
 class Transaction(Protocol):
-    """A transactional step that waits for its turn.
+    """An attempt of a transactional step or compensator that waits for its turn.
 
     Attributes:
         holds: Whether it holds back the other records of its saga.
@@ -166,7 +166,7 @@ class Transaction(Protocol):
         ...
 
     def run(self, session: Session) -> None:
-        """Runs the step's function; called in the writer thread. Keeps its exception to itself."""
+        """Runs the function; called in the writer thread. Keeps its exception to itself."""
         ...
 
     def abandoned(self) -> None:

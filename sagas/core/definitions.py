@@ -7,7 +7,7 @@ import types
 import typing
 from dataclasses import dataclass
 from functools import cached_property, update_wrapper
-from typing import TYPE_CHECKING, Any, Generic, ParamSpec, TypeVar, Union, cast, overload
+from typing import TYPE_CHECKING, Any, Generic, Literal, ParamSpec, Protocol, TypeVar, Union, cast, overload
 
 from sagas.core.limits import Limit, as_limit
 from sagas.core.names import check_continues, check_name
@@ -19,12 +19,18 @@ from sagas.errors import DeclarationError, Rejected
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine, Mapping, Sequence
+    from typing import Concatenate
 
 __all__ = ["Compensator", "NotApplied", "Probe", "Saga", "Step", "StepOptions"]
 
 P = ParamSpec("P")
 R = TypeVar("R")
 F = TypeVar("F", bound="Callable[..., object]")
+WithSession = TypeVar("WithSession", bound="Callable[Concatenate[Any, ...], object]")
+
+
+class _TransactionalDecorator(Protocol):
+    def __call__(self, function: WithSession, /) -> WithSession: ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -161,15 +167,17 @@ class Compensator(_Attached):
         self.transactional = transactional
         self.wants_result = "result" in self.wants and "result" not in step.parameters.names
         if transactional:
-            self._check_transactional()
+            self._check_transactional(step)
 
-    def _check_transactional(self) -> None:
+    def _check_transactional(self, step: Step[..., Any]) -> None:
         """Refuses what cannot run in a transaction.
 
         Raises:
             DeclarationError: See its text.
         """
         where = self.parameters.where
+        if step.options.remote:
+            raise DeclarationError(f"{where}: it is transactional where the step is performed, not here")
         if self.is_async:
             raise DeclarationError(f"{where}: a transactional compensator runs in a writer thread, so it must be `def`")
         if not self.parameters.skipped:
@@ -328,25 +336,35 @@ class Step(_Declared[P, R]):
         self,
         /,
         *,
+        transactional: Literal[True],
+        retry: Retry = UNDO_RETRY,
+        limit: int | Limit | None = None,
+    ) -> _TransactionalDecorator: ...
+    @overload
+    def compensator(
+        self,
+        /,
+        *,
         retry: Retry = UNDO_RETRY,
         timeout: float | None = None,
         limit: int | Limit | None = None,
-        transactional: bool = False,
+        transactional: Literal[False] = False,
     ) -> Callable[[F], F]: ...
     def compensator(
         self,
-        function: F | None = None,
+        function: Callable[..., object] | None = None,
         /,
         *,
         retry: Retry = UNDO_RETRY,
         timeout: float | None = None,
         limit: int | Limit | None = None,
         transactional: bool = False,
-    ) -> F | Callable[[F], F]:
+    ) -> Any:
         """Declares the function that undoes this step.
 
         It takes by name any of the step's parameters, and ``result``: what the step returned, or ``None`` if it
-        is in doubt. It must do no harm when there is nothing to undo, and when it runs twice.
+        is in doubt. It must do no harm when there is nothing to undo, and, unless it is transactional, when it runs
+        twice.
 
         Args:
             function: ``async def`` or ``def``; returned as it is.
@@ -355,7 +373,8 @@ class Step(_Declared[P, R]):
             limit: How many attempts of it may run side by side in a process, or a ``Limit``. That of the step does
                 not hold for it, so that an undo never waits behind new work, unless both have the same name.
             transactional: Whether it is given a ``Session`` first, whose writes commit with the record that it has
-                undone: of the journal's database, or of the participant's own where it is served by a ``Worker``.
+                undone: of the journal's database, or of the participant's own where it is served by a ``Worker``. It
+                must be ``def``, and takes no ``timeout``, since it cannot be interrupted.
 
         Raises:
             DeclarationError: It wants something that the step does not have, or there is one already.

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import sqlite3
 from collections.abc import Callable
+from contextlib import closing
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 import anyio
 import pytest
+from sqlalchemy import text
+from sqlmodel import Session
 
 from sagas import (
     Breaker,
@@ -174,6 +178,49 @@ async def test_a_rollback_undoes_what_was_done_elsewhere() -> None:
     assert (undo.kind, undo.undoes, undo.result) == ("undo", action.idempotency_key, b'"anvil reserved"')
     assert shop.left == []
     assert len(shop.log) == 2
+
+
+def stock_in_a_database() -> Step[[str], str]:
+    """The same in transactions; nothing but these keeps an entry from being made twice."""
+
+    def write(session: Session, item: str) -> None:
+        session.connection().execute(text("INSERT INTO held VALUES (:item)"), {"item": item})
+
+    @step(transactional=True, name="stock.reserve", retry=Retry(attempts=4, initial=0.001))
+    def reserve(session: Session, item: str) -> str:
+        write(session, item)
+        return f"{item} reserved"
+
+    @reserve.compensator(transactional=True)
+    def release(session: Session, item: str, result: str | None) -> None:
+        assert result == f"{item} reserved"
+        write(session, f"-{item}")
+
+    return reserve
+
+
+@pytest.mark.parametrize("known", [False, True])
+async def test_what_is_transactional_is_so_where_it_is_performed(known: bool, tmp_path: Path) -> None:
+    """However it is declared here, where no database is; a lost reply of its undo is no reason to undo it again."""
+    here, there = reserve, stock_in_a_database()
+    if known:
+        here = there
+
+    @saga
+    async def declared(item: str) -> str:
+        return f"{await here(item)}, {await ship(item)}"
+
+    path = tmp_path / "participant.db"
+    with closing(sqlite3.connect(path)) as connection:
+        connection.execute("CREATE TABLE held (item TEXT)")
+        async with Worker([there], inbox=f"sqlite:///{path}") as worker:
+            line = Line(worker, after=lambda request, reply: LOST if request.attempt == 1 else reply)
+            routes = {"stock.*": line}
+            async with Coordinator("memory:", sagas=[declared], steps=[here], routes=routes) as coordinator:
+                with anyio.fail_after(20), pytest.raises(SagaCompensated):
+                    await coordinator.run(declared("anvil"))
+        assert connection.execute("SELECT item FROM held").fetchall() == [("anvil",), ("-anvil",)]
+    assert [request.kind for request in line.seen][-2:] == ["undo", "undo"]
 
 
 async def test_each_step_of_a_saga_has_a_key_of_its_own() -> None:

@@ -69,8 +69,10 @@ async def test_a_failure_takes_its_own_writes_back_and_is_not_undone(on_disk: Pl
     assert sorted(UNDONE) == ["a", "b"]
 
 
-async def test_a_failure_that_is_not_declared_is_no_doubt_either(on_disk: Place) -> None:
-    """It is tried again; what it wrote before is gone."""
+async def test_a_failure_that_is_not_declared_is_no_doubt_either(
+    on_disk: Place, caplog: pytest.LogCaptureFixture
+) -> None:
+    """It is tried again; what it wrote before is gone, and a log tells where it failed."""
 
     @step(transactional=True, retry=Retry(attempts=3, initial=0))
     def flaky(session: Session) -> int:
@@ -93,6 +95,8 @@ async def test_a_failure_that_is_not_declared_is_no_doubt_either(on_disk: Place)
         with pytest.raises(SagaCompensated, match=r"StepFailed.*no such table: nowhere"):
             await coordinator.run(body("broken"))
     assert _entries(on_disk) == ["flaky"]
+    told = [record.getMessage() for record in caplog.records if "flaky failed" in record.getMessage()]
+    assert [" in flaky" in text for text in told] == [True, True]
 
 
 async def test_a_result_that_cannot_be_written_takes_the_writes_back(on_disk: Place) -> None:

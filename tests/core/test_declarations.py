@@ -194,6 +194,51 @@ def a_transactional_step_without_a_session() -> None:
     def pay() -> None: ...
 
 
+@wrong("compensator unpay of step pay: a transactional compensator cannot be interrupted, so it takes no timeout=")
+def a_transactional_compensator_with_a_timeout() -> None:
+    @step
+    def pay() -> None: ...
+
+    @pay.compensator(transactional=True, timeout=3)  # type: ignore[call-overload,untyped-decorator]  # that is the point
+    def unpay(session: Any) -> None: ...
+
+
+@wrong("must be `def`")
+def a_transactional_compensator_that_is_async() -> None:
+    @step
+    def pay() -> None: ...
+
+    @pay.compensator(transactional=True)
+    async def unpay(session: Any) -> None: ...
+
+
+@wrong("the first parameter of a transactional compensator is the Session")
+def a_transactional_compensator_without_a_session() -> None:
+    @step
+    def pay() -> None: ...
+
+    @pay.compensator(transactional=True)  # type: ignore[type-var]  # that is the point
+    def unpay() -> None: ...
+
+
+@wrong("the step has no parameter amount")
+def a_transactional_compensator_that_wants_what_there_is_not() -> None:
+    @step
+    def pay() -> None: ...
+
+    @pay.compensator(transactional=True)
+    def unpay(session: Any, amount: int) -> None: ...
+
+
+@wrong("transactional where the step is performed, not here")
+def a_transactional_compensator_of_a_remote_step() -> None:
+    @step(remote=True)
+    def pay() -> None: ...
+
+    @pay.compensator(transactional=True)
+    def unpay(session: Any) -> None: ...
+
+
 @wrong("rejects=.* is not an exception type")
 def a_rejection_that_is_no_exception() -> None:
     step(rejects=(5,))(lambda: None)  # type: ignore[arg-type]  # that is the point

@@ -15,6 +15,7 @@ from opentelemetry.exporter.otlp.proto.http.trace_exporter import OTLPSpanExport
 from opentelemetry.sdk.trace import TracerProvider
 from opentelemetry.sdk.trace.export import BatchSpanProcessor, SpanExporter
 from opentelemetry.sdk.trace.sampling import ALWAYS_OFF, ParentBased, TraceIdRatioBased
+from sqlmodel import Session
 
 from sagas import Coordinator, Rejected, Retry, SagaCompensated, gather, saga, step
 from tests.support.otlp import OtlpReceiver, ReceivedSpan, SpanNode, tree
@@ -126,6 +127,35 @@ async def test_a_compensation_is_linked_to_the_attempt_that_it_undoes(
         (link,) = span.links
         assert link.trace_id == span.trace_id
         assert done.pop(link.span_id).attributes["saga.path"] == span.attributes["saga.path"]
+
+
+async def test_so_is_one_in_a_transaction(provider: TracerProvider, receiver: OtlpReceiver, tmp_path: Path) -> None:
+    """An attempt that failed says why, as any other."""
+    failures = iter([True])
+
+    @step(transactional=True)
+    def enter(session: Session) -> None: ...
+
+    @enter.compensator(transactional=True, retry=Retry(attempts=2, initial=0))
+    def strike(session: Session) -> None:
+        if next(failures, False):
+            raise ConnectionError("no")
+
+    @saga
+    async def body() -> None:
+        await enter()
+        raise ValueError("no")
+
+    journal = f"sqlite:///{tmp_path / 'journal.db'}"
+    async with Coordinator(journal, sagas=[body], tracer_provider=provider) as coordinator:
+        with pytest.raises(SagaCompensated):
+            await coordinator.run(body(), id="s")
+        root = await _tree(provider, receiver, (await coordinator.get("s")).trace)
+    done, failed, undone = (child.span for child in root.children)
+    assert [x.name for x in (done, failed, undone)] == ["step enter", "compensate enter", "compensate enter"]
+    assert (failed.status, failed.status_message) == ("ERROR", "ConnectionError: no")
+    assert [x.attributes["saga.attempt"] for x in (failed, undone)] == [1, 2]
+    assert [[link.span_id for link in x.links] for x in (failed, undone)] == [[done.span_id]] * 2
 
 
 async def test_retries_are_siblings_that_count_their_attempts(provider: TracerProvider, receiver: OtlpReceiver) -> None:

@@ -84,6 +84,16 @@ def book(session: Session, order: Order) -> int:
     return order.number
 
 
+@book.compensator(transactional=True, retry=Retry(attempts=3), limit=2)
+def unbook(session: Session, order: Order, result: int) -> None: ...
+
+
+def unbook_two(session: Session, first: Order, second: Order) -> None:
+    """A compensator is returned as it is."""
+    unbook(session, order=first, result=1)
+    unbook(session=session, order=second, result=2)
+
+
 @saga
 async def ship(order: Order) -> bool:
     return await book(order) > 0

@@ -1,10 +1,11 @@
-"""Runs transactional steps in a simulated process, and makes go wrong what is planned to."""
+"""Runs transactional steps and compensators in a simulated process, and makes go wrong what is planned to."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, NoReturn
 
 from sagas.coordinator.transactional import TransactionalAttempt
+from sagas.core.definitions import Step
 from sagas.core.failures import one_line
 from sagas.errors import StoreUnavailable
 from sagas.testing.simulation.stage import Call
@@ -26,7 +27,7 @@ async def transact(
     work: Sequence[Callable[[Session], None]],
     finish: Callable[[], Batch],
 ) -> Committed:
-    """Runs steps and commits what they wrote with their records, in one transaction.
+    """Runs steps and compensators, and commits what they wrote with their records, in one transaction.
 
     Args:
         process: Where.
@@ -45,7 +46,7 @@ async def transact(
         prepared.append(await _prepare(process, attempt, call))
     what = [x.what for x in stage.visit("commit", stage.of_one)]
     for one in what:
-        stage.note("", f"commit of a transactional step: {one}")
+        stage.note("", f"commit of a transaction: {one}")
     if "crash before" in what:
         await process.die()
     if "pause before" in what:
@@ -63,37 +64,38 @@ async def transact(
 def _call(process: Process, attempt: TransactionalAttempt) -> Call:
     """Writes down a call."""
     known, context = len(process.fleet.stage.rows), attempt.context
-    name, path, key = attempt.step.name, context.path, context.idempotency_key
-    return Call("step", name, path, key, attempt.arguments, process.name, known)
+    role = "step" if isinstance(attempt.work.target, Step) else "undo"
+    return Call(
+        role, context.step, context.path, context.idempotency_key, attempt.work.arguments, process.name, known
+    )  # fmt: skip
 
 
 async def _prepare(process: Process, attempt: TransactionalAttempt, call: Call) -> Callable[[Session], None]:
-    """Comes by a step before it runs; gives what is to run in its place."""
-    stage, step = process.fleet.stage, attempt.step
-    what = [x.what for x in stage.visit(step.name, stage.options_at(step))]
-    stage.note(process.name, f"calls {step.name} in a transaction")
+    """Comes by a step or a compensator before it runs; gives what is to run in its place."""
+    stage, target = process.fleet.stage, attempt.work.target
+    at = call.step if call.role == "step" else f"undo of {call.step}"
+    what = [x.what for x in stage.visit(at, stage.options_at(target))]
+    stage.note(process.name, f"calls {at} in a transaction")
     for one in what:
-        stage.note("", f"{step.name}: {one}")
+        stage.note("", f"{at}: {one}")
         if one == "down":
-            stage.broken[step.name] = one
+            stage.broken[at] = one
         elif one in ("cancel", "restart", "deploy"):
             process.fleet.order(one)
     if "crash before" in what:
         await process.die()
-    if "rejected" in what:
-        call.error = process.fleet.rejection(step)
-    elif "error" in what or stage.suffer(step.name):
-        call.error = ConnectionError(f"simulated: the request to {step.name} was lost")
+    if "rejected" in what and isinstance(target, Step):
+        call.error = process.fleet.rejection(target)
+    elif "error" in what or stage.suffer(at):
+        call.error = ConnectionError(f"simulated: the request to {at} was lost")
+    instead = None if call.error is None else _raise(call.error)
 
     def run(session: Session) -> None:
-        if call.error is not None:
-            attempt.run(session, instead=_raise(call.error))
-        else:
-            attempt.run(session)
-            call.error = attempt.error
-            call.acted += attempt.error is None
-            if attempt.error is not None:
-                stage.note(process.name, f"{step.name} raises {one_line(attempt.error)}")
+        attempt.run(session, instead)
+        call.error = attempt.error
+        call.acted += attempt.error is None
+        if instead is None and attempt.error is not None:
+            stage.note(process.name, f"{at} raises {one_line(attempt.error)}")
 
     return run
 
