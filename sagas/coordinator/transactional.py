@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, Protocol
 
 import anyio
+from sqlalchemy import Connection
 
 from sagas.context import running_step
 from sagas.core import events as e
@@ -169,14 +170,19 @@ class TransactionalAttempt:
         """
         self.error = None
         self._started = self._clock.now()
+        bind = session.get_bind()
+        assert isinstance(bind, Connection), "stores bind it to the transaction's own"
+        savepoint = bind.begin_nested()  # the session's own is released if the function commits
         token = running_step.set(self.context)
         try:
             self.work.keep((instead or self.work.target.function)(session, **self.work.arguments))
             session.commit()
+            savepoint.commit()
         except BaseException as error:
             if is_outage(error):
                 raise  # it is tried again when the database works, as if it had not begun
             session.rollback()
+            savepoint.rollback()
             self.error = error
         finally:
             running_step.reset(token)

@@ -185,6 +185,42 @@ async def test_an_undo_that_fails_takes_its_writes_back_and_is_tried_again(
     assert _ledger(place) == sorted([*_both("beside"), "release"])
 
 
+@pytest.mark.parametrize("undoes", [False, True])
+async def test_what_a_function_commits_itself_is_taken_back_too_if_it_fails(place: Place, undoes: bool) -> None:
+    """Its session's commit is none of the transaction; that of what succeeds does no harm."""
+
+    def attempt(session: Session, name: str) -> None:
+        _write(session, f"{name} {current_step().attempt}")
+        session.commit()
+        _write(session, f"{name} {current_step().attempt}")
+        session.rollback()
+        with session.begin_nested():
+            _write(session, f"{name} {current_step().attempt} more")
+        if current_step().attempt == 1:
+            raise ConnectionError("no")
+
+    @step(transactional=True, retry=Retry(attempts=2, initial=0))
+    def reserve(session: Session) -> None:
+        if not undoes:
+            attempt(session, "reserve")
+
+    @reserve.compensator(transactional=True, retry=Retry(attempts=2, initial=0))
+    def release(session: Session) -> None:
+        if undoes:
+            attempt(session, "release")
+
+    @saga
+    async def body() -> None:
+        await reserve()
+        await refuse()
+
+    async with place.coordinator(body) as coordinator:
+        with pytest.raises(SagaCompensated):
+            await coordinator.run(body())
+    name = "release" if undoes else "reserve"
+    assert _ledger(place) == [f"{name} 2", f"{name} 2 more"]
+
+
 async def test_an_undo_goes_on_after_a_long_pause(place: Place) -> None:
     """That it failed is durable, what it wrote is not; and whoever goes on knows which attempt is next."""
 
