@@ -80,7 +80,7 @@ def _wrong_step(step: Declared, context: Context) -> Iterator[tuple[ast.AST, str
     if rejects is not None and _is_one_type(rejects, step, context):
         yield rejects, "rejects= takes a tuple of types, and this is one type", f"Write `({ast.unparse(rejects)},)`."
     if step.is_set("transactional"):
-        yield from _wrong_transaction(step)
+        yield from _wrong_transaction(step, "step", remote=step.is_set("remote"))
 
 
 def _is_one_type(value: ast.expr, step: Declared, context: Context) -> bool:
@@ -93,16 +93,19 @@ def _is_one_type(value: ast.expr, step: Declared, context: Context) -> bool:
     )
 
 
-def _wrong_transaction(step: Declared) -> Iterator[tuple[ast.AST, str, str]]:
-    """Finds what makes no sense for a transactional step."""
-    if isinstance(step.node, ast.AsyncFunctionDef):
-        yield step.node, "a transactional step runs in the journal's thread, so it is `def`", "Write `def`."
-    elif not parameters_of(step.node):
-        yield step.node, "the first parameter of a transactional step is the Session", "Add `session: Session`."
+def _wrong_transaction(declared: Declared, role: str, *, remote: bool) -> Iterator[tuple[ast.AST, str, str]]:
+    """Finds what makes no sense for a transactional step or compensator."""
+    if isinstance(declared.node, ast.AsyncFunctionDef):
+        yield declared.node, f"a transactional {role} runs in a writer's thread, so it is `def`", "Write `def`."
+    elif not parameters_of(declared.node):
+        yield declared.node, f"the first parameter of a transactional {role} is the Session", "Add `session: Session`."
     for name in ("timeout", "heartbeat"):
-        value = step.options.get(name)
+        value = declared.options.get(name)
         if value is not None and not (isinstance(value, ast.Constant) and not value.value):
-            yield value, f"a transactional step cannot be interrupted, so it takes no {name}=", f"Remove {name}=."
+            yield value, f"a transactional {role} cannot be interrupted, so it takes no {name}=", f"Remove {name}=."
+    if remote:
+        reason = "a remote step is transactional where it is performed, not here"
+        yield declared.options["transactional"], reason, "Remove transactional=."
 
 
 def _wrong_attachment(own: Declared, step: Declared, context: Context) -> Iterator[tuple[ast.AST, str, str]]:
@@ -113,6 +116,8 @@ def _wrong_attachment(own: Declared, step: Declared, context: Context) -> Iterat
     first = others[0].node if others and not isinstance(others[0], ast.Call) else None
     if first is not None and own.scope is step.scope and first.lineno < own.node.lineno:
         yield own.node, f"{step.where} has a {own.kind.value} already: {first.name}", "Remove one of the two."
+    if own.kind is Kind.COMPENSATOR and own.is_set("transactional"):
+        yield from _wrong_transaction(own, "compensator", remote=step.is_set("remote"))
     yield from _unknown_parameters(own, step)
 
 
@@ -121,8 +126,9 @@ def _unknown_parameters(own: Declared, step: Declared) -> Iterator[tuple[ast.AST
     skipped = 1 if step.is_set("transactional") else 0
     known = [parameter.arg for parameter in parameters_of(step.node)][skipped:]
     extra = ["result"] if own.kind is Kind.COMPENSATOR else []
+    session = parameters_of(own.node)[:1] if own.is_set("transactional") else []
     for parameter in _without_default(own):
-        if parameter.arg not in known and parameter.arg not in extra:
+        if parameter.arg not in known and parameter.arg not in extra and parameter not in session:
             yield (
                 parameter,
                 f"{step.where} has no parameter {parameter.arg}",

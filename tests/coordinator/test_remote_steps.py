@@ -202,9 +202,8 @@ def stock_in_a_database() -> Step[[str], str]:
 @pytest.mark.parametrize("known", [False, True])
 async def test_what_is_transactional_is_so_where_it_is_performed(known: bool, tmp_path: Path) -> None:
     """However it is declared here, where no database is; a lost reply of its undo is no reason to undo it again."""
-    here, there = reserve, stock_in_a_database()
-    if known:
-        here = there
+    there = stock_in_a_database()
+    here: Step[[str], str] = there if known else reserve
 
     @saga
     async def declared(item: str) -> str:

@@ -147,6 +147,36 @@ WRONG = {
         @step(transactional=True)
         def pack() -> None: ...  # wrong: wrong-declaration
         """,
+    "a remote step in a transaction": """
+        @step(remote=True, transactional=True)  # wrong: wrong-declaration
+        def pack(session, order: str) -> None: ...
+        """,
+    "undos in transactions": """
+        @step
+        async def pack(order: str) -> None: ...
+        @pack.compensator(transactional=True)
+        async def unpack(session, order: str) -> None: ...  # wrong: wrong-declaration
+        @step
+        async def wrap(order: str) -> None: ...
+        @wrap.compensator(transactional=True, timeout=3)  # wrong: wrong-declaration
+        def unwrap(session, order: str) -> None: ...
+        @step
+        async def send(order: str) -> None: ...
+        @send.compensator(transactional=True)
+        def unsend() -> None: ...  # wrong: wrong-declaration
+        @step
+        async def tell(order: str) -> None: ...
+        @tell.compensator(transactional=True)
+        def untell(session, parcel: str) -> None: ...  # wrong: wrong-declaration
+        @step(remote=True)
+        async def print_it(order: str) -> None: ...
+        @print_it.compensator(transactional=True)  # wrong: wrong-declaration
+        def unprint(session, order: str) -> None: ...
+        @step
+        async def weigh(order: str) -> str: ...
+        @weigh.compensator(transactional=True)
+        def unweigh(session, result: str) -> None: ...  # wrong: undo-needs-result
+        """,
     "two compensators": """
         @step
         async def pack(order: str) -> None: ...
@@ -341,6 +371,10 @@ RIGHT = {
         def pack(session: Session, order: str) -> int: ...
         @pack.compensator
         def unpack(order: str) -> None: ...
+        @step
+        async def wrap(order: str) -> int: ...
+        @wrap.compensator(transactional=True, retry=Retry(attempts=3), timeout=None)
+        def unwrap(session: Session, order: str, result: int | None, hurry: bool = False) -> None: ...
         """,
     "types that can be written": """
         import datetime as dt
