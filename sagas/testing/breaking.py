@@ -11,6 +11,8 @@ import textwrap
 from abc import ABC, abstractmethod
 from typing import TYPE_CHECKING, Any
 
+from sqlmodel import Session
+
 from sagas.context import current_step, running_step
 from sagas.core import events as e
 from sagas.core.paths import follows
@@ -132,7 +134,7 @@ class Altered(Breakage):
         if other is SAME:
             return None
         changed = {**call.arguments, self._name: other}
-        return _instead(self.undo.function, changed)
+        return _instead(self.undo, changed)
 
     def _other(self, value: Any) -> Any:
         """Gives what it gets instead."""
@@ -162,7 +164,7 @@ class Swapped(Breakage):
         if call.arguments[one] == call.arguments[two]:
             return None
         changed = {**call.arguments, one: call.arguments[two], two: call.arguments[one]}
-        return _instead(self.undo.function, changed)
+        return _instead(self.undo, changed)
 
 
 class Reordered(Breakage):
@@ -196,7 +198,7 @@ class Reordered(Breakage):
             self._held.clear()
         if call.step == self.earlier.name:
             kept = self._held.get(call.path)
-            return None if kept is None else _instead(self.undo.function, *kept)
+            return None if kept is None else _instead(self.undo, *kept)
         return self._put_first(stage, call)
 
     def _put_first(self, stage: Stage, call: Call) -> Callable[..., Any] | None:
@@ -215,7 +217,7 @@ class Reordered(Breakage):
         context = dataclasses.replace(
             own, step=name, path=first.path, idempotency_key=f"{first.key}:undo", undoes=first.key
         )
-        return _instead(undo.function, arguments, context)
+        return _instead(undo, arguments, context)
 
 
 class Cut(Breakage):
@@ -310,12 +312,13 @@ async def _run(
 
 
 def _instead(
-    function: Callable[..., Any], arguments: Mapping[str, object], context: StepContext | None = None
+    undo: Compensator, arguments: Mapping[str, object], context: StepContext | None = None
 ) -> Callable[..., Any]:
-    """Makes a compensator that calls another one, or with other arguments."""
+    """Makes a compensator that calls another one, or with other arguments; in the same transaction, if there is one."""
 
-    def call(**_: object) -> Any:
-        return _run(function, arguments, context)
+    def call(**given: object) -> Any:
+        sessions = [x for x in given.values() if isinstance(x, Session)]
+        return _run(undo.function, dict(zip(undo.parameters.skipped, sessions, strict=True)) | dict(arguments), context)
 
     return call
 

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
     from sagas.core.definitions import Compensator
 
-__all__ = ["COMMIT", "KINDS", "SIGNAL", "START", "Fault", "options_of"]
+__all__ = ["COMMIT", "KINDS", "SIGNAL", "START", "Fault", "is_transactional", "options_of"]
 
 # Every kind of fault, and what the story of a run says about it.
 KINDS: dict[str, str] = {
@@ -105,13 +105,19 @@ def options_of(
     timed = target.options.timeout or target.options.total_timeout if isinstance(target, Step) else target.timeout
     options = (*_ANY_CALL, *(_TIMED if timed else ()), *_MEANWHILE, *(("deploy",) if deploys else ()))
     if isinstance(target, Step):
-        without = _UNTRANSACTIONAL if target.options.transactional else _NOT_ATOMIC if target.options.atomic else ()
+        without = _NOT_ATOMIC if target.options.atomic else ()
         options = ("rejected", *(x for x in options if x not in without), "slow")
-    in_transaction = isinstance(target, Step) and target.options.transactional
-    return (*options, "late") if late and not in_transaction else options
+    if is_transactional(target):
+        return tuple(x for x in options if x not in _UNTRANSACTIONAL)
+    return (*options, "late") if late else options
+
+
+def is_transactional(target: Step[..., Any] | Compensator) -> bool:
+    """Says whether what a step or a compensator writes and the record of that are one commit."""
+    return target.options.transactional if isinstance(target, Step) else target.transactional
 
 
 # A step that raises only if nothing happened does not lose its reply.
 _NOT_ATOMIC = frozenset({"lost reply", "mute", "late reply"})
-# What a transactional step cannot meet: its effect and its record are one commit.
+# What a transaction cannot meet: its effect and its record are one commit.
 _UNTRANSACTIONAL = frozenset({"lost reply", "mute", "late reply", "twice", "slow", "pause after", "long pause"})

@@ -16,6 +16,7 @@ from sagas.core.paths import follows
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
+    from sagas.core.definitions import Step
     from sagas.testing.history import History
     from sagas.testing.runs import Run
     from sagas.testing.simulation.stage import Call
@@ -210,8 +211,13 @@ def _budget_broken(run: Run, role: str, event: Any, between: tuple[int, int], ow
         return
     if len(calls) > budget * owners:
         yield f"the {role} of {step.name} ({event.path}) is tried {len(calls)} times, and may be {budget} times"
-    if isinstance(event, e.UndoFailed) and len(calls) < budget:
+    if isinstance(event, e.UndoFailed) and len(calls) < budget and not _refused_at_commit(step, event):
         yield f"the undo of {step.name} ({event.path}) is given up after {len(calls)} of {budget} tries"
+
+
+def _refused_at_commit(step: Step[..., Any], event: e.UndoFailed) -> bool:
+    """Says whether the database refused what a transactional undo had written, so that no call of it is left."""
+    return step.undo is not None and step.undo.transactional and not event.attempts
 
 
 def _true(run: Run, _: History) -> Iterator[str]:

@@ -233,7 +233,8 @@ class _Lab:
         steps = self._simulator.registry.steps
         for names in found:
             undos = [x for x in (steps[name].undo for name in names) if x is not None]
-            if not any(map(is_empty, undos)):
+            alike = len({x.transactional for x in undos}) == 1  # the one runs in the transaction of the other
+            if alike and not any(map(is_empty, undos)):
                 yield names
 
     def try_out(self, breakage: Breakage) -> Mutant:

@@ -19,7 +19,7 @@ from sagas.core.registry import Registry
 from sagas.errors import RequestError
 from sagas.testing.coverage import Coverage
 from sagas.testing.determinism import replay_all, replay_prefixes, with_line
-from sagas.testing.faults import COMMIT
+from sagas.testing.faults import COMMIT, is_transactional
 from sagas.testing.history import read
 from sagas.testing.laws import LAWS
 from sagas.testing.lines import Lines
@@ -109,7 +109,7 @@ class Simulator:
         self._twins = Twins(saga, SAGA_ID, self.registry.steps)
         self.reachable = _names_in(saga) & set(self.registry.steps)
         self.coverage = Coverage()
-        needy = sorted(x for x in self.reachable if self.registry.steps[x].options.transactional)
+        needy = sorted(x for x in self.reachable if _needs_database(self.registry.steps[x]))
         if needy and database is None:
             raise RequestError(
                 f"transactional steps need a database, and {', '.join(needy)} is one: say which one of the world's "
@@ -297,6 +297,11 @@ class _Answers:
 
 def _no_world() -> None:
     """Is the world of those who need none."""
+
+
+def _needs_database(step: Step[..., Any]) -> bool:
+    """Says whether a step or its compensator is transactional."""
+    return is_transactional(step) or (step.undo is not None and is_transactional(step.undo))
 
 
 def _takes_run(invariant: Callable[..., object]) -> bool:

@@ -17,13 +17,14 @@ import anyio
 from sqlalchemy import text
 from sqlmodel import Session
 
-from sagas import Coordinator, SagaCompensated, saga, step
+from sagas import Coordinator, SagaCompensated, gather, saga, step
 from sagas.stores.sql import SqlStore
 from sagas.stores.sqlite import SqliteStore
 from tests.chaos import business, tally
 from tests.chaos.lives import CrashPoints, fork, go_through
 
 _ORDERS = 3
+_WITHDRAWN = 30
 _Scenario = tuple[Callable[[Path, int], None], Callable[[Path], Awaitable[None]], Callable[[Path], None]]
 
 
@@ -44,12 +45,28 @@ async def entry(number: int) -> int:
     return await enter(number)
 
 
+@enter.compensator(transactional=True)
+def strike(session: Session, number: int, result: int) -> None:
+    """Writes the contrary; nothing but the transaction keeps that from being there twice."""
+    session.connection().execute(text("INSERT INTO ledger VALUES (:number)"), {"number": -result})
+
+
+@saga
+async def withdrawal(number: int) -> None:
+    """Two entries side by side that are undone."""
+    await gather(enter(number), enter(number + 1))
+    raise business.Refused(number)
+
+
 async def _run(directory: Path) -> None:
     url = f"sqlite:///{directory / 'journal.db'}"
-    async with Coordinator(url, sagas=[*business.SAGAS, entry], poll=0.01) as coordinator:
+    async with Coordinator(url, sagas=[*business.SAGAS, entry, withdrawal], poll=0.01) as coordinator:
 
         async def run(number: int) -> None:
-            for call, name in ((business.order(number), "order"), (entry(number), "entry")):
+            calls = [(business.order(number), "order"), (entry(number), "entry")]
+            if not number:
+                calls.append((withdrawal(_WITHDRAWN), "withdrawal"))
+            for call, name in calls:
                 try:
                     await coordinator.run(call, id=f"{name}-{number}")
                 except SagaCompensated:
@@ -92,9 +109,13 @@ def _make_template(path: Path) -> None:
 def _audit(directory: Path) -> None:
     business.audit(directory / "journal.db", directory / "business.db", others={"entry": {"reserve", "ship"}})
     with sqlite3.connect(directory / "journal.db") as connection:
-        entered = [f"entry-{number}" for (number,) in connection.execute("SELECT number FROM ledger ORDER BY number")]
+        entered = [number for (number,) in connection.execute("SELECT number FROM ledger ORDER BY number")]
         completed = connection.execute("SELECT id FROM saga WHERE name = 'entry' AND status = 'completed' ORDER BY id")
-        assert entered == [saga_id for (saga_id,) in completed], f"the ledger has {entered}"
+        should = [int(saga_id.removeprefix("entry-")) for (saga_id,) in completed]
+        withdrawn = [_WITHDRAWN, _WITHDRAWN + 1]
+        assert entered == [*(-x for x in reversed(withdrawn)), *should, *withdrawn], f"the ledger has {entered}"
+        ((status,),) = connection.execute("SELECT status FROM saga WHERE name = 'withdrawal'").fetchall()
+        assert status == "compensated", f"the withdrawal is {status}"
     connection.close()
 
 

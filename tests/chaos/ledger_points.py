@@ -1,7 +1,8 @@
-"""Kills a process between any two statements of a transactional step on PostgreSQL, recovers in another, and audits.
+"""Kills a process between any two statements of transactional steps on PostgreSQL, recovers in another, and audits.
 
-``python -m tests.chaos.ledger_points URL kill|cut one|many|every`` goes through every statement that writes the ledger
-or the journal, for a saga with one step or with many; ``every`` through all statements whatsoever of the latter.
+``python -m tests.chaos.ledger_points URL kill|cut one|undone|many|every`` goes through every statement that writes the
+ledger or the journal, for a saga with one step, with one that is undone, or with many; ``every`` through all statements
+whatsoever of the latter.
 
 ``cut`` ends the connections instead, all of them, also those that listen and that show that the process is alive; and
 what a statement or a commit has done then, nobody hears. The process has to come through.
@@ -20,7 +21,7 @@ from sqlalchemy import Connection, Engine, event, make_url, text
 from sqlalchemy.dialects.postgresql.psycopg import PGDialect_psycopg
 from sqlmodel import Session
 
-from sagas import Coordinator, Rejected, StoreUnavailable, gather, saga, step
+from sagas import Coordinator, Rejected, Saga, SagaCompensated, StoreUnavailable, gather, saga, step
 from sagas.coordinator.loading import read_history
 from sagas.core.registry import Registry
 from sagas.core.replay import replay
@@ -45,6 +46,12 @@ def enter(session: Session, what: str) -> str:
     return what
 
 
+@enter.compensator(transactional=True)
+def strike(session: Session, what: str, result: str) -> None:
+    """Two statements that nothing but the transaction keeps from being there twice."""
+    enter.function(session, f"-{result}")
+
+
 @step
 async def look(what: str) -> str:
     """Writes nothing."""
@@ -54,6 +61,13 @@ async def look(what: str) -> str:
 @saga
 async def one() -> str:
     return await enter("a")
+
+
+@saga
+async def undone() -> None:
+    """An entry that is undone."""
+    await enter("a")
+    raise Rejected("undone")
 
 
 @saga
@@ -68,8 +82,8 @@ async def many() -> list[str]:
     return [first, *rest, await enter("f")]
 
 
-_SAGAS = (one, many)
-_ENTRIES = {"one": ("a",), "many": ("a", "b", "c", "f")}
+_SAGAS: tuple[Saga[[], Any], ...] = (one, undone, many)
+_ENTRIES = {"one": ("a",), "undone": ("-a", "a"), "many": ("a", "b", "c", "f")}
 
 
 def _watch(points: CrashPoints, *, everywhere: bool) -> None:
@@ -119,7 +133,9 @@ async def _run(url: str, name: str, points: CrashPoints | None = None) -> None:
             points.armed = True
         while True:
             try:
-                await (coordinator.run(one(), id=_ID) if name == "one" else coordinator.run(many(), id=_ID))
+                await coordinator.run({x.name: x for x in _SAGAS}[name](), id=_ID)
+            except SagaCompensated:
+                return
             except StoreUnavailable:  # whoever asks for something meanwhile hears so, and may ask again
                 continue
             return
@@ -133,7 +149,7 @@ class _Statements:
         self._template = self._databases.create_database()
         self._cuts = how == "cut"
         self._everywhere = mode == "every"
-        self._saga = "one" if mode == "one" else "many"
+        self._saga = "many" if mode == "every" else mode
         self._url = ""
         assert fork(self._make_template) == 0
 
@@ -177,7 +193,8 @@ class _Statements:
             status = connection.execute("SELECT id, status FROM saga").fetchall()
             columns = ", ".join(JournalRow._fields)
             rows = connection.execute(f"SELECT {columns} FROM saga_journal ORDER BY seq".encode()).fetchall()
-        assert status == [(_ID, "completed")], f"the sagas: {status}"
+        end = "compensated" if self._saga == "undone" else "completed"
+        assert status == [(_ID, end)], f"the sagas: {status}"
         assert ledger == [(what, half) for what in _ENTRIES[self._saga] for half in (1, 2)], f"the ledger: {ledger}"
         registry = Registry(_SAGAS, ())
         history = read_history(_ID, [JournalRow._make(row) for row in rows], None)

@@ -35,13 +35,17 @@ _STATEMENTS = os.environ.get("SAGAS_CHAOS_STATEMENTS", "one")
 
 
 @pytest.mark.timeout(600)
+@pytest.mark.parametrize("sagas", dict.fromkeys([_STATEMENTS, "undone"]))
 @pytest.mark.parametrize("how", ["kill", "cut"])
 def test_a_transactional_step_writes_once_between_whichever_statements_it_is_interrupted(
-    how: str, postgres_server: Databases
+    how: str, sagas: str, postgres_server: Databases
 ) -> None:
-    """Its rows are there with the record that it succeeded, or neither is; whether the process or a connection ends."""
+    """Its rows are there with the record that it succeeded, or neither is; whether the process or a connection ends.
+
+    So are those of its undo.
+    """
     process = subprocess.run(
-        [sys.executable, "-m", "tests.chaos.ledger_points", postgres_server.url("postgres"), how, _STATEMENTS],
+        [sys.executable, "-m", "tests.chaos.ledger_points", postgres_server.url("postgres"), how, sagas],
         capture_output=True, text=True, timeout=600, check=False,
     )  # fmt: skip
     assert process.returncode == 0, process.stderr

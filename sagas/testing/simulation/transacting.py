@@ -2,21 +2,23 @@
 
 from __future__ import annotations
 
+import inspect
 from typing import TYPE_CHECKING, Any, NoReturn
 
 from sagas.coordinator.transactional import TransactionalAttempt
-from sagas.core.definitions import Step
+from sagas.core.definitions import Compensator, Step
 from sagas.core.failures import one_line
 from sagas.errors import StoreUnavailable
 from sagas.testing.simulation.stage import Call
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Coroutine, Sequence
 
     from sqlmodel import Session
 
     from sagas.stores.port import Batch, Committed
     from sagas.testing.simulation.process import Process
+    from sagas.testing.simulation.stage import Stage
 
 __all__ = ["transact"]
 
@@ -88,7 +90,9 @@ async def _prepare(process: Process, attempt: TransactionalAttempt, call: Call) 
         call.error = process.fleet.rejection(target)
     elif "error" in what or stage.suffer(at):
         call.error = ConnectionError(f"simulated: the request to {at} was lost")
-    instead = None if call.error is None else _raise(call.error)
+    instead: Callable[..., Any] | None = None if call.error is None else _raise(call.error)
+    if instead is None and stage.mutation is not None and isinstance(target, Compensator):
+        instead = _broken(stage, target, call)
 
     def run(session: Session) -> None:
         attempt.run(session, instead)
@@ -98,6 +102,27 @@ async def _prepare(process: Process, attempt: TransactionalAttempt, call: Call) 
             stage.note(process.name, f"{at} raises {one_line(attempt.error)}")
 
     return run
+
+
+def _broken(stage: Stage, undo: Compensator, call: Call) -> Callable[..., object]:
+    """Makes what runs in place of a compensator that is broken on purpose; it gets the session by its name."""
+    mutation, (name, *_) = stage.mutation, undo.parameters.skipped
+    assert mutation is not None, "whoever asks has made sure"
+
+    def run(session: Session, **arguments: object) -> object:
+        result = mutation(stage, undo, call)(**{name: session}, **arguments)
+        return _finished(result) if inspect.iscoroutine(result) else result
+
+    return run
+
+
+def _finished(routine: Coroutine[Any, Any, object]) -> object:
+    """Runs a coroutine that has nothing to wait for, since what it is about is a plain function."""
+    try:
+        routine.send(None)
+    except StopIteration as end:
+        return end.value
+    raise AssertionError("a transactional compensator waits for nothing")
 
 
 def _raise(error: BaseException) -> Callable[..., NoReturn]:

@@ -95,6 +95,18 @@ def take_back(name: str, cents: int) -> None:
 
 
 @step(transactional=True)
+def pay_in(session: Session, name: str, cents: int) -> int:
+    return move(session, name, cents)
+
+
+@pay_in.compensator(transactional=True)
+def pay_out(session: Session, name: str, cents: int, result: int) -> None:
+    """Needs no note of what was undone, since it commits with one."""
+    assert result >= cents
+    move(session, name, -cents)
+
+
+@step(transactional=True)
 def approve(session: Session, cents: int) -> None:
     if cents == 13:
         raise Rejected("unlucky")
@@ -115,12 +127,30 @@ async def pay(cents: int) -> int:
     return left
 
 
+@saga
+async def give(cents: int) -> int:
+    """Has an undo in a transaction, and one that writes by itself before it."""
+    await withdraw("Ada", cents)
+    left = await pay_in("Grace", cents)
+    await pay_in("Ada", 1)
+    await approve(cents)
+    await withdraw("Ada", 1)
+    return left
+
+
 CASES = [
     Right(
         pay,
         Options(
             inputs={"cents": st.one_of(st.integers(1, 20), st.just(2000))}, world=open_bank, view=balances,
             invariants=[no_money_is_lost], database=lambda world: world,
+        ),
+    ),
+    Right(
+        give,
+        Options(
+            inputs={"cents": st.one_of(st.integers(1, 20), st.just(2000))}, world=open_bank, view=balances,
+            database=lambda world: world,
         ),
     ),
 ]  # fmt: skip
