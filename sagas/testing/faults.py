@@ -120,4 +120,6 @@ def is_transactional(target: Step[..., Any] | Compensator) -> bool:
 # A step that raises only if nothing happened does not lose its reply.
 _NOT_ATOMIC = frozenset({"lost reply", "mute", "late reply"})
 # What a transaction cannot meet: its effect and its record are one commit.
-_UNTRANSACTIONAL = frozenset({"lost reply", "mute", "late reply", "twice", "slow", "pause after", "long pause"})
+_UNTRANSACTIONAL = frozenset(
+    {"lost reply", "mute", "late reply", "twice", "slow", "crash after", "pause after", "long pause"}
+)

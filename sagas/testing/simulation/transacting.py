@@ -40,11 +40,14 @@ async def transact(
     fleet, stage = process.fleet, process.fleet.stage
     prepared: list[Callable[[Session], None]] = []
     calls: list[Call] = []
+    pivots: list[Call] = []
     for function in work:
         attempt: Any = getattr(function, "__self__", None)
         assert isinstance(attempt, TransactionalAttempt), "a journal runs nothing else"
         call = _call(process, attempt)
         calls.append(call)
+        if isinstance(attempt.work.target, Step) and attempt.work.target.options.pivot:
+            pivots.append(call)
         prepared.append(await _prepare(process, attempt, call))
     what = [x.what for x in stage.visit("commit", stage.of_one)]
     for one in what:
@@ -57,6 +60,7 @@ async def transact(
         raise StoreUnavailable("simulated: the database is away")
     done = run(prepared, finish)
     stage.calls += calls  # of what is rolled back, nothing ever happened
+    stage.pivoted = stage.pivoted or any(x.acted for x in pivots)
     assert fleet.disk.last is not None, "it was committed just now"
     fleet.committed(process, fleet.disk.last, done)
     await process.calls.after(what)
