@@ -10,11 +10,9 @@ from sagas.errors import RequestError
 from sagas.testing.bench import Bench
 from sagas.testing.scenarios import calls_of
 from sagas.testing.sequences import (
-    CASES,
-    IN_TRANSACTION,
-    LATE_CASES,
     Seen,
     act_twice,
+    cases_of,
     in_both_orders,
     play,
     probe_around,
@@ -55,7 +53,7 @@ def assert_undoes(
     keys; the undo alone; and the undo without a result, as after a lost reply. An action that is refused, by
     ``Rejected`` or a type in ``rejects=``, has to leave the view as it was. What is passed to the functions has
     been written and read as a journal does. A transactional step is only done and undone, since it is never called
-    twice and never in doubt.
+    twice and never in doubt; and a transactional compensator does not undo twice.
 
     Args:
         step: The step.
@@ -64,7 +62,7 @@ def assert_undoes(
             acts on something global.
         inputs: A strategy of its calls (``st.builds(charge_card, …)``), or of values for its one parameter, or a
             mapping of strategies by name of the parameter; by default what their types allow.
-        database: Gives the SQLAlchemy engine that a transactional step writes to, out of the world.
+        database: Gives the SQLAlchemy engine that a transactional step or compensator writes to, out of the world.
         late: Whether also an action that comes only after its undo must have no effect.
         others: Whether to have the same step called before, under another key and with the same input: then an undo
             may not take back what was done for another saga.
@@ -80,7 +78,7 @@ def assert_undoes(
     _check_database(step, database)
     if step.undo is None:
         raise RequestError(f"{step.where} has no compensator: declare one with @{step.name}.compensator")
-    cases = IN_TRANSACTION if step.options.transactional else (*CASES, *(LATE_CASES if late else ()))
+    cases = cases_of(step, late=late)
     seen = Seen()
 
     def try_one(call: StepCall[Any]) -> None:
@@ -244,14 +242,17 @@ def assert_commutes(
 
 
 def _check_database(step: Step[..., Any], database: Callable[[Any], Engine] | None) -> None:
-    """Makes sure that a transactional step has something to write to.
+    """Makes sure that a transactional step or compensator has something to write to.
 
     Raises:
         RequestError: It has not.
     """
-    if step.options.transactional and database is None:
+    who = step.where if step.options.transactional else ""
+    if step.undo is not None and step.undo.transactional:
+        who = who or step.undo.parameters.where
+    if who and database is None:
         raise RequestError(
-            f"{step.where} is transactional: say which database of the world it writes to, as in "
+            f"{who} is transactional: say which database of the world it writes to, as in "
             "database=lambda world: world.engine"
         )
 

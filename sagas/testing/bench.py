@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from contextlib import ExitStack
+from contextlib import ExitStack, contextmanager
 from copy import deepcopy
 from functools import partial
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -17,7 +17,7 @@ from sagas.testing.reference import call_plainly, enter
 from sagas.testing.simulation.hint import library_hint
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Generator
     from types import TracebackType
     from typing import Self
 
@@ -159,11 +159,16 @@ class Bench:
         encode, decode = step.result_schema.encode, step.arguments_schema.decode
         if not step.options.transactional:
             return encode(self._call(call, step.function, decode, of))
-        assert self._database is not None, "whoever tests such a step has made sure"
+        with self._transaction() as session:
+            return encode(self._call(call, partial(step.function, session), decode, of))
+
+    @contextmanager
+    def _transaction(self) -> Generator[Session]:
+        """Gives a session on the world's database; what is written counts if nothing is raised."""
+        assert self._database is not None, "whoever tests what is transactional has made sure"
         with Session(self._database(self._world)) as session:
-            payload = encode(self._call(call, partial(step.function, session), decode, of))
+            yield session
             session.commit()
-        return payload
 
     def undo(self, call: StepCall[Any], payload: bytes | None, *, of: str = "", how: str = "") -> BaseException | None:
         """Calls the compensator of a step; gives what it raised.
@@ -185,7 +190,11 @@ class Bench:
 
         shown = _calling(undo.function, arguments(_encoded(call)))
         try:
-            self._call(call, undo.function, arguments, of, undoing=True)
+            if undo.transactional:
+                with self._transaction() as session:
+                    self._call(call, partial(undo.function, session), arguments, of, undoing=True)
+            else:
+                self._call(call, undo.function, arguments, of, undoing=True)
         except Exception as error:  # noqa: BLE001 - whatever it raises is told
             self._note(f"{shown}{how} raises {_show(error)}")
             return error

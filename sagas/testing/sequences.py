@@ -14,12 +14,10 @@ if TYPE_CHECKING:
     from sagas.testing.bench import Outcome
 
 __all__ = [
-    "CASES",
-    "IN_TRANSACTION",
-    "LATE_CASES",
     "Case",
     "Seen",
     "act_twice",
+    "cases_of",
     "in_both_orders",
     "play",
     "probe_around",
@@ -78,8 +76,6 @@ CASES = (
         "A compensator is run again if its process dies before that is written down. " + _REMEMBER,
     ),
 )
-# What a transactional step can meet: it is never called twice, and never in doubt.
-IN_TRANSACTION = tuple(x for x in CASES if "undo" in x.moves and x.moves.count("act") == 1)
 _FENCE = (
     "A request may still be on its way when its step is undone. Have the compensator leave a note of the key that it "
     "undoes, current_step().undoes, and the step do nothing if there is one for its own key."
@@ -88,6 +84,21 @@ LATE_CASES = (
     Case("an action that comes after its undo does nothing", ("undo blindly", "late"), _FENCE),
     Case("a duplicate that comes after the undo does nothing", ("act", "undo", "late"), _FENCE),
 )
+
+
+def cases_of(step: Step[..., Any], *, late: bool) -> tuple[Case, ...]:
+    """Lists what a step and its undo can meet.
+
+    Args:
+        step: The step.
+        late: Whether an action may come after its undo.
+    """
+    cases = (*CASES, *(LATE_CASES if late else ()))
+    if step.options.transactional:  # it is never called twice, and never in doubt
+        cases = tuple(x for x in CASES if "undo" in x.moves and x.moves.count("act") == 1)
+    if step.undo is not None and step.undo.transactional:  # it never undoes twice
+        cases = tuple(x for x in cases if sum(move.startswith("undo") for move in x.moves) == 1)
+    return cases
 
 
 class Seen:

@@ -500,6 +500,36 @@ def test_a_transactional_step_is_done_and_undone_in_its_database() -> None:
     assert_commutes(draw_badly, draw_badly, inputs={"cents": st.integers(1, 9)}, **BANK)
 
 
+@step(transactional=True)
+def draw_within(session: Session, cents: int) -> None:
+    draw.function(session, cents)
+
+
+@draw_within.compensator(transactional=True)
+def put_within(session: Session, cents: int) -> None:
+    """Needs no note of what it gave."""
+    session.connection().execute(text(f"UPDATE account SET cents = cents + {cents}"))
+
+
+@step
+def pay_in(cents: int) -> None:
+    _bank[0].write(f"UPDATE account SET cents = cents + {cents}")
+
+
+@pay_in.compensator(transactional=True)
+def pay_out(session: Session, cents: int) -> None:
+    session.connection().execute(text(f"UPDATE account SET cents = cents - {cents}"))
+
+
+def test_a_transactional_undo_undoes_once_in_its_database() -> None:
+    assert_undoes(draw_within, inputs=CENTS, **BANK)
+    assert_commutes(draw_within, draw_within, inputs={"cents": st.integers(1, 9)}, **BANK)
+    with pytest.raises(AssertionError, match="what was delivered twice is undone as once — is broken"):
+        assert_undoes(pay_in, inputs=CENTS, **BANK)
+    with pytest.raises(RequestError, match="compensator pay_out of step pay_in is transactional: say which database"):
+        assert_undoes(pay_in, view=Bank.held, world=new_bank)
+
+
 def test_a_transactional_step_needs_a_database_and_acts_once_anyhow() -> None:
     with pytest.raises(RequestError, match="say which database of the world it writes to"):
         assert_undoes(draw, view=Bank.held, world=new_bank)
