@@ -12,12 +12,13 @@ import sys
 from collections.abc import Awaitable, Callable
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import anyio
 from sqlalchemy import text
 from sqlmodel import Session
 
-from sagas import Coordinator, SagaCompensated, gather, saga, step
+from sagas import Coordinator, SagaCall, SagaCompensated, gather, saga, step
 from sagas.stores.sql import SqlStore
 from sagas.stores.sqlite import SqliteStore
 from tests.chaos import business, tally
@@ -63,7 +64,7 @@ async def _run(directory: Path) -> None:
     async with Coordinator(url, sagas=[*business.SAGAS, entry, withdrawal], poll=0.01) as coordinator:
 
         async def run(number: int) -> None:
-            calls = [(business.order(number), "order"), (entry(number), "entry")]
+            calls: list[tuple[SagaCall[Any], str]] = [(business.order(number), "order"), (entry(number), "entry")]
             if not number:
                 calls.append((withdrawal(_WITHDRAWN), "withdrawal"))
             for call, name in calls:
