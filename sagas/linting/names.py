@@ -17,14 +17,14 @@ __all__ = ["DECORATORS", "LIBRARY", "OPERATIONS", "Meaning", "Names", "Place"]
 
 OPERATIONS = frozenset(
     {
-        "gather", "lock", "map_each", "now", "race", "random", "receive", "record", "scope", "sleep", "sleep_until",
-        "uuid4", "version",
+        "emit", "gather", "lock", "map_each", "now", "race", "random", "receive", "record", "scope", "sleep",
+        "sleep_until", "uuid4", "version",
     }
 )  # fmt: skip
 DECORATORS = frozenset({"saga", "step"})
 LIBRARY = frozenset(
     {
-        *OPERATIONS, *DECORATORS, "Client", "Coordinator", "Deadlock", "LockTimeout", "ReceiveTimeout", "Rejected",
+        *OPERATIONS, *DECORATORS, "Client", "Coordinator", "Deadlock", "Event", "LockTimeout", "ReceiveTimeout", "Rejected",
         "Retry", "SagaError", "StepFailed", "StepInDoubt", "current_step",
     }
 )  # fmt: skip

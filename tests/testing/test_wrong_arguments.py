@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Generator
+from collections.abc import AsyncGenerator, Generator
 from contextlib import asynccontextmanager, contextmanager
 from typing import Any
 
@@ -23,7 +23,7 @@ def opened() -> Generator[Shop]:
 
 
 @asynccontextmanager
-async def opened_later() -> Any:
+async def opened_later() -> AsyncGenerator[Shop]:
     yield new_shop()
 
 
@@ -55,8 +55,9 @@ class Opaque:
     ],
 )
 def test_a_check_says_what_is_wrong_with_its_arguments(options: dict[str, Any], message: str) -> None:
+    every: dict[str, Any] = {"inputs": FEW, "world": new_shop, "view": total, "runs": 30, "seed": 1, **options}
     with pytest.raises(RequestError, match=message):
-        check(buy, **{"inputs": FEW, "world": new_shop, "view": total, "runs": 30, "seed": 1, **options})
+        check(buy, **every)
 
 
 def test_mutate_says_it_too() -> None:

@@ -70,6 +70,7 @@ async def test_a_request_that_is_delivered_again_is_answered_again_and_acts_once
     async def act() -> None:
         acted.append(current_step().idempotency_key)
 
+    answers: list[Answer] = []
     requests, replies = MemoryQueue(), MemoryQueue()
     message = request_message(action("act"), call="1", source="/test", reply_to="replies")
     await requests.send(message, message, message)
@@ -79,7 +80,7 @@ async def test_a_request_that_is_delivered_again_is_answered_again_and_acts_once
             await worker.serve(requests.connect(), replies=lambda _: replies.connect())
 
         group.start_soon(serve)
-        answers = [read_answer((await replies.receive(wait=10))[0].message) for _ in range(3)]
+        answers += [read_answer((await replies.receive(wait=10))[0].message) for _ in range(3)]
         group.cancel_scope.cancel()
     assert {answer.reply for answer in answers} == {StepReply.succeeded(b"null")}
     assert acted == ["k"]
