@@ -117,26 +117,41 @@ class Relay:
         return holding.held > 0
 
     async def _send_some(self) -> bool:
-        """Sends what there is; says whether there was anything that could be sent."""
-        engine = self._engine
-        rows: Sequence[tuple[int, Outgoing]] = await engine.in_thread(engine.store.outgoing, _MANY)
-        batches = self._sorted(rows)
-        if not batches or not await self._is_in_charge():
-            return False
-        sent: list[int] = []
+        """Sends what there is; says whether there was anything that could be sent.
+
+        Page by page, so that what cannot be sent does not keep back what comes after it.
+        """
+        engine, found = self._engine, False
+        last, blocked = 0, set[str]()
+        while True:
+            rows: Sequence[tuple[int, Outgoing]] = await engine.in_thread(
+                partial(engine.store.outgoing, _MANY, after=last)
+            )
+            batches = self._sorted(rows, blocked)
+            if batches:
+                if not await self._is_in_charge():
+                    return found
+                found = await self._send_page(batches, blocked) or found
+            if len(rows) < _MANY:
+                return found
+            last = rows[-1][0]
+
+    async def _send_page(self, batches: Sequence[tuple[Queue, _Batch]], blocked: set[str]) -> bool:
+        """Sends some batches; says whether there was anything that could be sent."""
+        engine, sent = self._engine, list[int]()
         for queue, batch in batches:
             try:
-                sent += await self._send(queue, batch)
+                sent += await self._send(queue, batch, blocked)
             except TransportError as error:
                 logger.warning("events are sent later, since queue %s failed: %s", queue.name, error)
                 self._pause = min(2 * self._pause, _LONGEST_PAUSE)
+                blocked.update(event.saga_id for _, event in batch)
         if sent:
             await engine.in_thread(engine.store.sent, sent)
         return bool(sent)
 
-    def _sorted(self, rows: Sequence[tuple[int, Outgoing]]) -> Sequence[tuple[Queue, _Batch]]:
+    def _sorted(self, rows: Sequence[tuple[int, Outgoing]], blocked: set[str]) -> Sequence[tuple[Queue, _Batch]]:
         """Puts events together by queue; those that nobody takes hold up what their sagas emitted later."""
-        blocked: set[str] = set()
         batches: dict[int, tuple[Queue, _Batch]] = {}
         for number, event in rows:
             queue = self._targets.find(event.type)
@@ -147,28 +162,25 @@ class Relay:
                 batches.setdefault(id(queue), (queue, []))[1].append((number, event))
         return list(batches.values())
 
-    async def _send(self, queue: Queue, batch: _Batch) -> list[int]:
-        """Sends a batch, or else one by one; gives the numbers of what was sent.
+    async def _send(self, queue: Queue, batch: _Batch, blocked: set[str]) -> list[int]:
+        """Sends those of a batch that nothing holds up; gives the numbers of what was sent.
 
         Raises:
             TransportError: Nothing of it was sent, as far as is known.
         """
+        free = [one for one in batch if one[1].saga_id not in blocked]
+        if not free:
+            return []
         try:
-            await queue.send(*(self._message(event, queue) for _, event in batch))
+            await queue.send(*(self._message(event, queue) for _, event in free))
         except (MessageTooLarge, NotSupported) as error:
-            if len(batch) == 1:
-                self._tell(batch[0][1].id, str(error))
+            if len(free) == 1:
+                self._tell(free[0][1].id, str(error))
+                blocked.add(free[0][1].saga_id)
                 return []
         else:
-            return [number for number, _ in batch]
-        sent: list[int] = []
-        blocked: set[str] = set()
-        for one in batch:
-            if one[1].saga_id not in blocked and (done := await self._send(queue, [one])):
-                sent += done
-            else:
-                blocked.add(one[1].saga_id)
-        return sent
+            return [number for number, _ in free]
+        return [number for one in free for number in await self._send(queue, [one], blocked)]
 
     def _message(self, event: Outgoing, queue: Queue) -> Message:
         """Makes an event's message."""

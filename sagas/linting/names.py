@@ -24,8 +24,8 @@ OPERATIONS = frozenset(
 DECORATORS = frozenset({"saga", "step"})
 LIBRARY = frozenset(
     {
-        *OPERATIONS, *DECORATORS, "Client", "Coordinator", "Deadlock", "Event", "LockTimeout", "ReceiveTimeout", "Rejected",
-        "Retry", "SagaError", "StepFailed", "StepInDoubt", "current_step",
+        *OPERATIONS, *DECORATORS, "Client", "Coordinator", "Deadlock", "Event", "LockTimeout", "ReceiveTimeout",
+        "Rejected", "Retry", "SagaError", "StepFailed", "StepInDoubt", "current_step",
     }
 )  # fmt: skip
 _BUILTINS = frozenset(dir(builtins))

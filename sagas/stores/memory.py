@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from itertools import count
+from itertools import count, islice
 from typing import TYPE_CHECKING
 
 from sagas.errors import StoreError
@@ -125,10 +125,10 @@ class MemoryStore(MemoryKeeper):
             )
             self._journals[new.id] = []
 
-    def outgoing(self, limit: int) -> Sequence[tuple[int, Outgoing]]:
+    def outgoing(self, limit: int, *, after: int = 0) -> Sequence[tuple[int, Outgoing]]:
         """See ``Store.outgoing``."""
         with self._lock:
-            return list(self._outgoing.items())[:limit]
+            return list(islice((one for one in self._outgoing.items() if one[0] > after), limit))
 
     def sent(self, numbers: Collection[int]) -> None:
         """See ``Store.sent``."""

@@ -250,10 +250,14 @@ class Store(Keeper, Protocol):
 
     # --- events that go out -------------------------------------------------------------------------------------
 
-    def outgoing(self, limit: int) -> Sequence[tuple[int, Outgoing]]:
+    def outgoing(self, limit: int, *, after: int = 0) -> Sequence[tuple[int, Outgoing]]:
         """Reads events that are to be sent, oldest first, each with a number for ``sent``.
 
         Those of one saga are in the order in which they were emitted.
+
+        Args:
+            limit: How many at most.
+            after: Only those with higher numbers than this.
         """
         ...
 

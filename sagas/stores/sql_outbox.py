@@ -33,9 +33,10 @@ class SqlOutbox(ABC):
     def _aside(self) -> AbstractContextManager[Connection]:
         """Gives a connection for writes that are no journal's, in a transaction that ends with the block."""
 
-    def outgoing(self, limit: int) -> Sequence[tuple[int, Outgoing]]:
+    def outgoing(self, limit: int, *, after: int = 0) -> Sequence[tuple[int, Outgoing]]:
         """See ``Store.outgoing``."""
-        rows = self._read(select(*_COLUMNS).order_by(_outbox.c.number).limit(limit))
+        number = _outbox.c.number
+        rows = self._read(select(*_COLUMNS).where(number > after).order_by(number).limit(limit))
         return [(row[0], Outgoing._make((*row[1:-1], bytes(row[-1])))) for row in rows]
 
     def sent(self, numbers: Collection[int]) -> None:

@@ -110,6 +110,20 @@ async def test_what_nobody_takes_waits_for_somebody_who_does(tmp_path: Path, cap
         assert [event.type for event in await arriving(queue, 2)] == ["order.placed", "order.paid"]
 
 
+async def test_what_nobody_takes_keeps_back_no_other_saga_however_much_it_is() -> None:
+    @saga
+    async def shout() -> None:
+        for _ in range(250):
+            await emit(Event(type="noise"))
+        await emit(Event(type="order.placed"))
+
+    queue = MemoryQueue()
+    async with Coordinator("memory:", sagas=[place, shout], events={"order.*": queue.connect()}) as coordinator:
+        await coordinator.run(shout())
+        await coordinator.run(place(Order("lamp")), id="later")
+        assert [event.id.partition(".")[0] for event in await arriving(queue, 2)] == ["later", "later"]
+
+
 async def test_an_event_is_written_with_the_record_that_emits_it(tmp_path: Path) -> None:
     """Without anybody who sends it, it waits in the same database."""
     file = tmp_path / "orders.db"

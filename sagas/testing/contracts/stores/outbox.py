@@ -36,6 +36,8 @@ class OutboxContract(StoreCase):
         store.commit(emitting("s", 1))
         assert [one for _, one in connect().outgoing(10)] == [event("s", 0), odd, event("s", 1)]
         assert [one for _, one in connect().outgoing(2)] == [event("s", 0), odd]
+        (last, _) = connect().outgoing(2)[-1]
+        assert [one for _, one in connect().outgoing(2, after=last)] == [event("s", 1)]
 
     def test_what_is_sent_is_forgotten_and_nothing_else_is(self, store: Store) -> None:
         """Also by whoever says so twice."""
