@@ -17,8 +17,11 @@ import pytest
 from sqlalchemy import make_url, text
 from sqlmodel import Session
 
-from sagas import Client, Coordinator, Schedule, SchemaMismatch, lock, receive, saga, step
+from sagas import Client, Coordinator, Event, Schedule, SchemaMismatch, Worker, emit, lock, receive, saga, step
 from sagas.stores import store_for
+from sagas.transport import QueueTransport
+from sagas.transport.events import read_event
+from sagas_adapters.sql import SqlQueue
 from tests.docs.asking import PATIENCE, ask, plain, until, with_query
 from tests.docs.examples import blocks
 from tests.docs.pages import ON_POSTGRES, ROOT
@@ -34,6 +37,12 @@ async def order(item: str) -> str:
     async with lock(item):
         await reserve(item)
     return await receive("go", str)
+
+
+@saga
+async def told(item: str) -> str:
+    await emit(Event(type="reserved"))
+    return await reserve(item)
 
 
 @step(transactional=True)
@@ -108,7 +117,7 @@ async def test_a_user_with_the_rights_of_the_page_runs_sagas_in_tables_that_an_a
         async with Coordinator(postgres_url, migrate=False):
             pass
     _migrate(postgres_url)
-    for_coordinators, for_clients = blocks(ON_POSTGRES, "sql")
+    for_coordinators, *_, for_clients = blocks(ON_POSTGRES, "sql")
     with _role(postgres_url, for_coordinators, "shop") as shop, _role(postgres_url, for_clients, "web") as web:
         with pytest.raises(psycopg.errors.InsufficientPrivilege):
             ask(shop, "CREATE TABLE saga_other (id integer)")
@@ -133,6 +142,36 @@ async def test_a_user_with_the_rights_of_the_page_runs_sagas_in_tables_that_an_a
                 await client.resume_schedule("daily")
                 assert [x.name for x in await client.schedules() if not x.paused] == ["daily"]
         assert len(await _coordinators(web)) == 0
+
+
+async def test_events_workers_and_queues_do_with_the_rights_of_the_page(postgres_url: str) -> None:
+    """A coordinator that sends events to a queue of the database, whose worker has a user of its own."""
+    _migrate(postgres_url)
+    for_coordinators, for_events, for_workers, for_queues, _ = blocks(ON_POSTGRES, "sql")
+    with (
+        _role(postgres_url, for_coordinators + for_events + for_queues, "shop") as shop,
+        _role(postgres_url, for_workers + for_queues, "shop") as workshop,
+    ):
+        requests, replies = SqlQueue(shop, "requests"), SqlQueue(shop, "replies")
+        async with (
+            Worker([reserve], inbox=workshop) as worker,
+            Coordinator(
+                shop,
+                sagas=[told],
+                routes={"reserve": QueueTransport(requests, replies)},
+                events=SqlQueue(shop, "events"),
+                migrate=False,
+            ) as coordinator,
+            anyio.create_task_group() as group,
+        ):
+            group.start_soon(worker.serve, f"{workshop}&queue=requests")
+            with anyio.fail_after(PATIENCE):
+                assert await coordinator.run(told("lamp")) == "lamp is reserved"
+                events = SqlQueue(workshop, "events")
+                (delivery,) = await events.receive(wait=PATIENCE)
+                await events.close()
+            assert read_event(delivery.message).type == "reserved"
+            group.cancel_scope.cancel()
 
 
 async def _coordinators(url: str) -> Sequence[object]:

@@ -18,7 +18,7 @@ from sagas.core.events import ErrorInfo
 from sagas.errors import KeyReused, RequestError, TransportError
 from sagas.testing.contracts import Participant, TransportContract
 from sagas.transport import Delivery, MemoryQueue, Message, QueueTransport, StepReply, StepRequest, Transport
-from sagas.transport.messages import read_answer, read_request, reply_message, request_message
+from sagas.transport.messages import Answer, read_answer, read_request, reply_message, request_message
 
 pytestmark = pytest.mark.anyio
 
