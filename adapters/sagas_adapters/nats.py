@@ -302,7 +302,8 @@ class NatsQueue:
         """
         posts: list[_Post] = []
         for receipt in receipts:
-            if self._held[receipt].link is link:
+            hold = self._held.get(receipt)  # what ends it may have been under way when it ended otherwise
+            if hold is None or hold.link is link:
                 posts.append(_Post(receipt, b"+ACK"))
             else:
                 asked = json.dumps({"seq": _Place.of(receipt).number, "no_erase": True}).encode()
@@ -334,7 +335,9 @@ class NatsQueue:
             raise self._expired(delivery)
         began = time.monotonic()
         await link.ask([_Post(delivery.receipt, b"+WPI" if seconds == self.visibility else _put_off(seconds))])
-        self._held[delivery.receipt] = _Hold(began + seconds, self._held[delivery.receipt].link)
+        hold = self._held.get(delivery.receipt)
+        if hold is not None:  # else it has ended meanwhile
+            self._held[delivery.receipt] = hold._replace(until=began + seconds)
 
     async def _is_known(self, link: _Link, delivery: Delivery) -> bool:
         """Says whether the server remembers a delivery; one that was restarted may not, and delivers it anew."""

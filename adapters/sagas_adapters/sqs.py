@@ -166,7 +166,7 @@ class SqsQueue:
         late = [receipt for receipt in receipts if receipt not in held and receipt not in self._settled]
         refused = await self._delete(self._url, held)
         for receipt in held:
-            del self._until[receipt]
+            self._until.pop(receipt, None)  # it may have ended otherwise meanwhile
             if receipt not in refused:
                 self._settled[receipt] = None
         for receipt in list(self._settled)[:-_SETTLED]:
@@ -191,7 +191,8 @@ class SqsQueue:
         self._check_seconds(seconds, _VISIBILITY_MAX)
         self._check_held(delivery)
         await self._hide(delivery, seconds)
-        self._until[delivery.receipt] = time.monotonic() + seconds
+        if delivery.receipt in self._until:  # else it has ended meanwhile
+            self._until[delivery.receipt] = time.monotonic() + seconds
 
     async def dead_letters(self, limit: int = 100) -> Sequence[DeadLetter]:
         """See ``Queue.dead_letters``. While somebody reads them, others do not see them."""

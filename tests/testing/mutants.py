@@ -10,6 +10,7 @@ from collections.abc import AsyncIterator, Collection, Mapping, Sequence
 from dataclasses import replace
 from typing import Any, ClassVar
 
+import anyio.lowlevel
 import pytest
 
 from sagas import Worker
@@ -372,6 +373,14 @@ class PretendsToExtend(OnQueue):
     class Broken(MemoryQueue):
         async def extend(self, delivery: Delivery, seconds: float) -> None:
             pass
+
+
+class TripsOverWhatHasEnded(OnQueue):
+    class Broken(MemoryQueue):
+        async def extend(self, delivery: Delivery, seconds: float) -> None:
+            await super().extend(delivery, seconds)
+            await anyio.lowlevel.checkpoint()  # to hear from the broker
+            self._shelf.letters[int(delivery.receipt.partition(".")[0])].ready_at = self._clock.now() + seconds
 
 
 class PretendsToDelay(DeliversAtOnce):

@@ -54,6 +54,7 @@ QUEUES = {
     "OnlyLooksWhenItIsAsked": "whoever_waits_gets_what_is_visible_again",
     "PretendsToDelay": "a_delayed_message_comes_when_it_is_due_or_is_refused",
     "PretendsToExtend": "a_delivery_can_be_held_for_longer_or_that_is_refused",
+    "TripsOverWhatHasEnded": "a_delivery_may_end_while_something_else_becomes_of_it",
     "SendsBeforeItLooks": "a_message_that_is_too_large_fails_before_anything_is_sent",
 }
 QUIET = ("-p", "no:xdist", "-p", "no:cacheprovider")

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import random
 from collections import Counter
-from contextlib import nullcontext
+from collections.abc import Awaitable, Callable
+from contextlib import nullcontext, suppress
 from functools import partial
+from itertools import product
 
 import anyio
 import pytest
@@ -338,6 +340,36 @@ class DeliveryContract(QueueCase):
         await elapse(queue.visibility)
         (again,) = await self.arriving(other, elapse)
         assert again.count == 2
+
+    async def test_a_delivery_may_end_while_something_else_becomes_of_it(self, queue: Queue, elapse: Elapse) -> None:
+        """As one that is held for longer at the moment when its work is done. Nothing comes of it but a refusal."""
+        acts: list[Callable[[Delivery], Awaitable[None]]] = [
+            queue.ack,
+            queue.nack,
+            partial(queue.extend, seconds=queue.visibility),
+        ]
+        pairs = list(product(acts if queue.capabilities.extend else acts[:2], repeat=2))
+        await queue.send(*messages(*range(len(pairs))))
+        held = {bodies([found])[0]: found for found in await self.arriving(queue, elapse, len(pairs))}
+
+        async def attempt(act: Callable[[Delivery], Awaitable[None]], delivery: Delivery) -> None:
+            with suppress(DeliveryExpired):
+                await act(delivery)
+
+        with anyio.fail_after(PATIENCE):
+            async with anyio.create_task_group() as group:
+                for number, pair in enumerate(pairs):
+                    for act in pair:
+                        group.start_soon(attempt, act, held[number])
+        await elapse(queue.visibility)
+        given_back = {number for number, pair in enumerate(pairs) if queue.ack not in pair}
+        again: set[int] = set()
+        while not given_back <= again:
+            again.update(bodies(await self.arriving(queue, elapse)))
+        while more := await queue.receive(queue.capabilities.max_batch):
+            again.update(bodies(more))
+        either = {number for number, pair in enumerate(pairs) if queue.ack in pair and queue.nack in pair}
+        assert again <= given_back | either, "a message was acknowledged, and came again"
 
     # --- closing ------------------------------------------------------------------------------------------------
 
