@@ -126,6 +126,9 @@ class Subscriber:
                 except TransportError as error:
                     logger.warning("queue %s gives no events at the moment: %s", self._queue.name, error)
                     await anyio.sleep(_PAUSE)
+                except Exception:
+                    logger.exception("queue %s failed in a way that it should not; it is asked again", self._queue.name)
+                    await anyio.sleep(_PAUSE)
                 if not deliveries:
                     self._seats.release()
                 for delivery in deliveries:
@@ -161,6 +164,8 @@ class Subscriber:
             await self._queue.nack(delivery, delay=delay, reason=f"{type(error).__name__}: {error}")
         except TransportError as refusal:
             logger.info("%s", refusal)
+        except Exception:
+            logger.exception("an event could not be given back to queue %s; it is due again later", self._queue.name)
 
 
 def _saga_id(event: CloudEvent) -> str:

@@ -218,6 +218,9 @@ class QueueTransport:
             except TransportError as error:
                 logger.warning("queue %s gives no replies at the moment: %s", self._replies.name, error)
                 await anyio.sleep(_PAUSE)
+            except Exception:
+                logger.exception("queue %s failed in a way that it should not; it is asked again", self._replies.name)
+                await anyio.sleep(_PAUSE)
 
     async def _acknowledge(self, deliveries: Sequence[Delivery]) -> None:
         """Says that replies were taken; one that comes again does no harm."""

@@ -37,6 +37,8 @@ logger = logging.getLogger("sagas.worker")
 _WAIT, _PAUSE = 20.0, 0.5
 # Seconds before what could not be handled is delivered once more.
 _AGAIN = 1.0
+# How many requests are held for longer at the same time.
+_HELD_AT_ONCE = 32
 
 
 class Serving:
@@ -73,6 +75,7 @@ class Serving:
         self._source = source
         self._now = now
         self._held: dict[str, Delivery] = {}
+        self._answered: set[str] = set()
         self._room = anyio.Event()
         self._idle = anyio.Event()
         most = max(1, min(100, requests.capabilities.max_batch))
@@ -123,6 +126,10 @@ class Serving:
                 logger.warning("queue %s gives no requests at the moment: %s", self._requests.name, error)
                 await anyio.sleep(_PAUSE)
                 continue
+            except Exception:
+                logger.exception("queue %s failed in a way that it should not; it is asked again", self._requests.name)
+                await anyio.sleep(_PAUSE)
+                continue
             for delivery in deliveries:
                 self._held[delivery.receipt] = delivery
                 self._group.start_soon(self._handle, delivery)
@@ -138,6 +145,7 @@ class Serving:
             await self._give_back(delivery, error)
         finally:
             self._held.pop(delivery.receipt, None)
+            self._answered.discard(delivery.receipt)
             self._room.set()
             if not self._held:
                 self._idle.set()
@@ -156,6 +164,7 @@ class Serving:
         except (MessageTooLarge, NotSupported) as error:
             # It is done, and remembered; what cannot be sent is only the result.
             await answers.put(reply_message(headers, StepReply.in_doubt(describe(error)), source=self._source))
+        self._answered.add(delivery.receipt)
         await self._acks.put(delivery)
 
     async def _message(self, request: StepRequest, delivery: Delivery, beat: Beat | None) -> Message:
@@ -203,16 +212,30 @@ class Serving:
             await self._requests.nack(delivery, delay=later, reason=f"{type(error).__name__}: {error}")
         except TransportError as refusal:
             logger.info("%s", refusal)
+        except Exception:
+            logger.exception("a request could not be given back to queue %s; it comes again later", self._requests.name)
 
     async def _hold(self) -> None:
-        """Keeps what is at work."""
+        """Keeps what is at work, some of it at a time: a broker far away takes long to answer."""
         while True:
             await anyio.sleep(self._requests.visibility / 3)
-            for delivery in list(self._held.values()):
-                try:
-                    await self._requests.extend(delivery, self._requests.visibility)
-                except TransportError as error:
-                    logger.info("%s", error)
+            held = list(self._held)
+            for first in range(0, len(held), _HELD_AT_ONCE):
+                async with anyio.create_task_group() as group:
+                    for receipt in held[first : first + _HELD_AT_ONCE]:
+                        group.start_soon(self._extend, receipt)
+
+    async def _extend(self, receipt: str) -> None:
+        """Keeps one request, if it is still at work. If that fails, others may get it, and the barrier sees to it."""
+        delivery = self._held.get(receipt)
+        if delivery is None or receipt in self._answered:
+            return
+        try:
+            await self._requests.extend(delivery, self._requests.visibility)
+        except TransportError as error:
+            logger.info("%s", error)
+        except Exception:
+            logger.exception("a request of queue %s could not be held for longer", self._requests.name)
 
 
 class _Beats:
@@ -236,7 +259,7 @@ class _Beats:
         """Sends one."""
         try:
             await self._send()
-        except TransportError as error:
+        except Exception as error:
             logger.info("a sign of life could not be sent: %s", error)
         finally:
             self._sending = False

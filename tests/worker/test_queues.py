@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import time
-from collections.abc import AsyncGenerator, AsyncIterator
+from collections.abc import AsyncGenerator, AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import replace
-from typing import Any
+from typing import Any, ClassVar
 
 import anyio
 import pytest
@@ -165,6 +165,64 @@ async def test_a_long_step_keeps_its_request() -> None:
             await anyio.sleep(0.001)
         assert list(await requests.receive(wait=0.6)) == []
     assert begun == [1]
+
+
+@pytest.mark.parametrize("fault", ["receive", "extend", "nack", "ack"])
+async def test_a_fault_of_a_queues_client_ends_neither_worker_nor_transport(fault: str) -> None:
+    """Whatever is raised. What it was about is done again."""
+
+    class Faulty(MemoryQueue):
+        tripped: ClassVar[list[str]] = []
+
+        def trip(self, what: str) -> None:
+            if what == fault and what not in self.tripped:
+                self.tripped.append(what)
+                raise KeyError("of the client library")
+
+        async def receive(self, limit: int = 1, *, wait: float = 0.0) -> Sequence[Delivery]:
+            self.trip("receive")
+            return await super().receive(limit, wait=wait)
+
+        async def extend(self, delivery: Delivery, seconds: float) -> None:
+            self.trip("extend")
+            await super().extend(delivery, seconds)
+
+        async def nack(self, delivery: Delivery, *, delay: float = 0.0, reason: str = "") -> None:
+            self.trip("nack")
+            await super().nack(delivery, delay=delay, reason=reason)
+
+        async def ack(self, *deliveries: Delivery) -> None:
+            self.trip("ack")
+            await super().ack(*deliveries)
+
+    @step
+    async def long() -> str:
+        await anyio.sleep(0.3)
+        return "done"
+
+    requests, replies = Faulty(visibility=0.3), MemoryQueue()
+    await requests.send(Message(body=b"no request"))
+    async with Worker([long], inbox="memory:") as worker, serving(worker, requests, replies) as transport:
+        with anyio.fail_after(20):
+            assert await transport.call(action("long")) == StepReply.succeeded(b'"done"')
+            while not requests.tripped:  # noqa: ASYNC110 - the queue is what is watched
+                await anyio.sleep(0.001)
+            assert await transport.call(action("long", "k2")) == StepReply.succeeded(b'"done"')
+
+
+async def test_a_fault_where_replies_come_from_leaves_the_transport_as_it_was() -> None:
+    faults = [KeyError("of the client library")]
+
+    class Faulty(MemoryQueue):
+        async def receive(self, limit: int = 1, *, wait: float = 0.0) -> Sequence[Delivery]:
+            if faults:
+                raise faults.pop()
+            return await super().receive(limit, wait=wait)
+
+    async with Worker([pack], inbox="memory:") as worker, serving(worker, MemoryQueue(), Faulty()) as transport:
+        with anyio.fail_after(20):
+            assert (await transport.call(action("pack"))).outcome == "succeeded"
+    assert faults == []
 
 
 async def test_a_worker_takes_no_more_than_it_can_perform() -> None:
