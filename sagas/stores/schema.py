@@ -34,6 +34,9 @@ _KNOWN = ("0001", "0002", "0003", "0004", "0005")
 _OLDEST_THAT_WORKS = "0001"
 # These tell what alembic does, as it is imported and as it migrates.
 _TALKATIVE = ("alembic.runtime.plugins", "alembic.runtime.migration")
+# What alembic is at work on is kept in its modules, once for the process. Whoever asks for this has a transaction in its
+# database already, and whoever has it asks for nothing else, so that they never wait for each other.
+_alone = threading.Lock()
 
 
 def current(connection: Connection) -> str | None:
@@ -59,7 +62,7 @@ def migrating(url: str | URL) -> str:
 
 def upgrade(connection: Connection) -> None:
     """Runs the migrations that are missing, in the transaction of the connection."""
-    with _quiet():
+    with _alone, _quiet():
         _upgrade(connection)
     connection.exec_driver_sql(f"CREATE TABLE IF NOT EXISTS {VERSION_TABLE} (version_num VARCHAR(32) NOT NULL)")
     connection.exec_driver_sql(f"DELETE FROM {VERSION_TABLE}")

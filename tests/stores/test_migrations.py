@@ -11,6 +11,7 @@ import subprocess
 import sys
 import threading
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -156,3 +157,21 @@ def test_alembic_warns_during_our_migrations_and_tells_others_what_it_did(caplog
     alembic.info("afterwards")
     assert caplog.messages == ["a warning", "of another thread", "afterwards"]
     assert alembic.filters == []
+
+
+def test_databases_are_made_side_by_side(tmp_path: Path) -> None:
+    """As by a worker and a coordinator in threads of one process, each with its own."""
+    count = 4
+    start = threading.Barrier(count)
+
+    def make(number: int) -> str | None:
+        engine = create_engine(f"sqlite:///{tmp_path / str(number)}.db")
+        start.wait()
+        with engine.begin() as connection:
+            schema.ensure(connection, migrate=True)
+            found = schema.current(connection)
+        engine.dispose()
+        return found
+
+    with ThreadPoolExecutor(count) as threads:
+        assert list(threads.map(make, range(count))) == [schema.HEAD] * count
