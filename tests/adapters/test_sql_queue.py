@@ -236,6 +236,28 @@ async def test_a_connection_that_is_closed_lets_go_of_those_who_wait_on_it(url: 
     await other.close()
 
 
+async def test_a_connection_lets_go_of_those_whom_a_transaction_is_looking_for_when_it_is_closed(url: str) -> None:
+    """It would let them wait again when it has found nothing."""
+    one, other = SqlQueue(url, "q"), SqlQueue(url, "q")
+    await other.receive()
+    engine = create_engine(url)
+    with anyio.fail_after(20.0), engine.connect() as connection:
+        async with anyio.create_task_group() as group:
+            connection.exec_driver_sql("LOCK TABLE saga_message" if "postgres" in url else "BEGIN IMMEDIATE")
+            group.start_soon(_refused, one)
+            while not one._lane._flying:  # noqa: ASYNC110, SLF001 - nothing else tells
+                await anyio.sleep(0.001)
+            await one.close()
+            connection.rollback()
+    engine.dispose()
+    await other.close()
+
+
+async def _refused(queue: SqlQueue) -> None:
+    with pytest.raises(TransportClosed):
+        await queue.receive(wait=60.0)
+
+
 async def test_a_database_that_is_not_there_is_told_and_may_come_later(tmp_path: Path) -> None:
     directory = tmp_path / "later"
     queue = SqlQueue(f"sqlite:///{directory / 'q.db'}", "q")

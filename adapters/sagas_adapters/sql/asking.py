@@ -167,6 +167,7 @@ class Take(Request):
         found: What it gets.
         state: Whether it waits for the next transaction, for something to come, for a transaction's end, or is over.
         abandoned: Whether nobody wants what it gets any more.
+        forsaken: Why nothing can come any more, if its connection was closed.
     """
 
     queue: str
@@ -178,6 +179,7 @@ class Take(Request):
     found: Sequence[Delivery] = ()
     state: Literal["pending", "standing", "flying", "over"] = "pending"
     abandoned: bool = False
+    forsaken: Exception | None = None
 
     @property
     def terms(self) -> tuple[str, float, int]:

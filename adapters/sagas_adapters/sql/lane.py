@@ -65,6 +65,7 @@ class Lane:
         self._flush_at = 0.0
         self._ready = False
         self._standing: dict[str, list[Take]] = defaultdict(list)
+        self._flying: set[Take] = set()
         self._woken: set[str] = set()
         self._due: dict[str, float] = {}
         self._stopping = False
@@ -141,12 +142,16 @@ class Lane:
     def forsake(self, owner: object, error: Exception) -> None:
         """Ends the waiting of all who wait on a connection."""
         with self._condition:
+            for take in self._flying:
+                if take.owner is owner:
+                    take.forsaken = error  # told at the end of the transaction
             takes = [take for takes in list(self._standing.values()) for take in takes if take.owner is owner]
             takes += [take for take in self._pending if isinstance(take, Take) and take.owner is owner]
-        for take in takes:
-            if self.withdraw(take):
+            for take in takes:
+                self.withdraw(take)
                 take.error = error
-                take.post(take.done.set)
+        for take in takes:
+            take.post(take.done.set)
 
     def stop(self) -> None:
         """Does what was asked for, and ends."""
@@ -220,10 +225,14 @@ class Lane:
             batch += self._standing.pop(queue)
         for queue in queues:
             self._due.pop(queue, None)
-        for request in batch:
-            if isinstance(request, Take):
-                request.state = "flying"
+        self._take_off([request for request in batch if isinstance(request, Take)])
         return batch
+
+    def _take_off(self, takes: Iterable[Take]) -> None:
+        """Notes what takes part in a transaction, and is neither pending nor standing until that has ended."""
+        for take in takes:
+            take.state = "flying"
+            self._flying.add(take)
 
     def _look(self, queues: Sequence[str]) -> None:
         """Asks the database whether others have done something."""
@@ -232,6 +241,7 @@ class Lane:
         except StoreError as error:
             with self._condition:
                 takes = [take for queue in queues for take in self._standing.pop(queue, ())]
+                self._take_off(takes)
                 self._due.clear()
             self._settle(takes, error)
             return
@@ -309,25 +319,35 @@ class Lane:
     def _settle(self, batch: Sequence[Request], error: BaseException | None) -> None:
         """Tells everybody how it went; whoever still waits goes on waiting."""
         told: dict[Post, list[Request]] = defaultdict(list)
-        lost: list[Take] = []
+        lost: list[tuple[Take, Sequence[Delivery]]] = []
         with self._condition:
             for request in batch:
+                request.error = error
                 if isinstance(request, Take):
-                    if error is None and request.patient and not request.found and not self._stopping:
+                    self._flying.discard(request)
+                    if self._lands_to_wait(request):
                         request.state = "standing"
                         self._standing[request.queue].append(request)
                         continue
                     request.state = "over"
                     request.found = () if error is not None else request.found
-                    lost += [request] if request.abandoned else []
-                request.error = error
+                    request.error = request.forsaken or error
+                    if request.abandoned or request.forsaken:
+                        lost.append((request, request.found))
+                        request.found = ()
                 told[request.post].append(request)
             for queue in set(self._due) - set(self._standing):
                 del self._due[queue]
-        for take in lost:
-            self._untake(take, take.found)
+        for take, found in lost:
+            self._untake(take, found)
         for post, requests in told.items():
             self._tell(post, requests)
+
+    def _lands_to_wait(self, take: Take) -> bool:
+        """Says whether one that was in a transaction goes on waiting."""
+        return (
+            take.error is None and take.patient and not take.found and take.forsaken is None and not self._stopping
+        )  # fmt: skip
 
     def _tell(self, post: Post, requests: Sequence[Request]) -> None:
         """Wakes tasks."""
@@ -340,7 +360,7 @@ class Lane:
             post(set_all)
         except RuntimeError:  # the event loop is gone, with all its tasks
             for request in requests:
-                if isinstance(request, Take) and not request.abandoned:
+                if isinstance(request, Take):
                     self._untake(request, request.found)
 
 
