@@ -233,8 +233,17 @@ class RabbitQueue:
     # --- connecting ---------------------------------------------------------------------------------------------
 
     async def _run(self, function: Callable[[*Ts], Awaitable[T]], *args: *Ts) -> T:
-        """Calls a function on asyncio."""
-        return await self._portal.run(self._guard, partial(function, *args))
+        """Calls a function on asyncio.
+
+        Raises:
+            TransportClosed: It was cut off by ``close``.
+        """
+        try:
+            return await self._portal.run(self._guard, partial(function, *args))
+        except TransportError as error:
+            if self._closed and not isinstance(error, TransportClosed):
+                raise TransportClosed(f"{self._where} is closed") from error
+            raise
 
     async def _guard(self, act: Callable[[], Awaitable[T]]) -> T:
         """Calls a function; says what went wrong in words of ours.
