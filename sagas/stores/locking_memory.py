@@ -24,6 +24,10 @@ class MemoryLines(Lines):
         self._called: set[int] = set()
         self._numbers = count(1)
 
+    def all(self) -> list[list[Ticket]]:
+        """Gives every line, by the names of the locks."""
+        return [list(line.values()) for _, line in sorted(self._lines.items())]
+
     def leave(self, places: Collection[tuple[str, str]], sagas: Collection[str]) -> set[str]:
         """See ``Lines``."""
         every = {(saga_id, name) for saga_id in sagas for name in self._sagas.get(saga_id, {})}

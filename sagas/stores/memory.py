@@ -11,6 +11,7 @@ from sagas.stores.locking import settle
 from sagas.stores.locking_memory import MemoryLines
 from sagas.stores.memory_keeping import MemoryKeeper
 from sagas.stores.memory_limits import MemoryLimits
+from sagas.stores.memory_surveys import MemorySurveys
 from sagas.stores.port import Batch, Committed, Drawn, Holding, Lease, Mail, Outgoing, SagaRow
 
 if TYPE_CHECKING:
@@ -27,7 +28,7 @@ _CLAIM = 5.0
 _NONE: frozenset[str] = frozenset()
 
 
-class MemoryStore(MemoryKeeper):
+class MemoryStore(MemoryKeeper, MemorySurveys):
     """Keeps journals in dictionaries, with the same rules as a database."""
 
     in_memory = True
@@ -41,6 +42,7 @@ class MemoryStore(MemoryKeeper):
         self._mail_ids = count(1)
         self._event_numbers = count(1)
         self._outgoing: dict[int, Outgoing] = {}
+        self._next_key = count(1)
         self._claims: dict[str, tuple[str, float]] = {}
         self._lines = MemoryLines()
         self._limits = MemoryLimits()
@@ -124,6 +126,7 @@ class MemoryStore(MemoryKeeper):
                 *new[:-1], "running", active=True, wake_at=None, ended_at=None, error=None, rank=new.rank
             )
             self._journals[new.id] = []
+            self._keys[new.id] = next(self._next_key)
 
     def outgoing(self, limit: int, *, after: int = 0) -> Sequence[tuple[int, Outgoing]]:
         """See ``Store.outgoing``."""

@@ -24,6 +24,7 @@ class MemoryKeeper:
         self._lock = threading.Lock()
         self._sagas: dict[str, SagaRow] = {}
         self._journals: dict[str, list[JournalRow]] = {}
+        self._keys: dict[str, int] = {}  # in the order of arrival; never given twice
         self._mail: dict[int, Mail] = {}
         self._archive: dict[str, bytes] = {}
         self._schedules: dict[str, ScheduleRow] = {}
@@ -73,7 +74,7 @@ class MemoryKeeper:
         for row in archived:
             self._archive[row.id] = pack(self._journals.pop(row.id))
         for row in deleted:
-            del self._sagas[row.id]
+            del self._sagas[row.id], self._keys[row.id]
             self._journals.pop(row.id, None)
             self._archive.pop(row.id, None)
         gone = {row.id for row in (*archived, *deleted)}

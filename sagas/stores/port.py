@@ -26,6 +26,7 @@ from sagas.stores.rows import (
     PayloadContext,
     SagaRow,
 )
+from sagas.stores.surveying import Surveyor
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Mapping, Sequence
@@ -75,7 +76,7 @@ class Codec(Protocol):
         ...
 
 
-class Store(Keeper, Protocol):
+class Store(Keeper, Surveyor, Protocol):
     """Keeps journals.
 
     Every method raises ``StoreUnavailable`` when it may work later, and ``StoreError`` when it will not. Where many

@@ -25,6 +25,7 @@ from sagas.stores.port import Batch, Committed, JournalRow, Mail, SagaRow, Super
 from sagas.stores.sql_keeping import SqlKeeper
 from sagas.stores.sql_outbox import SqlOutbox, write_outgoing
 from sagas.stores.sql_owners import SqlOwners
+from sagas.stores.sql_surveys import SqlSurveys
 from sagas.stores.surveys import newest_first
 from sagas.stores.tables import metadata
 
@@ -46,7 +47,7 @@ _MAIL_COLUMNS = tuple(_mail.c[name] for name in Mail._fields)
 _READ_MANY = 500
 
 
-class SqlStore(SqlOwners, SqlLimits, SqlKeeper, SqlOutbox):
+class SqlStore(SqlOwners, SqlLimits, SqlKeeper, SqlOutbox, SqlSurveys):
     """A store in a SQL database.
 
     Args:
@@ -160,6 +161,13 @@ class SqlStore(SqlOwners, SqlLimits, SqlKeeper, SqlOutbox):
         assert self._engine is not None, "the store is open"
         with self._errors(), self._engine.connect() as connection:
             return connection.execute(statement).all()
+
+    @contextmanager
+    def _looking(self) -> Generator[Connection]:
+        """See ``SqlSurveys``."""
+        assert self._engine is not None, "the store is open"
+        with self._errors(), self._engine.connect() as connection:
+            yield connection
 
     # --- for what keeps tables of its own beside the journal ----------------------------------------------------
 

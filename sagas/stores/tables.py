@@ -33,6 +33,7 @@ _Text = String().with_variant(String(collation="C"), "postgresql")
 _OPEN = text("ended_at IS NULL")
 _QUEUED = text("active AND ended_at IS NULL")
 _TIMED = text("wake_at IS NOT NULL AND ended_at IS NULL")
+_ENDED = text("ended_at IS NOT NULL")
 _GROUPED = text("group_id IS NOT NULL")
 _GROUPED_AND_HELD = text("held AND group_id IS NOT NULL")
 _STATUSES = ("running", "compensating", "stuck", "completed", "compensated")
@@ -63,6 +64,7 @@ class SagaTable(_Base, table=True):
     __table_args__ = (
         Index("saga_queue", "owner", "rank", sqlite_where=_QUEUED, postgresql_where=_QUEUED),
         Index("saga_timed", "wake_at", sqlite_where=_TIMED, postgresql_where=_TIMED),
+        Index("saga_ended", "ended_at", sqlite_where=_ENDED, postgresql_where=_ENDED),
         *map(_newest_first, _STATUSES),
     )
 

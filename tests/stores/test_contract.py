@@ -35,6 +35,11 @@ class SqlStoreContract(StoreContract):
     def narrow_purge(self, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setattr("sagas.stores.sql_keeping._WINDOW", 10)
 
+    @pytest.fixture
+    def narrow_search(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr("sagas.stores.sql_surveys._WINDOW", 3)
+        monkeypatch.setattr("sagas.stores.sql_surveys._FEW", 1)
+
 
 class TestSqliteStore(SqlStoreContract):
     @pytest.fixture

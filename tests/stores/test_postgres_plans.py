@@ -14,6 +14,7 @@ import pytest
 
 from sagas.stores.port import Batch, Change, JournalRow, Lease, NewSaga
 from sagas.stores.postgres import PostgresStore
+from sagas.stores.surveying import Wanted
 from tests.support.postgres import Databases
 
 _CODE = ("order@1",)
@@ -103,6 +104,9 @@ _REPEATED: dict[str, Callable[[PostgresStore], object]] = {
     "load": lambda store: store.load(["parked7", "timed7"]),
     **{status: _select(status) for status in ("running", "compensating", "stuck", "completed", "compensated")},
     "the newest": lambda store: store.select(status=None, name=None, limit=10, before=None),
+    "search": lambda store: store.search(Wanted(statuses=("stuck",), texts=("x",)), limit=5),
+    "search by id": lambda store: store.search(Wanted(prefix="parked1999"), limit=5),
+    "tally": lambda store: store.tally(1e12),
     "a page": lambda store: store.select(status=None, name=None, limit=10, before="parked7"),
 }
 

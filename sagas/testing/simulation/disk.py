@@ -69,7 +69,15 @@ class Disk(MemoryStore):
 
     def wipe(self) -> None:
         """Forgets every saga, but not who is alive."""
-        for table in (self._sagas, self._journals, self._mail, self._claims, self._archive, self._schedules):
+        for table in (
+            self._sagas,
+            self._keys,
+            self._journals,
+            self._mail,
+            self._claims,
+            self._archive,
+            self._schedules,
+        ):
             table.clear()
         self._lines = MemoryLines()
         self._limits = MemoryLimits()

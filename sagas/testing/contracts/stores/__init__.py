@@ -12,6 +12,7 @@ from sagas.testing.contracts.stores.outbox import OutboxContract
 from sagas.testing.contracts.stores.owners import OwnerContract
 from sagas.testing.contracts.stores.retention import RetentionContract
 from sagas.testing.contracts.stores.schedules import ScheduleContract
+from sagas.testing.contracts.stores.surveys import SurveyContract
 
 __all__ = [
     "CapabilityContract",
@@ -26,6 +27,7 @@ __all__ = [
     "ScheduleContract",
     "StoreCase",
     "StoreContract",
+    "SurveyContract",
 ]
 
 
@@ -38,6 +40,7 @@ class StoreContract(
     RetentionContract,
     ScheduleContract,
     LostCommitsContract,
+    SurveyContract,
     CapabilityContract,
 ):
     """All of it: what a store has to do that a coordinator runs on."""
