@@ -23,6 +23,7 @@ SagaError
 │   ├── SagaNotFound            no saga has this id
 │   ├── SagaNotRegistered       the coordinator has no code for this saga
 │   ├── NotApplicable           the saga's state does not allow this (cancel after a pivot, …)
+│   │   └── SagaMovedOn         … as it is now: it was another when whoever asks looked at it
 │   ├── CoordinatorBusy         there was no room for another saga in time; nothing was started
 │   └── CoordinatorClosed       the coordinator is not running (any more)
 ├── TransportError              a request to a participant, or a message, that cannot be handled
@@ -63,6 +64,7 @@ __all__ = [
     "RequestError",
     "SagaCompensated",
     "SagaError",
+    "SagaMovedOn",
     "SagaNotCompleted",
     "SagaNotFound",
     "SagaNotRegistered",
@@ -249,6 +251,28 @@ class SagaNotRegistered(RequestError):
 
 class NotApplicable(RequestError):
     """The saga's state does not allow the request."""
+
+
+class SagaMovedOn(NotApplicable):
+    """An order was meant for a saga as it stood before: something has happened since. Nothing was changed.
+
+    Attributes:
+        saga_id: The saga.
+        expected: Number of the record that whoever ordered had seen.
+        revision: Number of the last record by now.
+    """
+
+    def __init__(self, saga_id: str, expected: int, revision: int) -> None:
+        super().__init__(saga_id, expected, revision)
+        self.saga_id = saga_id
+        self.expected = expected
+        self.revision = revision
+
+    def __str__(self) -> str:
+        return (
+            f"saga {self.saga_id} has moved on since it was looked at: record {self.expected} was the last then, "
+            f"record {self.revision} is now. Nothing was changed; look again"
+        )
 
 
 class CoordinatorBusy(RequestError):

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 from sagas.cli.problems import Problem
 from sagas.coordinator.fleet import coordinators, fleet_for
 from sagas.coordinator.loading import read_history
-from sagas.coordinator.views import summary_of, view_of
+from sagas.coordinator.telling import summary_of, view_of
 from sagas.errors import JournalCorrupted, PayloadError, SagaNotFound
 from sagas.stores import store_for
 

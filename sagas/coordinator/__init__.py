@@ -10,7 +10,28 @@ from sagas.coordinator.retention import Retention
 from sagas.coordinator.routing import Breaker, Route
 from sagas.coordinator.schedules import Schedule, ScheduleView
 from sagas.coordinator.subscriptions import Subscription
-from sagas.coordinator.views import AttemptView, Happening, LockView, SagaSummary, SagaView, StepView
+from sagas.coordinator.surveys import (
+    Count,
+    LinePlace,
+    OpenSagas,
+    Rate,
+    SagaCounts,
+    SagaFilter,
+    SagaPage,
+    SagaRates,
+    StuckGroup,
+    StuckSagas,
+)
+from sagas.coordinator.views import (
+    AttemptView,
+    Decision,
+    Happening,
+    LockView,
+    RecordView,
+    SagaSummary,
+    SagaView,
+    StepView,
+)
 
 __all__ = [
     "AttemptView",
@@ -18,15 +39,27 @@ __all__ = [
     "Client",
     "Coordinator",
     "CoordinatorView",
+    "Count",
+    "Decision",
     "Handle",
     "Happening",
+    "LinePlace",
     "LockView",
+    "OpenSagas",
+    "Rate",
+    "RecordView",
     "Retention",
     "Route",
+    "SagaCounts",
+    "SagaFilter",
+    "SagaPage",
+    "SagaRates",
     "SagaSummary",
     "SagaView",
     "Schedule",
     "ScheduleView",
     "StepView",
+    "StuckGroup",
+    "StuckSagas",
     "Subscription",
 ]

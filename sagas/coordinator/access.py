@@ -2,23 +2,20 @@
 
 from __future__ import annotations
 
-import builtins
 import hashlib
 from abc import abstractmethod
 from typing import TYPE_CHECKING, Any, Generic, NamedTuple, TypeVar
 
-from pydantic_core import PydanticSerializationError, to_json
-
-from sagas.coordinator.checks import check_id, check_number, check_priority, check_signal_name, check_status, check_text
-from sagas.coordinator.fleet import CoordinatorView, coordinators, fleet_for
+from sagas.coordinator.checks import check_id, check_priority, check_revision
 from sagas.coordinator.handles import Handle, outcome
-from sagas.coordinator.loading import read_history
+from sagas.coordinator.loading import read_history, revision_of
+from sagas.coordinator.looking import Looking
+from sagas.coordinator.operating import Operating
 from sagas.coordinator.orders import encode_order
 from sagas.coordinator.schedule_desk import ScheduleDesk
-from sagas.coordinator.views import SagaSummary, SagaView, summary_of, view_of
 from sagas.core.operations import SagaCall
 from sagas.core.ranks import rank_of
-from sagas.errors import CoordinatorClosed, IdempotencyConflict, PayloadError, SagaNotFound
+from sagas.errors import CoordinatorClosed, IdempotencyConflict
 
 if TYPE_CHECKING:
     from contextlib import AsyncExitStack
@@ -59,7 +56,7 @@ class Wish(NamedTuple):
     rank: float
 
 
-class Access(ScheduleDesk, Generic[L]):
+class Access(Operating, Looking, ScheduleDesk, Generic[L]):
     """What a ``Coordinator`` and a ``Client`` can be asked for, between entering and leaving them."""
 
     _versions: Versions
@@ -197,121 +194,19 @@ class Access(ScheduleDesk, Generic[L]):
             )
         return row
 
-    # --- asking for things --------------------------------------------------------------------------------------
-
-    async def signal(self, saga_id: str, name: str, payload: object = None) -> None:
-        """Sends a signal to a saga, durably. It is kept until the body receives it.
-
-        Args:
-            saga_id: To whom.
-            name: As in ``receive(name, …)``.
-            payload: Anything pydantic can serialize.
-
-        Raises:
-            SagaNotFound: There is no such saga.
-            NotApplicable: It has ended.
-            PayloadError: The payload cannot be encoded, or does not fit the ``receive`` that waits for it here.
-        """
-        check_signal_name(name)
-        try:
-            encoded = to_json(payload, bytes_mode="base64", inf_nan_mode="strings")
-        except (PydanticSerializationError, ValueError) as error:
-            raise PayloadError(f"the payload of the signal {name!r} cannot be encoded: {error}") from error
-        await self._order(saga_id, "signal", name=name, payload=encoded)
-
-    async def cancel(self, saga_id: str, *, reason: str, by: str = "") -> None:
-        """Cancels a saga: it is undone. One that is undoing already is left as it is.
-
-        Raises:
-            SagaNotFound: There is no such saga.
-            NotApplicable: It has ended, or has passed its pivot.
-        """
-        check_text("reason", reason)
-        await self._order(saga_id, "cancel", reason=reason, by=by)
-
-    async def retry(self, saga_id: str, *, path: str | None = None, by: str = "") -> None:
-        """Tries again what halts a stuck saga, with a new budget of attempts.
-
-        Args:
-            saga_id: Which saga.
-            path: Which step; all that halt it by default.
-            by: Who asks, for the journal.
-
-        Raises:
-            SagaNotFound: There is no such saga.
-            NotApplicable: It is not stuck, or not there.
-        """
-        await self._order(saga_id, "retry", path=path, by=by)
-
-    async def skip(self, saga_id: str, *, reason: str, path: str | None = None, by: str = "") -> None:
-        """Goes on without what halts a stuck saga: the operator vouches that nothing is left to undo there.
-
-        A forward step that is skipped counts as rejected. Arguments and errors as for ``retry``.
-        """
-        check_text("reason", reason)
-        await self._order(saga_id, "skip", reason=reason, path=path, by=by)
-
-    async def resume(self, saga_id: str, *, by: str = "") -> None:
-        """Lets a parked saga go on with the code at hand.
-
-        Raises:
-            SagaNotFound: There is no such saga.
-            NotApplicable: It is not stuck, or the code at hand does not fit its journal either.
-        """
-        await self._order(saga_id, "resume", by=by)
-
-    async def _order(self, saga_id: str, kind: str, **fields: object) -> None:
-        """Gives an order."""
-        self._accepting()
+    async def _order(self, saga_id: str, kind: str, *, expected: int | None = None, **fields: object) -> None:
+        """See ``Operating``."""
+        engine = self._accepting()
+        if expected is not None:
+            journals = await engine.in_thread(engine.store.load, [saga_id])
+            if saga_id in journals:
+                check_revision(saga_id, expected, revision_of(journals[saga_id]))
+            fields["expected"] = expected
         await self._give(saga_id, kind, encode_order(**fields))
 
     @abstractmethod
     async def _give(self, saga_id: str, kind: str, body: bytes) -> None:
         """Gives an order, durably."""
-
-    # --- looking ------------------------------------------------------------------------------------------------
-
-    async def get(self, saga_id: str) -> SagaView:
-        """Reads everything about a saga, as far as it is durable.
-
-        Raises:
-            SagaNotFound: There is no such saga.
-            JournalCorrupted: Its journal is not what was written.
-        """
-        engine = self._running()
-        row = await engine.in_thread(engine.store.get, saga_id)
-        if row is None:
-            raise SagaNotFound(f"there is no saga {saga_id!r}")
-        journals = await engine.in_thread(engine.store.load, [saga_id])
-        fleet = await engine.in_thread(fleet_for, engine.store, [row], engine.clock.now())
-        return view_of(row, read_history(saga_id, journals.get(saga_id, []), engine.codec), fleet)
-
-    async def list(
-        self, *, status: str | None = None, name: str | None = None, limit: int = 100, before: str | None = None
-    ) -> builtins.list[SagaSummary]:
-        """Reads sagas, newest first.
-
-        Args:
-            status: Only these: ``running``, ``compensating``, ``stuck``, ``completed`` or ``compensated``.
-            name: Only this saga.
-            limit: At most so many.
-            before: Go on after the saga with this id.
-
-        Raises:
-            RequestError: There is no such status, or the limit is not at least 1.
-        """
-        if status is not None:
-            check_status(status)
-        check_number("limit", limit, least=1)
-        engine = self._running()
-        rows = await engine.in_thread(lambda: engine.store.select(status=status, name=name, limit=limit, before=before))
-        fleet = await engine.in_thread(fleet_for, engine.store, rows, engine.clock.now())
-        return [summary_of(row, fleet) for row in rows]
-
-    async def coordinators(self) -> builtins.list[CoordinatorView]:
-        """Reads which coordinators are alive and what they have code for."""
-        engine = self._running()
-        return coordinators(await engine.in_thread(engine.store.leases, engine.clock.now()))
 
 
 def _new_id(clock: Clock) -> str:

@@ -4,9 +4,17 @@ from __future__ import annotations
 
 from sagas.core.ranks import HIGHEST, LOWEST
 from sagas.core.transitions import SagaState
-from sagas.errors import PayloadError, RequestError
+from sagas.errors import PayloadError, RequestError, SagaMovedOn
 
-__all__ = ["check_id", "check_number", "check_priority", "check_signal_name", "check_status", "check_text"]
+__all__ = [
+    "check_id",
+    "check_number",
+    "check_priority",
+    "check_revision",
+    "check_signal_name",
+    "check_status",
+    "check_text",
+]
 
 _LONGEST_ID = 200
 _STATUSES = tuple(dict.fromkeys(state.status for state in SagaState))
@@ -51,6 +59,25 @@ def check_status(status: object) -> None:
     """
     if status not in _STATUSES:
         raise RequestError(f"{status!r} is no status of a saga; use one of {', '.join(_STATUSES)}")
+
+
+def check_revision(saga_id: str, expected: object, revision: int) -> None:
+    """Refuses an order that was meant for a saga as it stood before.
+
+    Args:
+        saga_id: Which saga.
+        expected: Number of the record that was the last; ``None`` if nobody says.
+        revision: Number of the last one now, takeovers aside.
+
+    Raises:
+        SagaMovedOn: They differ.
+        RequestError: ``expected`` is no number.
+    """
+    if expected is None or expected == revision:
+        return
+    if not isinstance(expected, int):
+        raise RequestError(f"expected={expected!r}: give the `revision` of the view that was looked at")
+    raise SagaMovedOn(saga_id, expected, revision)
 
 
 def check_number(name: str, value: object, *, least: float = 0.0, above: bool = False) -> None:

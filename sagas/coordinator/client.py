@@ -19,7 +19,8 @@ from sagas.coordinator.writes import Unattended, Write
 from sagas.coordinator.writing import write_record
 from sagas.core import events as e
 from sagas.core.execution import Execution
-from sagas.core.registry import Registry
+from sagas.core.registry import Registry, steps_around
+from sagas.core.secrets import Mask, secret_names
 from sagas.core.versions import Versions
 from sagas.errors import RequestError, StoreError
 from sagas.stores import is_store, store_for
@@ -68,6 +69,8 @@ class Client(Access[Link]):
         clock: Time and chance.
         poll: The longest pause between two looks at a saga that somebody waits for, in seconds, where its end is not
             announced; where it is (PostgreSQL), five times as long, in case that an announcement was lost.
+        secret_fields: Names of keys in payloads, or patterns (``"*_token"``), that are not shown; ``NAME.result`` is
+            all that a step of that name gives. What is marked ``Secret`` in ``sagas`` and around is hidden anyway.
 
     Raises:
         DeclarationError: Something in ``sagas`` is none, or ``versions`` gives a weight to what is not among them.
@@ -88,12 +91,16 @@ class Client(Access[Link]):
         tracer_provider: TracerProvider | None = None,
         clock: Clock | None = None,
         poll: float = 1.0,
+        secret_fields: Iterable[str] = (),
     ) -> None:
         check_number("poll", poll, above=True)
         self._store = store if is_store(store) else store_for(store)
         if self._store.in_memory and self._store is not store:
             raise StoreError(f"no coordinator would see what a client writes to {store!r}; give both the same store")
-        self._versions = Versions(versions or {}, Registry(sagas, find_steps=False))
+        definitions = tuple(sagas)
+        self._versions = Versions(versions or {}, Registry(definitions, find_steps=False))
+        around = (step for one in definitions for step in steps_around(one))
+        self._mask = Mask(secret_fields).with_names(secret_names((*definitions, *around)))
         self._name = name or ""
         self._migrate = migrate
         self._codec = codec
@@ -188,11 +195,10 @@ class Client(Access[Link]):
         """Forgets a submission of which it is known what became of it."""
         del self._births[saga_id]
 
-    async def _order(self, saga_id: str, kind: str, **fields: object) -> None:
+    async def _order(self, saga_id: str, kind: str, *, expected: int | None = None, **fields: object) -> None:
         """See ``Access``."""
-        if "by" in fields:
-            fields["by"] = fields["by"] or self._name
-        await super()._order(saga_id, kind, **fields)
+        fields["by"] = fields["by"] or self._name
+        await super()._order(saga_id, kind, expected=expected, **fields)
 
     async def _give(self, saga_id: str, kind: str, body: bytes) -> None:
         """See ``Access``: leaves it for whoever drives the saga."""

@@ -25,6 +25,7 @@ from sagas.coordinator.schedules import Schedule, Scheduler, check_schedules
 from sagas.coordinator.subscriptions import Subscriber
 from sagas.coordinator.sweeper import Sweeper
 from sagas.core.registry import Registry
+from sagas.core.secrets import Mask, secret_names
 from sagas.core.versions import Versions
 from sagas.errors import RequestError, SagaNotRegistered, StoreError
 from sagas.stores import is_store, store_for
@@ -91,6 +92,8 @@ class Coordinator(Access[Engine]):
         events: Where events go that sagas emit: a queue, or queues by type or pattern (``"order.*"``). They are closed
             with the coordinator.
         subscriptions: Which events start sagas.
+        secret_fields: Names of keys in payloads, or patterns (``"*_token"``), that ``get`` and ``journal`` do not show,
+            besides what is marked ``Secret``; see ``Client``.
 
     Raises:
         DeclarationError: Something in ``sagas`` or ``steps`` is none, or two have the same name, or ``versions`` gives
@@ -125,6 +128,7 @@ class Coordinator(Access[Engine]):
         routes: Mapping[str, Transport | Route] | None = None,
         events: Queue | Mapping[str, Queue] | None = None,
         subscriptions: Iterable[Subscription] = (),
+        secret_fields: Iterable[str] = (),
     ) -> None:
         check_number("threads", threads, least=1)
         check_number("keep_waiting", keep_waiting)
@@ -137,7 +141,9 @@ class Coordinator(Access[Engine]):
         check_number("poll", poll, above=True)
         check_number("shutdown_timeout", shutdown_timeout)
         self._store = store if is_store(store) else store_for(store)
-        self._registry = Registry(sagas, steps)
+        definitions = tuple(sagas)
+        self._registry = Registry(definitions, steps)
+        self._mask = Mask(secret_fields).with_names(secret_names((*definitions, *self._registry.steps.values())))
         self._versions = Versions(versions or {}, self._registry)
         check_limits(self._registry.steps.values())
         self._name = name or socket.gethostname()

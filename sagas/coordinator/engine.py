@@ -417,7 +417,7 @@ class Engine(Link):
         runtime.started_at = history.records[0].at
         runtime.rank = row.rank
         stale = row.owner != self.owner or row.status == "stuck"
-        runtime.restored(len(history.records), history.digest, taken_over=stale)
+        runtime.restored(len(history.records), history.digest, revision=history.revision, taken_over=stale)
         for at, owner in history.takeovers:
             runtime.note("taken over", at, owner=owner)
         self.sagas[row.id] = runtime

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any, Generic, NamedTuple, TypeVar, cast
 
 import anyio
 
+from sagas.coordinator.blame import blamed
 from sagas.coordinator.loading import read_history
 from sagas.core import commands as c
 from sagas.core import events as e
@@ -156,7 +157,7 @@ def _read_outcome(link: Link, saga: Saga[..., Any], end: _End) -> object:
     """Reads the end of a saga from its journal."""
     row = end.row
     if row.status == "stuck":
-        kind, _, text = (row.error or "unknown").partition(": ")
+        kind, _, text = (blamed(row.error).text or "unknown").partition(": ")
         raise SagaStuck(row.id, kind, text)
     history = read_history(row.id, end.journal, link.codec)
     last = next((x for record in history.records[::-1] for x in record.commands if isinstance(x, c.Complete)), None)

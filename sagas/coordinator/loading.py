@@ -18,7 +18,9 @@ if TYPE_CHECKING:
 
     from sagas.stores.port import Codec, JournalRow
 
-__all__ = ["History", "lock_answer", "read_history"]
+__all__ = ["History", "lock_answer", "read_history", "revision_of"]
+
+_TAKEOVER = e.SagaTakenOver.__name__
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,6 +38,13 @@ class History:
     records: tuple[Record, ...]
     digest: bytes
     start: e.SagaStarted | e.SagaSubmitted
+
+    @property
+    def revision(self) -> int:
+        """Number of the last record that is no takeover, which tells whether anything has happened since."""
+        return next(
+            (record.seq for record in reversed(self.records) if not isinstance(record.event, e.SagaTakenOver)), 0
+        )
 
     @property
     def takeovers(self) -> list[tuple[float, str]]:
@@ -90,6 +99,11 @@ def _read(saga_id: str, rows: Sequence[JournalRow], codec: Codec | None) -> Hist
     if not found or not isinstance(found[0].event, (e.SagaStarted, e.SagaSubmitted)):
         raise JournalCorrupted(f"saga {saga_id}: its journal has no beginning")
     return History(saga_id, tuple(found), digest, found[0].event)
+
+
+def revision_of(journal: Sequence[JournalRow]) -> int:
+    """Gives the number of a journal's last record that is no takeover; see ``History.revision``."""
+    return next((row.seq for row in reversed(journal) if row.kind != _TAKEOVER), 0)
 
 
 def lock_answer(body: bytes) -> e.LockGranted | e.LockRefused:

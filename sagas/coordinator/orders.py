@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 import orjson
 from pydantic_core import from_json, to_json
 
+from sagas.coordinator.checks import check_revision
 from sagas.coordinator.fleet import fleet_for
 from sagas.coordinator.loading import lock_answer
 from sagas.coordinator.parking import KeepsMoving
@@ -139,11 +140,11 @@ class Orders:
         if runtime is not None:
             self._engine.lost(runtime)
         if kind in ("resume", "retry"):
-            return await self._engine.parking.unpark(row, e.SagaResumed(fields.get("by", "")), read)
+            resumed = e.SagaResumed(fields.get("by", ""), fields.get("reason", ""))
+            return await self._engine.parking.unpark(row, resumed, read, expected=fields.get("expected"))
         if kind == "cancel":
-            return await self._engine.parking.unpark(
-                row, e.CancelRequested(fields["reason"], fields.get("by", "")), read
-            )
+            cancelled = e.CancelRequested(fields["reason"], fields.get("by", ""))
+            return await self._engine.parking.unpark(row, cancelled, read, expected=fields.get("expected"))
         if kind == "skip":
             raise NotApplicable(f"saga {row.id} is parked ({row.error}); resume or cancel it")
         return None
@@ -152,14 +153,15 @@ class Orders:
         self, runtime: Runtime, kind: str, body: bytes, fields: dict[str, Any], read: tuple[int, ...]
     ) -> Write | None:
         """Feeds an order to a saga; ``None`` if it changes nothing."""
-        by = fields.get("by", "")
+        by, reason = fields.get("by", ""), fields.get("reason", "")
         if kind == "lock":
             return self._answer(runtime, body, read)
+        check_revision(runtime.id, fields.get("expected"), runtime.revision)
         if kind == "signal":
             payload = _payload(body)
             runtime.execution.check_signal(fields["name"], payload)
             self._refuse_ended(runtime, kind)
-            return runtime.feed(e.SignalReceived(fields["name"], payload), read=read)
+            return runtime.feed(e.SignalReceived(fields["name"], payload, by, reason), read=read)
         if kind == "cancel":
             return self._cancel(runtime, e.CancelRequested(fields["reason"], by), read)
         return self._mend(runtime, kind, fields, by, read)
@@ -203,7 +205,8 @@ class Orders:
                 reason = fields["reason"]
                 event: e.Event = e.UndoSkipped(path, reason, by) if undoing else e.StepSkipped(path, reason, by)
             else:
-                event = e.UndoRetried(path, by) if undoing else e.StepRetried(path, by)
+                reason = fields.get("reason", "")
+                event = e.UndoRetried(path, by, reason) if undoing else e.StepRetried(path, by, reason)
             write = runtime.feed(event, read=read)
         return write
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 from typing import TYPE_CHECKING, Any
 
+from sagas.coordinator.checks import check_revision
 from sagas.coordinator.loading import read_history
 from sagas.coordinator.writes import Unattended, Write
 from sagas.coordinator.writing import write_record
@@ -91,10 +92,18 @@ class Parking:
         journals = await self._engine.in_thread(self._engine.store.load, [row.id])
         return parked_by(read_history(row.id, journals.get(row.id, []), self._engine.codec).records) is not None
 
-    async def unpark(self, row: SagaRow, event: e.SagaResumed | e.CancelRequested, read: tuple[int, ...] = ()) -> Write:
+    async def unpark(
+        self,
+        row: SagaRow,
+        event: e.SagaResumed | e.CancelRequested,
+        read: tuple[int, ...] = (),
+        *,
+        expected: object = None,
+    ) -> Write:
         """Lets a saga go on with the code at hand, or rolls it back from its journal alone.
 
         Raises:
+            SagaMovedOn: Its last record is not the expected one.
             NotApplicable: It is not parked, or the code at hand does not fit either.
             JournalCorrupted: Its journal cannot be read.
         """
@@ -104,6 +113,7 @@ class Parking:
         if now is None or (now.owner, now.status) != (row.owner, row.status):
             raise KeepsMoving(f"saga {row.id} keeps changing hands; try again")
         history = read_history(row.id, journals.get(row.id, []), self._engine.codec)
+        check_revision(row.id, expected, history.revision)
         if isinstance(event, e.CancelRequested):
             if parked_by(history.records) is None:
                 raise NotApplicable(f"saga {row.id} is not parked")

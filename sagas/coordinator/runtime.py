@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Protocol
 
 from sagas.coordinator.bells import Gong
+from sagas.coordinator.blame import blame
 from sagas.coordinator.seclusion import Secluded
 from sagas.coordinator.writes import Write
 from sagas.coordinator.writing import write_record
@@ -75,6 +76,7 @@ class Runtime:
         execution: Its state.
         seq: Number of its next record.
         digest: Of its last record.
+        revision: Number of its last record that is no takeover; see ``orders.revision_of``.
         void: Whether its queued records must not be written.
         discarded: Whether it is no longer driven here; whatever still refers to it must leave it alone.
         birth: Its first record, until that is durable.
@@ -96,9 +98,8 @@ class Runtime:
 
     __slots__ = (
         "_hub", "_saved", "active", "arrival", "birth", "busy", "changed", "digest", "discarded", "execution",
-        "fingerprint", "id", "kept", "kept_digest", "moments", "parent", "rank", "reported", "seq", "started_at",
-        "tickets", "trace",
-        "unwritten", "void",
+        "fingerprint", "id", "kept", "kept_digest", "moments", "parent", "rank", "reported", "revision", "seq",
+        "started_at", "tickets", "trace", "unwritten", "void",
     )  # fmt: skip
 
     def __init__(self, hub: Hub, saga_id: str, execution: Execution, *, fingerprint: bytes = b"") -> None:
@@ -106,6 +107,7 @@ class Runtime:
         self.id = saga_id
         self.execution = execution
         self.seq = 0
+        self.revision = 0
         self.digest = self.kept_digest = saga_id.encode()
         self.kept = -1
         self.discarded = False
@@ -236,6 +238,8 @@ class Runtime:
         row = write_record(event, at, commands, saga_id=self.id, seq=self.seq, after=self.digest, codec=self._hub.codec)
         self.seq += 1
         self.digest = row.digest
+        if type(event) is not e.SagaTakenOver:
+            self.revision = row.seq
         return row
 
     def _change(self, at: float) -> Change | None:
@@ -251,14 +255,15 @@ class Runtime:
         error: str | None = None
         if state.stuck:
             path, why = next(iter(execution.halted.items()))
-            error = f"{path}: {one_line(why)}" if path else one_line(why)
+            error = blame(execution.steps[path].name, path, why) if path in execution.steps else one_line(why)
         elif execution.cause is not None:
             error = one_line(execution.cause)
         return Change(self.id, state.status, active, wake_at, at if state.ended else None, error, self._hub.owner)
 
-    def restored(self, seq: int, digest: bytes, *, taken_over: bool) -> None:
+    def restored(self, seq: int, digest: bytes, *, revision: int, taken_over: bool) -> None:
         """Notes where a journal stands that was read from the store."""
         self.seq = seq
+        self.revision = revision
         self.kept = seq - 1
         self.digest = self.kept_digest = digest
         execution = self.execution

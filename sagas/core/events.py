@@ -157,6 +157,7 @@ class StepRetried:
 
     path: str
     by: str = ""
+    reason: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -185,10 +186,12 @@ class TimerFired:
 
 @dataclass(frozen=True, slots=True)
 class SignalReceived:
-    """A signal came from outside."""
+    """A signal came from outside; ``by`` and ``reason`` are for people."""
 
     name: str
     payload: bytes
+    by: str = ""
+    reason: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -248,6 +251,7 @@ class UndoRetried:
 
     path: str
     by: str = ""
+    reason: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -278,6 +282,7 @@ class SagaResumed:
     """An operator wants the saga to go on with the code at hand."""
 
     by: str = ""
+    reason: str = ""
 
 
 Event: TypeAlias = (

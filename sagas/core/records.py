@@ -228,6 +228,11 @@ def _write_failed_like(event: e.StepBackedOff | e.UndoBackedOff) -> dict[str, An
     }  # fmt: skip
 
 
+def _told(**texts: str) -> dict[str, str]:
+    """Writes what somebody may have said, so that a record without it is what earlier releases wrote."""
+    return {name: text for name, text in texts.items() if text}
+
+
 _WRITERS: dict[type[e.Event], Callable[[Any], dict[str, Any]]] = {
     e.SagaStarted: _write_started,
     e.SagaSubmitted: _write_started,
@@ -235,22 +240,26 @@ _WRITERS: dict[type[e.Event], Callable[[Any], dict[str, Any]]] = {
     e.StepRejected: _write_failed,
     e.StepInDoubt: _write_failed,
     e.StepBackedOff: _write_backed_off,
-    e.StepRetried: lambda x: {"by": x.by},
+    e.StepRetried: lambda x: {"by": x.by, **_told(reason=x.reason)},
     e.StepSkipped: lambda x: {"reason": x.reason, "by": x.by},
     e.Recorded: lambda x: {"result": orjson.Fragment(x.result)},
     e.TimerFired: lambda _: {},
-    e.SignalReceived: lambda x: {"name": x.name, "payload": orjson.Fragment(x.payload)},
+    e.SignalReceived: lambda x: {
+        "name": x.name,
+        "payload": orjson.Fragment(x.payload),
+        **_told(by=x.by, reason=x.reason),
+    },
     e.LockGranted: lambda _: {},
     e.LockRefused: lambda x: {"reason": x.reason},
     e.CancelRequested: lambda x: {"reason": x.reason, "by": x.by},
     e.UndoSucceeded: lambda x: {"attempts": _attempts(x.attempts)},
     e.UndoBackedOff: _write_backed_off,
     e.UndoFailed: _write_failed,
-    e.UndoRetried: lambda x: {"by": x.by},
+    e.UndoRetried: lambda x: {"by": x.by, **_told(reason=x.reason)},
     e.UndoSkipped: lambda x: {"reason": x.reason, "by": x.by},
     e.SagaTakenOver: lambda x: {"owner": x.owner},
     e.SagaParked: lambda x: {"error": _error(x.error)},
-    e.SagaResumed: lambda x: {"by": x.by},
+    e.SagaResumed: lambda x: {"by": x.by, **_told(reason=x.reason)},
 }
 
 
@@ -280,11 +289,13 @@ _READERS: dict[str, Callable[[str, Any], e.Event]] = {
     "StepBackedOff": lambda path, f: e.StepBackedOff(
         path, f["tried"], f["until"], f["doubt"], _read_error(f["error"]), _read_attempts(f)
     ),
-    "StepRetried": lambda path, f: e.StepRetried(path, f["by"]),
+    "StepRetried": lambda path, f: e.StepRetried(path, f["by"], f.get("reason", "")),
     "StepSkipped": lambda path, f: e.StepSkipped(path, f["reason"], f["by"]),
     "Recorded": lambda path, f: e.Recorded(path, to_json(f["result"])),
     "TimerFired": lambda path, _: e.TimerFired(path),
-    "SignalReceived": lambda _, f: e.SignalReceived(f["name"], to_json(f["payload"])),
+    "SignalReceived": lambda _, f: e.SignalReceived(
+        f["name"], to_json(f["payload"]), f.get("by", ""), f.get("reason", "")
+    ),
     "LockGranted": lambda path, _: e.LockGranted(path),
     "LockRefused": lambda path, f: e.LockRefused(path, f["reason"]),
     "CancelRequested": lambda _, f: e.CancelRequested(f["reason"], f["by"]),
@@ -293,9 +304,9 @@ _READERS: dict[str, Callable[[str, Any], e.Event]] = {
         path, f["tried"], f["until"], _read_error(f["error"]), _read_attempts(f)
     ),
     "UndoFailed": _failed(e.UndoFailed),
-    "UndoRetried": lambda path, f: e.UndoRetried(path, f["by"]),
+    "UndoRetried": lambda path, f: e.UndoRetried(path, f["by"], f.get("reason", "")),
     "UndoSkipped": lambda path, f: e.UndoSkipped(path, f["reason"], f["by"]),
     "SagaTakenOver": lambda _, f: e.SagaTakenOver(f["owner"]),
     "SagaParked": lambda _, f: e.SagaParked(_read_error(f["error"])),
-    "SagaResumed": lambda _, f: e.SagaResumed(f["by"]),
+    "SagaResumed": lambda _, f: e.SagaResumed(f["by"], f.get("reason", "")),
 }

@@ -12,7 +12,7 @@ from sagas.errors import DeclarationError
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
-__all__ = ["Registry", "mentioned_steps"]
+__all__ = ["Registry", "mentioned_steps", "steps_around"]
 
 
 class Registry:
@@ -61,7 +61,7 @@ class Registry:
             )
         for version in saga.continues:
             self._inherit(saga, version)
-        for step in _steps_around(saga) if self._find_steps else ():
+        for step in steps_around(saga) if self._find_steps else ():
             step.resolve()
             known = self.steps.setdefault(step.name, step)
             if known is not step and step.name not in self._given:
@@ -129,7 +129,7 @@ def _names(code: CodeType) -> Iterator[str]:
             yield from _names(constant)
 
 
-def _steps_around(saga: Saga[..., Any], seen: set[int] | None = None) -> Iterator[Step[..., Any]]:
+def steps_around(saga: Saga[..., Any], seen: set[int] | None = None) -> Iterator[Step[..., Any]]:
     """Walks the names that a body can see: its closure first, then its module."""
     seen = seen if seen is not None else set()
     if id(saga) in seen:
@@ -141,7 +141,7 @@ def _steps_around(saga: Saga[..., Any], seen: set[int] | None = None) -> Iterato
         if isinstance(value, Step):
             yield value
         elif isinstance(value, Saga):
-            yield from _steps_around(cast("Saga[..., Any]", value), seen)
+            yield from steps_around(cast("Saga[..., Any]", value), seen)
 
 
 def _home(step: Step[..., Any]) -> str:

@@ -116,7 +116,7 @@ def test_what_is_repeated_reads_only_what_it_needs(full: str, what: str) -> None
     """Ten calls, none of which finds more than some ten rows."""
     read = _read_by(full, _REPEATED[what])
     assert read.by_scanning == 0
-    assert read.by_index <= 10 * 25
+    assert read.by_index <= 10 * 50
 
 
 def test_a_commit_finds_its_sagas_by_their_keys(full: str) -> None:

@@ -159,7 +159,7 @@ class SurveyContract(StoreCase):
             store.commit(take(saga_id, name))
         found = [(x.name, x.saga_id, x.path, x.held) for x in store.lines(10)]
         assert found == [("cart", "u", "1", True), ("sku", "t", "1", True), ("sku", "s", "1", False)]
-        assert len(store.lines(2)) == 2  # noqa: PLR2004 - the very limit
+        assert len(store.lines(2)) == 2
 
     def test_a_search_sees_what_was_committed_before_it(self, store: Store) -> None:
         """As people who look again expect."""
