@@ -11,6 +11,7 @@ from rich.console import Console
 from rich.text import Text
 
 from sagas.cli.problems import printable
+from sagas.drawing.words import duration
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
@@ -67,14 +68,7 @@ _SIGNS = {
 # Steps in these states are under way: no line of the timeline tells about them yet.
 _OPEN = ("scheduled", "backing off", "undoing", "undo backing off", "parked", "undo failed")
 _LONGEST_DETAIL = 160
-_PRECISE_BELOW = 10
 _STATUS_COLUMN = 2
-_MINUTE, _HOUR, _DAY = 60.0, 3600.0, 86_400.0
-_UNITS = (
-    (_HOUR, _MINUTE, 1.0, "min", "s"),
-    (_DAY, _HOUR, _MINUTE, "h", "min"),
-    (float("inf"), _DAY, _HOUR, "d", "h"),
-)
 
 
 class Line(NamedTuple):
@@ -103,17 +97,6 @@ def show(*lines: Text | str) -> None:
     out = console()
     for line in lines:
         out.print(line, soft_wrap=True, markup=False)
-
-
-def duration(seconds: float) -> str:
-    """Writes a duration for people: ``3.2 ms``, ``350 ms``, ``2.50 s``, ``3 min 20 s``, ``2 h 5 min``, ``4 d 3 h``."""
-    if seconds < _MINUTE:
-        milliseconds = seconds * 1000
-        if seconds >= 1:
-            return f"{seconds:.2f} s"
-        return f"{milliseconds:.1f} ms" if 0 < milliseconds < _PRECISE_BELOW else f"{milliseconds:.0f} ms"
-    _, big, small, big_unit, small_unit = next(unit for unit in _UNITS if seconds < unit[0])
-    return f"{seconds // big:.0f} {big_unit} {seconds % big // small:.0f} {small_unit}"
 
 
 def render_list(rows: Iterable[SagaSummary]) -> Iterator[Text]:

@@ -72,6 +72,7 @@ class Story:
             step["result"] = self._mask.result(str(step["name"]), from_json(event.result))
         if isinstance(event, (e.StepSucceeded, e.StepRejected, e.StepInDoubt, e.StepSkipped)):
             step["ended_at"] = utc(at)
+            step["outcome"] = _STATES[type(event)]
         if isinstance(event, (e.UndoSucceeded, e.UndoSkipped)):
             step["undo_ended_at"] = utc(at)
         until = getattr(event, "until", None)
@@ -93,7 +94,7 @@ class Story:
                     "path": command.path, "name": command.name, "state": "scheduled",
                     "arguments": self._mask.value(from_json(command.arguments)), "result": None,
                     "scheduled_at": utc(at), "ended_at": None, "attempts": (), "undo_attempts": (), "error": None,
-                    "pivot": command.pivot, "undoable": command.undoable, "undo_started_at": None,
+                    "outcome": None, "pivot": command.pivot, "undoable": command.undoable, "undo_started_at": None,
                     "undo_ended_at": None, "retry_at": None, "decision": None,
                 }  # fmt: skip
             case c.RunUndo():

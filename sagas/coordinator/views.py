@@ -102,6 +102,8 @@ class StepView:
         attempts: Of the step.
         undo_attempts: Of its compensator.
         error: Why it failed, or why its undo did.
+        outcome: What became of the step itself, whatever became of its undo: ``succeeded``, ``rejected`` or
+            ``in doubt``; ``None`` as long as it has none.
         pivot: Whether nothing before it is undone once it has succeeded.
         undoable: Whether it has a compensator, as far as the journal tells: releases before 0.2 did not write it.
         undo_started_at: When it was its turn to be undone.
@@ -120,6 +122,7 @@ class StepView:
     attempts: tuple[AttemptView, ...]
     undo_attempts: tuple[AttemptView, ...]
     error: str | None
+    outcome: str | None = None
     pivot: bool = False
     undoable: bool = False
     undo_started_at: datetime | None = None
