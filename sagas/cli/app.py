@@ -11,7 +11,7 @@ from typing import Annotated
 import typer
 
 from sagas.cli import dead_letters, operations, simulations
-from sagas.cli.options import Json, SagaId, Store, url_of
+from sagas.cli.options import Json, SagaId, Secrets, Store, url_of
 from sagas.cli.problems import Commands, Problem, complain
 from sagas.errors import SagaError
 
@@ -67,6 +67,8 @@ def list_sagas(
     name: Annotated[str | None, typer.Option("--name", help="Only this saga.")] = None,
     limit: Annotated[int, typer.Option("--limit", min=1, help="At most so many.")] = 50,
     before: Annotated[str | None, typer.Option("--before", metavar="ID", help="Only older than this one.")] = None,
+    step: Annotated[str | None, typer.Option("--step", help="Only those that stand or failed at this step.")] = None,
+    error: Annotated[str, typer.Option("--error", metavar="TEXT", help="Only those with this in their error.")] = "",
     store: Store = None,
     json: Json = False,
 ) -> None:
@@ -79,7 +81,7 @@ def list_sagas(
         if before is not None:
             find_row(opened, before)
         wanted = None if status is None else status.value
-        rows = read_summaries(opened, status=wanted, name=name, limit=limit, before=before)
+        rows = read_summaries(opened, status=wanted, name=name, limit=limit, before=before, step=step, error=error)
     if json:
         print_json(rows)
         return
@@ -89,18 +91,50 @@ def list_sagas(
 
 
 @app.command()
-def show(saga_id: SagaId, *, store: Store = None, json: Json = False) -> None:
+def show(
+    saga_id: SagaId,
+    *,
+    graph: Annotated[bool, typer.Option("--graph", help="Draw it: its steps, branches and undos.")] = False,
+    secret: Secrets = "",
+    store: Store = None,
+    json: Json = False,
+) -> None:
     """Tell a saga's story: every step, attempt and undo, how long each took, and the cause."""
     from sagas.cli.reading import existing_store, read_view
-    from sagas.cli.rendering import print_json, render_saga
+    from sagas.cli.rendering import print_json, render_graph, render_saga
     from sagas.cli.rendering import show as write
 
     with existing_store(url_of(store)) as opened:
-        view = read_view(opened, saga_id)
+        view = read_view(opened, saga_id, secret.split(","))
     if json:
         print_json(view)
     else:
-        write(*render_saga(view))
+        write(*(render_graph(view) if graph else render_saga(view)))
+
+
+@app.command()
+def top(
+    *,
+    once: Annotated[bool, typer.Option("--once", help="Show it once, and end; as without a terminal.")] = False,
+    every: Annotated[float, typer.Option("--every", min=0.1, metavar="SECONDS", help="Between two looks.")] = 2.0,
+    store: Store = None,
+    json: Json = False,
+) -> None:
+    """Watch what goes on: what runs, what waits, what is stuck, and how fast. Quit with q."""
+    import sys
+
+    from sagas.cli.reading import existing_store
+    from sagas.cli.rendering import print_json
+    from sagas.cli.rendering import show as write
+    from sagas.cli.topping import frame, look, watch
+
+    with existing_store(url_of(store)) as opened:
+        if json:
+            print_json(look(opened))
+        elif once or not sys.stdout.isatty():
+            write(*frame(look(opened)))
+        else:
+            watch(opened, every)
 
 
 @app.command()

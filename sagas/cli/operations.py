@@ -23,6 +23,11 @@ Path = Annotated[
 ]
 Reason = Annotated[str, typer.Option("--reason", help="Why, for whoever reads the journal later.")]
 By = Annotated[str | None, typer.Option("--by", help="Who asks, for the journal; your login name by default.")]
+Why = Annotated[str, typer.Option("--reason", help="Why, if you like, for whoever reads the journal later.")]
+Expected = Annotated[
+    int | None,
+    typer.Option("--expected", metavar="REVISION", help="Only if nothing has happened since this one, of show --json."),
+]
 Wait = Annotated[float, typer.Option("--wait", min=0, help="Seconds to wait for what comes of it.")]
 
 
@@ -37,6 +42,9 @@ def signal(
     name: Annotated[str, typer.Argument(metavar="NAME", help="As in receive(NAME, …).")],
     *,
     payload: Annotated[str, typer.Option("--payload", metavar="JSON", help="What it carries.")] = "null",
+    by: By = None,
+    reason: Why = "",
+    expected: Expected = None,
     wait: Wait = _DEFAULT_WAIT,
     store: Store = None,
     json: Json = False,
@@ -44,7 +52,8 @@ def signal(
     """Send a saga a signal. It is kept until the body receives it."""
     if not name or len(name) > _LONGEST_NAME:
         raise Problem(f"{name!r} cannot name a signal: use 1 to {_LONGEST_NAME} characters")
-    _order(saga_id, "signal", store, wait, json=json, name=name, payload=_json_bytes(payload, "--payload"))
+    fields = {"name": name, "payload": _json_bytes(payload, "--payload"), "by": _who(by), "reason": reason}
+    _order(saga_id, "signal", store, wait, json=json, expected=expected, **fields)
 
 
 def cancel(
@@ -52,12 +61,13 @@ def cancel(
     *,
     reason: Reason,
     by: By = None,
+    expected: Expected = None,
     wait: Wait = _DEFAULT_WAIT,
     store: Store = None,
     json: Json = False,
 ) -> None:
     """Cancel a saga: what it did is undone."""
-    _order(saga_id, "cancel", store, wait, json=json, reason=_reason(reason), by=_who(by))
+    _order(saga_id, "cancel", store, wait, json=json, expected=expected, reason=_reason(reason), by=_who(by))
 
 
 def retry(
@@ -65,12 +75,14 @@ def retry(
     *,
     path: Path = None,
     by: By = None,
+    reason: Why = "",
+    expected: Expected = None,
     wait: Wait = _DEFAULT_WAIT,
     store: Store = None,
     json: Json = False,
 ) -> None:
     """Try again what halts a stuck saga, with a new budget of attempts."""
-    _order(saga_id, "retry", store, wait, json=json, path=path, by=_who(by))
+    _order(saga_id, "retry", store, wait, json=json, expected=expected, path=path, by=_who(by), reason=reason)
 
 
 def skip(
@@ -79,29 +91,41 @@ def skip(
     reason: Reason,
     path: Path = None,
     by: By = None,
+    expected: Expected = None,
     wait: Wait = _DEFAULT_WAIT,
     store: Store = None,
     json: Json = False,
 ) -> None:
     """Go on without what halts a stuck saga: you vouch that nothing is left to undo there."""
-    _order(saga_id, "skip", store, wait, json=json, reason=_reason(reason), path=path, by=_who(by))
+    fields = {"reason": _reason(reason), "path": path, "by": _who(by)}
+    _order(saga_id, "skip", store, wait, json=json, expected=expected, **fields)
 
 
 def resume(
-    saga_id: SagaId, *, by: By = None, wait: Wait = _DEFAULT_WAIT, store: Store = None, json: Json = False
+    saga_id: SagaId,
+    *,
+    by: By = None,
+    reason: Why = "",
+    expected: Expected = None,
+    wait: Wait = _DEFAULT_WAIT,
+    store: Store = None,
+    json: Json = False,
 ) -> None:
     """Let a saga that was parked go on with the code that its coordinator has now."""
-    _order(saga_id, "resume", store, wait, json=json, by=_who(by))
+    _order(saga_id, "resume", store, wait, json=json, expected=expected, by=_who(by), reason=reason)
 
 
-def _order(saga_id: str, kind: str, store: str | None, wait: float, *, json: bool, **fields: object) -> None:
+def _order(
+    saga_id: str, kind: str, store: str | None, wait: float, *, json: bool, expected: int | None, **fields: object
+) -> None:
     """Posts an order and tells what came of it."""
     from sagas.cli.ordering import give
     from sagas.cli.reading import existing_store
     from sagas.cli.rendering import print_json
 
     with existing_store(url_of(store)) as opened:
-        taken: Taken = give(opened, saga_id, kind, wait, fields)
+        said = {what: value for what, value in fields.items() if value or what != "reason"}
+        taken: Taken = give(opened, saga_id, kind, wait, said, expected)
     if json:
         print_json(taken)
     elif not taken.refused:

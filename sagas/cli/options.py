@@ -8,13 +8,22 @@ import typer
 
 from sagas.cli.problems import Problem
 
-__all__ = ["Json", "SagaId", "Store", "url_of"]
+__all__ = ["Json", "SagaId", "Secrets", "Store", "url_of"]
 
 Store = Annotated[
     str | None,
     typer.Option("--store", envvar="SAGAS_STORE", metavar="URL", help="Where the journal is: sqlite:///orders.db"),
 ]
 Json = Annotated[bool, typer.Option("--json", help="Write JSON, and nothing else, to stdout.")]
+Secrets = Annotated[
+    str,
+    typer.Option(
+        "--secret",
+        envvar="SAGAS_SECRET_FIELDS",
+        metavar="NAMES",
+        help="Keys in payloads, or patterns for them, that are not shown: card_number,*_token",
+    ),
+]
 SagaId = Annotated[str, typer.Argument(metavar="ID", help="The saga's id.")]
 
 

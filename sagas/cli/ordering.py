@@ -7,6 +7,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from sagas.cli.reading import find_row, read_view
+from sagas.coordinator.checks import check_revision
+from sagas.coordinator.loading import revision_of
 from sagas.coordinator.orders import check_order, encode_order
 from sagas.errors import SagaError
 
@@ -53,7 +55,9 @@ class Taken:
     message: str
 
 
-def give(store: Store, saga_id: str, kind: str, wait: float, fields: Mapping[str, object]) -> Taken:
+def give(  # noqa: PLR0917 - what the command was given, in its order
+    store: Store, saga_id: str, kind: str, wait: float, fields: Mapping[str, object], expected: int | None = None
+) -> Taken:
     """Posts an order, waits until it is taken, then until the saga has settled.
 
     Args:
@@ -62,14 +66,19 @@ def give(store: Store, saga_id: str, kind: str, wait: float, fields: Mapping[str
         kind: One of ``orders.KINDS``.
         wait: Seconds for both waits.
         fields: What the order says.
+        expected: The ``revision`` of the view that somebody looked at.
 
     Raises:
+        SagaMovedOn: Something has happened since.
         SagaNotFound: There is no such saga.
         NotApplicable: No state of the saga could grant this.
     """
     check_order(find_row(store, saga_id), saga_id, kind)
-    seen = len(store.load([saga_id]).get(saga_id, []))
-    mail = store.post(saga_id, time.time(), kind, encode_order(**fields))
+    journal = store.load([saga_id]).get(saga_id, [])
+    seen = len(journal)
+    check_revision(saga_id, expected, revision_of(journal))
+    said = fields if expected is None else {**fields, "expected": expected}
+    mail = store.post(saga_id, time.time(), kind, encode_order(**said))
     until = time.monotonic() + wait
     taken = _wait_for(lambda: not _pending(store, saga_id, mail), until)
     if not taken:

@@ -9,21 +9,28 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from sagas.cli.problems import Problem
+from sagas.coordinator.blame import blamed
 from sagas.coordinator.fleet import coordinators, fleet_for
 from sagas.coordinator.loading import read_history
+from sagas.coordinator.surveys import SagaFilter
 from sagas.coordinator.telling import summary_of, view_of
+from sagas.core.secrets import Mask
 from sagas.errors import JournalCorrupted, PayloadError, SagaNotFound
 from sagas.stores import store_for
+from sagas.stores.port import SagaRow
+from sagas.stores.surveying import fits
 
 if TYPE_CHECKING:
-    from collections.abc import Generator
+    from collections.abc import Generator, Iterable
 
     from sagas.coordinator.fleet import CoordinatorView
     from sagas.coordinator.views import SagaSummary, SagaView
     from sagas.stores import Store
-    from sagas.stores.port import SagaRow
 
 __all__ = ["existing_store", "find_row", "read_coordinators", "read_summaries", "read_view"]
+
+# So many sagas are read at a time to look for few of them.
+_MANY = 1_000
 
 
 @contextmanager
@@ -83,12 +90,30 @@ def find_row(store: Store, saga_id: str) -> SagaRow:
 
 
 def read_summaries(
-    store: Store, *, status: str | None, name: str | None, limit: int, before: str | None
+    store: Store,
+    *,
+    status: str | None,
+    name: str | None,
+    limit: int,
+    before: str | None,
+    step: str | None = None,
+    error: str = "",
 ) -> list[SagaSummary]:
-    """Reads sagas, newest first, from before the one with the id ``before``."""
-    rows = store.select(status=status, name=name, limit=limit, before=before)
-    fleet = fleet_for(store, rows, time.time())
-    return [summary_of(row, fleet) for row in rows]
+    """Reads sagas, newest first, from before the one with the id ``before``.
+
+    Raises:
+        RequestError: A text is none.
+    """
+    wanted = SagaFilter(status=status, name=name, step=step, error=error)
+    asked, found = wanted.wanted(), list[SagaRow]()
+    last, some = before, max(limit, _MANY) if step or error else limit
+    while rows := store.select(status=status, name=name, limit=some, before=last):
+        found += [row for row in rows if fits(row, asked) and step in (None, blamed(row.error).step)]
+        if len(found) >= limit or len(rows) < some:
+            break
+        last = rows[-1].id
+    fleet = fleet_for(store, found, time.time())
+    return [summary_of(row, fleet) for row in found[:limit]]
 
 
 def read_coordinators(store: Store) -> list[CoordinatorView]:
@@ -96,8 +121,8 @@ def read_coordinators(store: Store) -> list[CoordinatorView]:
     return coordinators(store.leases(time.time()))
 
 
-def read_view(store: Store, saga_id: str) -> SagaView:
-    """Reads everything about a saga.
+def read_view(store: Store, saga_id: str, secret: Iterable[str] = ()) -> SagaView:
+    """Reads everything about a saga; ``secret`` names what is not shown.
 
     Raises:
         SagaNotFound: There is no such saga.
@@ -107,7 +132,8 @@ def read_view(store: Store, saga_id: str) -> SagaView:
     row = find_row(store, saga_id)
     fleet = fleet_for(store, [row], time.time())
     try:
-        return view_of(row, read_history(saga_id, store.load([saga_id]).get(saga_id, []), None), fleet)
+        mask = Mask(name.strip() for name in secret if name.strip())
+        return view_of(row, read_history(saga_id, store.load([saga_id]).get(saga_id, []), None), fleet, mask)
     except JournalCorrupted as error:
         if isinstance(error.__cause__, PayloadError):  # its digest is right, so this is what was written
             raise Problem(

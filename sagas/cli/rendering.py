@@ -11,6 +11,7 @@ from rich.console import Console
 from rich.text import Text
 
 from sagas.cli.problems import printable
+from sagas.drawing import as_text
 from sagas.drawing.words import duration
 
 if TYPE_CHECKING:
@@ -28,6 +29,7 @@ __all__ = [
     "duration",
     "print_json",
     "render_coordinators",
+    "render_graph",
     "render_list",
     "render_saga",
     "show",
@@ -41,6 +43,7 @@ _STATUS_STYLE = {
     "running": "cyan",
     "compensating": "magenta",
 }
+_DRAWN_STYLE = {"good": "green", "open": "cyan", "bad": "red", "doubt": "yellow", "undo": "magenta"}
 # What a line's first words say at a glance: a sign, and its colour.
 _SIGNS = {
     "saga started": ("▶", "bold"),
@@ -155,6 +158,17 @@ def render_saga(view: SagaView) -> Iterator[Text]:
     for label, value in _facts(view):
         yield Text.assemble("  ", (f"{label:<9}", "dim"), value)
     yield from align([*_timeline(view), *_under_way(view)])
+
+
+def render_graph(view: SagaView) -> Iterator[Text]:
+    """Draws a saga: its steps in order, what runs side by side on rails of its own, and where it stands."""
+    yield _heading(view)
+    for label, value in _facts(view):
+        yield Text.assemble("  ", (f"{label:<9}", "dim"), value)
+    unicode = (console().encoding or "").lower().replace("-", "").startswith("utf")
+    for line in as_text(view, unicode=unicode)[1:]:
+        style = f"{_DRAWN_STYLE.get(line.kind, '')} {'bold' if line.now else ''}".strip()
+        yield Text.assemble("  ", (line.rails, "dim"), (line.text, style))
 
 
 def align(lines: Sequence[Line]) -> Iterator[Text]:
