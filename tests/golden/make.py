@@ -130,6 +130,19 @@ def stuck(execution: Execution) -> Script:
     yield e.UndoFailed("2.1:1", _BROKEN)
 
 
+def decided(execution: Execution) -> Script:
+    """People say who they are, and why."""
+    yield e.SignalReceived("unasked", b"1", "ann", "by phone")
+    for path in ("1", "2.1:0", "2.1:1", "2.1:2"):
+        yield _act(execution, path)
+    yield e.StepRejected("2.2", describe_rejection(SoldOut("b", Decimal("0.5"))))
+    yield e.UndoFailed("2.1:0", _BROKEN)
+    yield e.UndoRetried("2.1:0", "ann", "the depot is back")
+    yield e.UndoFailed("2.1:1", _BROKEN)
+    yield e.UndoRetried("2.1:1", "", "nobody says who")
+    yield e.SagaResumed("bob", "perhaps")
+
+
 def locked(execution: Execution) -> Script:
     """Two branches share a lock, one gives up, one gives way; it stops while the first lock is still held."""
     yield e.LockGranted("1")
@@ -170,6 +183,7 @@ JOURNALS: dict[str, tuple[str, dict[str, object], Callable[[Execution], Script]]
     "pivoted": ("shop", {"lines": _LINES}, pivoted),
     "waited": ("patient", {"by": "ann"}, waited),
     "stuck": ("scoped", {"lines": _LINES}, stuck),
+    "decided": ("scoped", {"lines": _LINES}, decided),
     "locked": ("careful", {"sku": "a"}, locked),
     "waiting": ("careful", {"sku": "a"}, waiting),
     "submitted": ("patient", {"by": "ann"}, submitted),
