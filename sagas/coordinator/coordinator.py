@@ -29,13 +29,14 @@ from sagas.core.secrets import Mask, secret_names
 from sagas.core.versions import Versions
 from sagas.errors import RequestError, SagaNotRegistered, StoreError
 from sagas.stores import is_store, store_for
-from sagas.telemetry import find_tracing
+from sagas.telemetry import find_metering, find_tracing
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine, Iterable, Mapping
     from types import TracebackType
     from typing import Self
 
+    from opentelemetry.metrics import MeterProvider
     from opentelemetry.trace import TracerProvider
 
     from sagas.coordinator.access import Wish
@@ -74,6 +75,7 @@ class Coordinator(Access[Engine]):
         migrate: Whether to create or update the tables.
         codec: Turns what is stored into other bytes, to encrypt it, say.
         tracer_provider: Of the OpenTelemetry SDK; the global one by default.
+        meter_provider: Of OpenTelemetry, for metrics; the global one by default.
         clock: Time and chance.
         threads: How many ``def`` steps may run side by side.
         keep_waiting: How many sagas that only wait for a timer or a signal stay in memory.
@@ -113,6 +115,7 @@ class Coordinator(Access[Engine]):
         migrate: bool = True,
         codec: Codec | None = None,
         tracer_provider: TracerProvider | None = None,
+        meter_provider: MeterProvider | None = None,
         clock: Clock | None = None,
         threads: int = 40,
         keep_waiting: int = 10_000,
@@ -150,6 +153,7 @@ class Coordinator(Access[Engine]):
         self._migrate = migrate
         self._codec = codec
         self._provider = tracer_provider
+        self._meter_provider = meter_provider
         self._clock = clock or SystemClock()
         self._threads = threads
         self._keep_waiting = keep_waiting
@@ -216,6 +220,9 @@ class Coordinator(Access[Engine]):
         """Gives what runs as long as the coordinator does."""
         yield from (engine.journal.run, engine.pool.run, engine.timers.run, engine.limits.run, engine.watching.run)
         yield from (sweeper.beat, sweeper.run, CodeWatch(engine).run)
+        metering = find_metering(self._meter_provider)
+        if metering is not None:
+            yield engine.measure(metering).run
         yield partial(listen, self._store, (engine.watching.hear, sweeper.hear, engine.limits.hear))
         if self._retention is not None:
             yield Sweep(engine, self._retention).run

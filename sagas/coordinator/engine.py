@@ -13,6 +13,7 @@ from sagas.coordinator.limits import Limits
 from sagas.coordinator.link import Link
 from sagas.coordinator.load import Load
 from sagas.coordinator.loading import lock_answer, read_history
+from sagas.coordinator.measuring import Measuring, name_of
 from sagas.coordinator.parking import Parking, outstanding
 from sagas.coordinator.pool import Pool
 from sagas.coordinator.restarts import look_what_is_left
@@ -38,7 +39,7 @@ if TYPE_CHECKING:
     from sagas.core.registry import Registry
     from sagas.errors import StoreError
     from sagas.stores.port import Codec, JournalRow, Mail, SagaRow, Store
-    from sagas.telemetry import Tracing
+    from sagas.telemetry import Metering, Tracing
 
 __all__ = ["Engine"]
 
@@ -66,6 +67,7 @@ class Engine(Link):
         sagas: Those in memory, by id.
         parking: For those that wait for an operator.
         overdue: Operations that waited long enough for a lock, with their sagas; if it was not granted meanwhile.
+        measuring: If somebody wants to know figures.
     """
 
     runs = True
@@ -100,6 +102,7 @@ class Engine(Link):
         self.sagas: dict[str, Runtime] = {}
         self.wanted: set[str] = set()
         self.overdue: list[tuple[str, str]] = []
+        self.measuring: Measuring | None = None
         self.wake_sweeper: Callable[[], None] = lambda: None
         self.pass_on: Callable[[Mail], None] = lambda _: None
         self.emitted: Callable[[], None] = lambda: None
@@ -114,6 +117,12 @@ class Engine(Link):
     def find(self, saga_id: str) -> Runtime | None:
         """See ``Link``."""
         return self.sagas.get(saga_id)
+
+    def measure(self, metering: Metering) -> Measuring:
+        """Has everything measured from now on."""
+        self.measuring = Measuring(self, metering)
+        self.journal.committed = self.measuring.committed
+        return self.measuring
 
     # --- starting -----------------------------------------------------------------------------------------------
 
@@ -222,7 +231,7 @@ class Engine(Link):
         """Drops a saga that another coordinator has taken over, or whose id was taken."""
         if runtime.seq > 1:
             if driven:
-                _tell_that_it_is_lost(runtime.id)
+                self._tell_that_it_is_lost(runtime.id, name_of(runtime))
             # Or it was this one, in a commit that it never heard the end of; then it goes on from there.
             self.want(runtime.id)
         self.forget(runtime)
@@ -341,7 +350,7 @@ class Engine(Link):
         self._rewound -= rewound
         for row in rows:
             if row.id in rewound and row.owner != self.owner:
-                _tell_that_it_is_lost(row.id)
+                self._tell_that_it_is_lost(row.id, row.name)
 
     async def may_drive(self, row: SagaRow) -> bool:
         """Says whether a saga is this coordinator's own, or nobody's."""
@@ -374,7 +383,7 @@ class Engine(Link):
         try:
             history = read_history(row.id, journal, self.codec)
         except JournalCorrupted as error:
-            return self.parking.mark_stuck(row.id, error)
+            return self.parking.mark_stuck(row, error)
         refused = self._refused.pop(row.id, None)
         if refused is not None:
             return self.parking.park(row, history, refused)
@@ -390,7 +399,7 @@ class Engine(Link):
             return self.parking.park(row, history, error)
         if execution.state.ended:
             return self.parking.mark_stuck(
-                row.id, JournalCorrupted(f"saga {row.id}: its journal has ended, its row has not")
+                row, JournalCorrupted(f"saga {row.id}: its journal has ended, its row has not")
             )
         if row.status == "stuck" and not execution.state.stuck:
             return None  # its body had failed, and better code is here: that is for an operator to resume
@@ -402,7 +411,9 @@ class Engine(Link):
         if row.owner != self.owner:
             if not execution.submitted:
                 runtime.note("taken over", self.clock.now(), owner=self.owner)
+            begins = execution.submitted
             runtime.arrival = runtime.feed(e.SagaTakenOver(self.owner), dispatch=outstanding(execution))
+            runtime.arrival.begins = begins
             return runtime.arrival
         for command in outstanding(execution):
             self.dispatch(runtime, command)
@@ -420,6 +431,8 @@ class Engine(Link):
         runtime.restored(len(history.records), history.digest, revision=history.revision, taken_over=stale)
         for at, owner in history.takeovers:
             runtime.note("taken over", at, owner=owner)
+        if self.measuring is not None:
+            self.measuring.restored(runtime, history.records)
         self.sagas[row.id] = runtime
         self._dropped.discard(row.id)
         runtime.count(active=not execution.state.ended and bool(execution.open))
@@ -442,7 +455,7 @@ class Engine(Link):
             row = rows.get(saga_id)
             taken = runtime.birth is None if row is None else row.owner != self.owner
             if taken and self.sagas.get(saga_id) is runtime:
-                _tell_that_it_is_lost(saga_id)
+                self._tell_that_it_is_lost(saga_id, name_of(runtime))
                 self.forget(runtime)
 
     async def hand_over(self) -> None:
@@ -453,7 +466,8 @@ class Engine(Link):
         if idle:
             await self.in_thread(self.store.hand_over, self.owner, [x.id for x in idle])
 
-
-def _tell_that_it_is_lost(saga_id: str) -> None:
-    """Says that a saga goes on elsewhere."""
-    logger.warning("saga %s was taken over by another coordinator; it is dropped here", saga_id)
+    def _tell_that_it_is_lost(self, saga_id: str, name: str) -> None:
+        """Says that a saga goes on elsewhere."""
+        logger.warning("saga %s was taken over by another coordinator; it is dropped here", saga_id)
+        if self.measuring is not None:
+            self.measuring.lost(name)

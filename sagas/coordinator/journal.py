@@ -50,6 +50,10 @@ class Journal:
         answered: Called with the mail that a commit has made.
         restarted: Called when the store may have lost commits; forgets the sagas whose last records are gone.
         calls: How the store is called; in threads by default, if it needs any.
+
+    Attributes:
+        stalled: Why nothing can be written at the moment.
+        committed: Called after each group commit, with its records and seconds, and why it failed if it did.
     """
 
     def __init__(
@@ -82,6 +86,7 @@ class Journal:
         self._group: TaskGroup | None = None
         self._stopped = False
         self.stalled: StoreError | None = None
+        self.committed: Callable[[int, float, StoreError | None], None] | None = None
         self.has_sessions = not store.in_memory
 
     def append(self, write: Write) -> None:
@@ -217,6 +222,7 @@ class Journal:
         """Commits writes, however long it takes; takes those out that turn out to be void meanwhile."""
         pause = _FIRST_PAUSE
         while True:
+            began = self._clock.steady()
             try:
                 if self._doubtful and self._restarted is not None:
                     await self._restarted()
@@ -227,10 +233,12 @@ class Journal:
                 self._doubtful = True
             except StoreError as error:  # also for want of a right, which an admin can grant
                 self._note_stall(error)
+                self._tell_committed(writes, began, error)
                 await anyio.sleep(pause)
                 pause = min(pause * 2, _LONGEST_PAUSE)
             else:
                 self._note_progress()
+                self._tell_committed(writes, began)
                 return done
 
     # --- transactional steps and compensators -------------------------------------------------------------------
@@ -367,6 +375,11 @@ class Journal:
         if self.stalled is None:
             logger.error("sagas are stalled, and go on by themselves when it can be written again: %s", error)
         self.stalled = error
+
+    def _tell_committed(self, writes: Sequence[Write], began: float, error: StoreError | None = None) -> None:
+        """Tells whoever wants to know how much was written, or failed to be, and how long that took."""
+        if self.committed is not None and writes:
+            self.committed(sum(len(write.rows) for write in writes), self._clock.steady() - began, error)
 
     def _note_progress(self) -> None:
         """Says once that it can be written again."""

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from sagas.coordinator.checks import check_revision
 from sagas.coordinator.loading import read_history
+from sagas.coordinator.measuring import name_of
 from sagas.coordinator.writes import Unattended, Write
 from sagas.coordinator.writing import write_record
 from sagas.core import commands as c
@@ -53,21 +54,27 @@ class Parking:
             e.SagaParked(describe(error)), at, (), saga_id=row.id, seq=len(history.records), after=history.digest,
             codec=self._engine.codec,
         )  # fmt: skip
-        return self._write_stuck(row.id, error, (parked,))
+        return self._write_stuck(row.id, row.name, error, (parked,))
 
-    def mark_stuck(self, saga_id: str, error: Exception) -> Write:
+    def mark_stuck(self, row: SagaRow, error: Exception) -> Write:
         """Shows that a saga's journal cannot be read; nothing can be appended to it."""
-        logger.error("saga %s is stuck: %s", saga_id, error)
-        return self._write_stuck(saga_id, error, ())
+        logger.error("saga %s is stuck: %s", row.id, error)
+        return self._write_stuck(row.id, row.name, error, ())
 
-    def _write_stuck(self, saga_id: str, error: Exception, rows: tuple[JournalRow, ...]) -> Write:
+    def _write_stuck(self, saga_id: str, name: str, error: Exception, rows: tuple[JournalRow, ...]) -> Write:
         """Writes that a saga waits for an operator."""
         change = Change(
             saga_id, "stuck", active=False, wake_at=None, ended_at=None, error=one_line(error), owner=self._engine.owner
         )
-        write = Write(Unattended(saga_id, lambda: self._engine.reported(saga_id, "stuck")), rows, change=change)
+        write = Write(Unattended(saga_id, lambda: self._is_stuck(saga_id, name)), rows, change=change)
         self._engine.journal.append(write)
         return write
+
+    def _is_stuck(self, saga_id: str, name: str) -> None:
+        """Tells whoever wants to know, when it is durable."""
+        self._engine.reported(saga_id, "stuck")
+        if self._engine.measuring is not None:
+            self._engine.measuring.halted(name)
 
     def broken(self, runtime: Runtime, error: Exception) -> None:
         """Parks a saga that could not take an event, which only a bug or a codec can cause; the others go on.
@@ -83,7 +90,7 @@ class Parking:
         except Exception:
             logger.exception("saga %s cannot even be parked; it is tried again by the next coordinator", runtime.id)
             return
-        self._write_stuck(runtime.id, error, (row,))
+        self._write_stuck(runtime.id, name_of(runtime), error, (row,))
 
     async def is_parked(self, row: SagaRow) -> bool:
         """Says whether a saga waits for an operator since its code did not fit."""

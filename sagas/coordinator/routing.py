@@ -144,6 +144,10 @@ class Routes:
             self._found[name] = None if chosen is None else self._routes[chosen]
         return self._found[name]
 
+    def with_breaker(self) -> list[Route]:
+        """Gives those that are left alone at times."""
+        return [route for route in self._routes.values() if route.breaker is not None]
+
     def transports(self) -> list[Transport]:
         """Gives every transport once."""
         every = {id(transport): transport for route in self._routes.values() for transport in route.transports}

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from sagas.coordinator.journal import Journal
     from sagas.coordinator.line import Ticket
     from sagas.coordinator.load import Load
+    from sagas.coordinator.measuring import Measuring
     from sagas.core.execution import Execution
     from sagas.errors import StoreError
     from sagas.stores.port import Codec, JournalRow, NewSaga
@@ -38,6 +39,7 @@ class Hub(Protocol):
     journal: Journal
     codec: Codec | None
     load: Load
+    measuring: Measuring | None
 
     def dispatch(self, runtime: Runtime, command: c.Command) -> None:
         """Carries out a command whose cause is durable."""
@@ -93,13 +95,14 @@ class Runtime:
         arrival: The record by which it is being taken over here, until that is durable.
         active: Whether it counts as one that has something to do.
         rank: Its place among those that wait for the same, smallest first.
+        failed_at: POSIX time since which it is on its way back, if that is measured; else ``None``.
         tickets: By its attempts that wait in line, their paths; ``None`` for undos. ``None`` if there are none.
     """
 
     __slots__ = (
         "_hub", "_saved", "active", "arrival", "birth", "busy", "changed", "digest", "discarded", "execution",
-        "fingerprint", "id", "kept", "kept_digest", "moments", "parent", "rank", "reported", "revision", "seq",
-        "started_at", "tickets", "trace", "unwritten", "void",
+        "failed_at", "fingerprint", "id", "kept", "kept_digest", "moments", "parent", "rank", "reported", "revision",
+        "seq", "started_at", "tickets", "trace", "unwritten", "void",
     )  # fmt: skip
 
     def __init__(self, hub: Hub, saga_id: str, execution: Execution, *, fingerprint: bytes = b"") -> None:
@@ -125,6 +128,7 @@ class Runtime:
         self.reported = "running"
         self.active = False
         self.rank = 0.0
+        self.failed_at: float | None = None
         self.tickets: dict[Ticket, str | None] | None = None
         self._saved: tuple[str, bool, float | None] = ("running", True, None)
 
@@ -178,6 +182,8 @@ class Runtime:
             locks=() if execution.tickets is None else self._locks(commands, row),
             outgoing=self._outgoing(commands, row) if execution.emits else (),
         )
+        if self._hub.measuring is not None:
+            write.event = event
         return self._append(write)
 
     def forget_mail(self, mail_id: int) -> Write:
@@ -276,10 +282,7 @@ class Runtime:
     def durable(self, write: Write) -> None:
         """See ``writes.Writer``."""
         self.unwritten -= 1
-        if write.rows:
-            self.kept, self.kept_digest = write.rows[-1].seq, write.rows[-1].digest
-        if write is self.birth or write is self.arrival:
-            self.birth = self.arrival = None
+        self._keep(write)
         if write.done is not None:
             write.done.set()
         if self.discarded:
@@ -300,6 +303,15 @@ class Runtime:
                 changed.set()
         if not self.unwritten and (not self.execution.open or self.execution.state.ended):
             hub.settled(self)
+
+    def _keep(self, write: Write) -> None:
+        """Notes where its journal ends now, and has that measured."""
+        if write.rows:
+            self.kept, self.kept_digest = write.rows[-1].seq, write.rows[-1].digest
+        if write is self.birth or write is self.arrival:
+            self.birth = self.arrival = None
+        if self._hub.measuring is not None:
+            self._hub.measuring.wrote(self, write)
 
     def lost(self, write: Write, *, taken: bool) -> None:
         """See ``writes.Writer``."""

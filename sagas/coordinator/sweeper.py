@@ -152,6 +152,8 @@ class Sweeper:
             lease = Lease(engine.owner, self._name, now + self._lease, engine.registry.code)
             until: float = await engine.in_thread(engine.store.renew, lease, now)
             if lapsed:
+                if engine.measuring is not None:
+                    engine.measuring.lapsed()
                 await engine.drop_what_was_taken()
                 await engine.limits.recount()
             engine.attempting.lease_held(steady + until - now)

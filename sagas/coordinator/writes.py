@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from sqlmodel import Session
 
     from sagas.core.commands import Command
+    from sagas.core.events import Event
     from sagas.stores.port import Change, JournalRow, LockChange, NewSaga, Outgoing
 
 __all__ = ["Transaction", "Unattended", "Write", "Writer", "batch_of", "living", "undiscarded"]
@@ -62,13 +63,16 @@ class Write:
         dispatch: What is to be carried out once it is durable.
         locks: Locks that it asks for or gives up.
         outgoing: Events that it emits.
+        event: What it tells, if that is to be measured.
+        begins: Whether it begins a saga that was submitted.
         taken: Afterwards, whether its saga's id was somebody else's.
         fenced: Afterwards, whether its saga was somebody else's by then.
         error: Afterwards, why it could not be written.
     """
 
     __slots__ = (
-        "change", "dispatch", "done", "error", "fenced", "locks", "new", "outgoing", "read", "rows", "taken", "writer",
+        "begins", "change", "dispatch", "done", "error", "event", "fenced", "locks", "new", "outgoing", "read", "rows",
+        "taken", "writer",
     )  # fmt: skip
 
     def __init__(
@@ -91,6 +95,8 @@ class Write:
         self.dispatch = dispatch
         self.locks = locks
         self.outgoing = outgoing
+        self.event: Event | None = None
+        self.begins = False
         self.done: Gong | None = None
         self.taken = False
         self.fenced = False
