@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from sqlalchemy import and_, func, literal_column, select, true
+from sqlalchemy import ColumnElement, and_, func, literal_column, select, true
 
 from sagas.stores.sql import SqlStore
 from sagas.stores.tables import metadata
@@ -27,6 +27,8 @@ MOST, MOST_STUCK = 100_000, 10_000
 _STATUSES = ("running", "compensating", "stuck")
 _saga = metadata.tables["saga"]
 _OPEN = _saga.c.ended_at.is_(None)
+# As the index has it: SQLAlchemy's own `active = 1` is another condition to SQLite, which then reads every saga.
+_ACTIVE: ColumnElement[bool] = literal_column("saga.active")
 
 
 class Census(NamedTuple):
@@ -84,17 +86,17 @@ def statements(alive: Sequence[str], now: float) -> dict[str, Select[Any]]:
     return {
         **{status: _counted(_has(status)) for status in _STATUSES},
         "by name": select(newest.c.name, func.count().label("total")).group_by(newest.c.name),
-        "active": _counted(and_(_saga.c.active, orphaned)),
+        "active": _counted(and_(_ACTIVE, orphaned)),
         "due": _counted(and_(due, orphaned)),
     }
 
 
-def _has(status: str) -> Any:
+def _has(status: str) -> ColumnElement[bool]:
     """Says of a saga that it has a status; as a literal, since only so SQLite finds the index of this status."""
     return _saga.c.status == literal_column(f"'{status}'")
 
 
-def _counted(condition: Any) -> Select[Any]:
+def _counted(condition: ColumnElement[bool]) -> Select[Any]:
     """Builds a query that counts up to the limit."""
     return select(func.count()).select_from(select(true()).where(condition).select_from(_saga).limit(MOST).subquery())
 

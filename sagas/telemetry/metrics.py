@@ -6,6 +6,7 @@ each measurement is given the context of its span by its ids; the SDK's exemplar
 
 from __future__ import annotations
 
+import logging
 from typing import TYPE_CHECKING
 
 from opentelemetry import context as otel_context
@@ -26,6 +27,8 @@ if TYPE_CHECKING:
     from sagas.telemetry.metrics_table import Metric
 
 __all__ = ["NOWHERE", "Metering", "find_metering", "spot"]
+
+logger = logging.getLogger("sagas.telemetry")
 
 # Not empty, or the SDK would take whatever span is current where the journal is written.
 NOWHERE = otel_context.set_value("sagas.measured", value=True, context=otel_context.Context())
@@ -60,6 +63,7 @@ class Metering:
         meter = provider.get_meter("sagas")
         self.board: Board = board_for(provider, meter)
         self._writers = {metric.name: _writer(meter, metric) for metric in METRICS if metric.kind in _WRITTEN}
+        self._failed = False
         self._attributes: dict[tuple[object, ...], dict[str, str | bool]] = {}
 
     def write(self, metric: Metric, amount: float, *values: str | bool, context: Context = NOWHERE) -> None:
@@ -71,7 +75,13 @@ class Metering:
             values: Of its attributes, in their order; an empty text leaves one out.
             context: Of the span to which it belongs.
         """
-        self._writers[metric.name](amount, self._named(metric, values), context)
+        try:
+            self._writers[metric.name](amount, self._named(metric, values), context)
+        except Exception:
+            # Whatever is set up to take measurements may fail; what is measured goes on.
+            if not self._failed:
+                self._failed = True
+                logger.exception("%s could not be measured; nothing more is said of this", metric.name)
 
     def _named(self, metric: Metric, values: tuple[str | bool, ...]) -> dict[str, str | bool]:
         """Gives the attributes by name; made once, since there are few."""
