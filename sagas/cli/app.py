@@ -10,7 +10,7 @@ from typing import Annotated
 
 import typer
 
-from sagas.cli import dead_letters, operations, simulations
+from sagas.cli import dead_letters, operations, simulations, stats
 from sagas.cli.options import Json, SagaId, Secrets, Store, url_of
 from sagas.cli.problems import Commands, Problem, complain
 from sagas.errors import SagaError
@@ -282,3 +282,4 @@ def migrate(*, store: Store = None, json: Json = False) -> None:
 operations.add_to(app)
 simulations.add_to(app)
 dead_letters.add_to(app)
+stats.add_to(app)

@@ -9,6 +9,7 @@ from sagas.coordinator.handles import Handle
 from sagas.coordinator.retention import Retention
 from sagas.coordinator.routing import Breaker, Route
 from sagas.coordinator.schedules import Schedule, ScheduleView
+from sagas.coordinator.statistics import Durations, SagaStats, Stats, StepStats
 from sagas.coordinator.subscriptions import Subscription
 from sagas.coordinator.surveys import (
     Count,
@@ -22,6 +23,7 @@ from sagas.coordinator.surveys import (
     StuckGroup,
     StuckSagas,
 )
+from sagas.coordinator.unusual import Unusual
 from sagas.coordinator.views import (
     AttemptView,
     Decision,
@@ -41,6 +43,7 @@ __all__ = [
     "CoordinatorView",
     "Count",
     "Decision",
+    "Durations",
     "Handle",
     "Happening",
     "LinePlace",
@@ -54,12 +57,16 @@ __all__ = [
     "SagaFilter",
     "SagaPage",
     "SagaRates",
+    "SagaStats",
     "SagaSummary",
     "SagaView",
     "Schedule",
     "ScheduleView",
+    "Stats",
+    "StepStats",
     "StepView",
     "StuckGroup",
     "StuckSagas",
     "Subscription",
+    "Unusual",
 ]

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 from sagas.coordinator.checks import check_number, check_status
 from sagas.coordinator.fleet import CoordinatorView, coordinators, fleet_for
 from sagas.coordinator.loading import read_history
+from sagas.coordinator.statistics import Stats, read_stats
 from sagas.coordinator.surveys import LinePlace, SagaCounts, SagaFilter, SagaPage, SagaRates, StuckSagas
 from sagas.coordinator.telling import records_of, summary_of, view_of
 from sagas.core.secrets import Mask
@@ -17,6 +18,7 @@ from sagas.stores.surveying import Wanted
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
+    from datetime import timedelta
 
     from sagas.coordinator.link import Link
     from sagas.coordinator.views import RecordView, SagaSummary, SagaView
@@ -154,6 +156,25 @@ class Looking(ABC):
         check_number("limit", limit, least=1)
         engine = self._running()
         return [LinePlace.of(row) for row in await engine.in_thread(engine.store.lines, limit)]
+
+    async def stats(self, *, since: float | timedelta = 3600.0, name: str | None = None, limit: int = 50_000) -> Stats:
+        """Reads what happened to the sagas that started lately: how many, how long, how often undone, what is unusual.
+
+        It reads their journals, some at a time. Archived sagas are counted, deleted ones are not there any more.
+
+        Args:
+            since: How far back, in seconds or as a ``timedelta``.
+            name: Only this saga.
+            limit: How many sagas are read at most, the newest ones; and some of those before, to compare with.
+
+        Raises:
+            RequestError: ``since`` or ``limit`` is out of its range.
+        """
+        engine = self._running()
+        return await read_stats(
+            engine.store, engine.in_thread, now=engine.clock.now(), since=since, name=name, limit=limit,
+            codec=engine.codec,
+        )  # fmt: skip
 
     async def coordinators(self) -> builtins.list[CoordinatorView]:
         """Reads which coordinators are alive and what they have code for."""

@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from sagas.stores.census import Census
     from sagas.telemetry import Metering
 
-__all__ = ["Measuring", "failed_since", "name_of"]
+__all__ = ["Measuring", "failed_since", "name_of", "still_failed"]
 
 logger = logging.getLogger("sagas.telemetry")
 
@@ -38,8 +38,8 @@ _EVERY, _PART = 15.0, 0.02
 # What was seen is said for so long, in multiples of that pause; a store that is away longer has no gauges.
 _FRESH = 4.0
 
-_FAILED = (e.StepRejected, e.StepInDoubt, e.CancelRequested)
-_GOES_ON = (e.SagaTakenOver, e.SagaResumed)
+_FAILED = frozenset({"StepRejected", "StepInDoubt", "CancelRequested"})
+_GOES_ON = frozenset({"SagaTakenOver", "SagaResumed"})
 _UNDOING = ("compensating", "stuck")
 
 
@@ -118,14 +118,15 @@ class Measuring:
         name, step = name_of(runtime), _step(runtime, event.path)
         undo = isinstance(event, _UNDOS)
         metric = m.UNDO_DURATION if undo else m.STEP_DURATION
-        for attempt in event.attempts:
+        attempts = _made(event)
+        for attempt in attempts:
             outcome = "succeeded" if attempt.error is None else "failed"
             context = spot(runtime.trace, attempt.span)
             self._write(metric, max(0.0, attempt.seconds), name, step, outcome, context=context)
         more = isinstance(event, (e.StepBackedOff, e.UndoBackedOff))
-        retries = sum(x.error is not None for x in (event.attempts if more else event.attempts[:-1]))
+        retries = len(attempts) if more else max(0, len(attempts) - 1)
         if retries:
-            self._write(m.RETRIES, retries, name, step, undo, context=spot(runtime.trace, event.attempts[0].span))
+            self._write(m.RETRIES, retries, name, step, undo, context=spot(runtime.trace, attempts[0].span))
         if undo and not more:
             self._undone(runtime, event)
 
@@ -213,6 +214,13 @@ def name_of(runtime: Runtime) -> str:
     return "unknown" if saga is None else saga.name
 
 
+def _made(event: Any) -> Sequence[e.Attempt]:
+    """Gives the attempts that were made; the last one of a step that acted and has an error is its probe's answer."""
+    attempts: Sequence[e.Attempt] = event.attempts
+    found = isinstance(event, e.StepSucceeded) and attempts and attempts[-1].error is not None
+    return attempts[:-1] if found else attempts
+
+
 def _step(runtime: Runtime, path: str) -> str:
     """Gives the name of a step."""
     entry = runtime.execution.steps.get(path)
@@ -233,9 +241,21 @@ def failed_since(records: Iterable[Record]) -> float | None:
 
 def _failed_since(since: float | None, at: float, event: e.Event, commands: Sequence[c.Command]) -> float | None:
     """Says the same after one more record."""
-    timed_out = isinstance(event, e.TimerFired) and not event.path
-    if since is None and (timed_out or isinstance(event, _FAILED)):
+    path = event.path if isinstance(event, e.TimerFired) else ""
+    return still_failed(since, at, type(event).__name__, path, goes_on=any(type(x) is c.RunStep for x in commands))
+
+
+def still_failed(since: float | None, at: float, kind: str, path: str, *, goes_on: bool) -> float | None:
+    """Says since when a saga is on its way back, after one more record.
+
+    Args:
+        since: The same before; ``None`` if it was not.
+        at: POSIX time of the record.
+        kind: Of the record.
+        path: Of the record.
+        goes_on: Whether steps begin with it.
+    """
+    if since is None and (kind in _FAILED or (kind == "TimerFired" and not path)):
         since = at
-    if since is not None and not isinstance(event, _GOES_ON) and any(type(x) is c.RunStep for x in commands):
-        return None  # whoever takes it over makes attempts again that had begun, which means nothing
-    return since
+    # Whoever takes it over makes attempts again that had begun, which means nothing.
+    return None if goes_on and kind not in _GOES_ON else since
