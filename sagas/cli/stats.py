@@ -114,11 +114,8 @@ def lines(found: Stats) -> Iterator[Text | str]:
     yield ""
     yield from (f"unusual: {_told(x)}" for x in found.unusual)
     if not found.unusual:
-        yield (
-            f"nothing unusual, compared with {found.compared} earlier sagas"
-            if found.compared
-            else ("nothing to compare with: no saga started in the time before")
-        )
+        compared = f"nothing unusual, compared with {found.compared} earlier sagas"
+        yield compared if found.compared else "nothing to compare with: no saga started in the time before"
 
 
 def _headline(found: Stats) -> str:

@@ -122,7 +122,7 @@ class Stats:
         steps: By saga and step.
         unusual: What is slower or fails more often than it used to.
         read: How many sagas were read of the window.
-        compared: How many earlier sagas were read, to compare with.
+        compared: How many sagas were read that started before those, to compare with.
         complete: Whether all sagas of the window were read; if not, the newest ones were.
         unreadable: How many of them have a journal that cannot be read here, so that their steps are missing.
         open: How many sagas there are that have not ended, whenever they started, by status; each up to 100,000.
@@ -176,8 +176,7 @@ async def read_stats(
     tallies, past = Tallies(), Tallies()
     began = now - window
     complete = await walk.read(tallies, began, limit)
-    if complete:
-        await walk.read(past, began - _WINDOWS * window, _PAST)
+    await walk.read(past, began - _WINDOWS * window, _PAST)  # from where the first walk has stopped
     census: Census = await call(take_census, store, now)
     return Stats(
         since=utc(began),
@@ -207,12 +206,15 @@ class _Walk:
         self._name = name
         self._codec = codec
         self._rows: list[SagaRow] = []
+        self._older: list[SagaRow] = []  # that the walk has come by, for the next window
         self._before: str | None = None
 
     async def read(self, tallies: Tallies, began: float, limit: int) -> bool:
         """Counts sagas that started since a POSIX time; says whether these were all of them."""
+        self._rows, self._older = self._older + self._rows, []
         while tallies.read < limit:
             rows, more = await self._next(began, min(_JOURNALS, limit - tallies.read))
+            self._older += [row for row in rows if row.created_at < began]
             wanted = [row for row in rows if row.created_at >= began and self._name in (None, row.name)]
             journals = await self._call(self._store.load, [row.id for row in wanted]) if wanted else {}
             for row in wanted:
@@ -232,9 +234,11 @@ class _Walk:
             self._rows = list(
                 await self._call(lambda: self._store.select(status=None, name=None, limit=_ROWS, before=before))
             )
-            if not self._rows or all(row.created_at < began for row in self._rows):
+            if not self._rows:
                 return (), False
             self._before = self._rows[-1].id
+            if all(row.created_at < began for row in self._rows):
+                return (), False
         given, self._rows = self._rows[:count], self._rows[count:]
         return given, True
 
