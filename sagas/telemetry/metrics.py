@@ -7,6 +7,7 @@ each measurement is given the context of its span by its ids; the SDK's exemplar
 from __future__ import annotations
 
 import logging
+import re
 from typing import TYPE_CHECKING
 
 from opentelemetry import context as otel_context
@@ -33,6 +34,8 @@ logger = logging.getLogger("sagas.telemetry")
 # Not empty, or the SDK would take whatever span is current where the journal is written.
 NOWHERE = otel_context.set_value("sagas.measured", value=True, context=otel_context.Context())
 _SAMPLED = TraceFlags(TraceFlags.SAMPLED)
+# The last bit of the flags says so, and others may be set.
+_SAMPLED_PARENT = re.compile(r"[0-9a-f]{2}-([0-9a-f]{32})-([0-9a-f]{16})-[0-9a-f][13579bdf]\Z")
 
 
 def spot(root: str, span: str = "") -> Context:
@@ -42,9 +45,10 @@ def spot(root: str, span: str = "") -> Context:
         root: ``traceparent`` of its saga's root span; empty if the saga is not traced.
         span: Its id in hexadecimal; that of the root by default.
     """
-    if not root.endswith("-01"):
+    found = _SAMPLED_PARENT.match(root)
+    if found is None:
         return NOWHERE
-    _, trace_id, root_id, _ = root.split("-")
+    trace_id, root_id = found.groups()
     context = SpanContext(int(trace_id, 16), int(span or root_id, 16), is_remote=True, trace_flags=_SAMPLED)
     return trace.set_span_in_context(NonRecordingSpan(context), NOWHERE)
 

@@ -149,7 +149,8 @@ BREAKERS = Metric(
     "1 while a route to a participant is left alone, since too many requests had failed; else 0.", ("saga.route",),
 )  # fmt: skip
 REQUEST_DURATION = Metric(
-    "saga.request.duration", Kind.HISTOGRAM, "s", "How long a worker took to answer a request.",
+    "saga.request.duration", Kind.HISTOGRAM, "s",
+    "How long a worker took to answer a request; `refused` is one that gets no reply.",
     (_STEP, "saga.request.kind", "saga.request.outcome"), _SHORT,
 )  # fmt: skip
 DEAD_LETTERS = Metric(

@@ -53,6 +53,9 @@ class Serving:
         concurrency: How many are performed side by side, and at most taken from the queue.
         source: What this process is called in messages.
         now: Gives POSIX time.
+
+    Attributes:
+        gave_up: Called when a request was given back for the last time.
     """
 
     def __init__(
@@ -83,6 +86,7 @@ class Serving:
         self._acks: Pump[Delivery] = Pump(self._acknowledge, most=most)
         self._stopping = False
         self._receiving: anyio.CancelScope | None = None
+        self.gave_up: Callable[[], None] = lambda: None
 
     async def run(self) -> None:
         """Serves, until ``stop`` is called and all that was taken is dealt with."""
@@ -214,6 +218,9 @@ class Serving:
             logger.info("%s", refusal)
         except Exception:
             logger.exception("a request could not be given back to queue %s; it comes again later", self._requests.name)
+        else:
+            if delivery.count >= self._requests.max_deliveries:
+                self.gave_up()
 
     async def _hold(self) -> None:
         """Keeps what is at work, some of it at a time: a broker far away takes long to answer."""

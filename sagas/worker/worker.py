@@ -24,7 +24,9 @@ from sagas.errors import (
 )
 from sagas.stores import is_store, store_for
 from sagas.stores.sql import SqlStore
-from sagas.telemetry import find_tracer
+from sagas.telemetry import find_metering, find_tracer
+from sagas.telemetry.metrics import spot
+from sagas.telemetry.metrics_table import DEAD_LETTERS, REQUEST_DURATION
 from sagas.transport.opening import open_queue, sibling
 from sagas.transport.port import StepReply
 from sagas.worker.barrier import known_of, settle
@@ -39,6 +41,7 @@ if TYPE_CHECKING:
     from typing import Self
 
     from anyio.abc import TaskGroup
+    from opentelemetry.metrics import MeterProvider
     from opentelemetry.trace import TracerProvider
     from sqlmodel import Session
 
@@ -111,6 +114,7 @@ class Worker:
         name: What it is called for people; the host's name by default.
         migrate: Whether to create or update the tables.
         tracer_provider: Of OpenTelemetry; the global one by default.
+        meter_provider: Of OpenTelemetry, for metrics; the global one by default.
         clock: Time and chance.
         threads: How many ``def`` functions may run side by side.
         lease: Seconds after which another worker goes on with what one that fell silent was at work on.
@@ -132,6 +136,7 @@ class Worker:
         name: str | None = None,
         migrate: bool = True,
         tracer_provider: TracerProvider | None = None,
+        meter_provider: MeterProvider | None = None,
         clock: Clock | None = None,
         threads: int = 40,
         lease: float = 30.0,
@@ -146,6 +151,7 @@ class Worker:
         self._inbox = _inbox_for(inbox, self._clock, name=name, lease=lease, migrate=migrate)
         self._steps = _checked(steps, self._inbox)
         self._tracer = find_tracer(tracer_provider)
+        self._metering = find_metering(meter_provider)
         self._caller = Caller(threads)
         self._keep = keep
         self._shutdown_timeout = shutdown_timeout
@@ -235,6 +241,8 @@ class Worker:
             raise RequestError("the worker is not running; use it inside `async with Worker(…)`")
         requests, answers = _queues(queue, replies)
         serving = Serving(self, requests, answers, concurrency=concurrency, source="/sagas/worker", now=self._clock.now)
+        if (metering := self._metering) is not None:
+            serving.gave_up = lambda: metering.write(DEAD_LETTERS, 1, requests.name)
         self._serving.append(serving)
         try:
             await serving.run()
@@ -247,6 +255,22 @@ class Worker:
 
     async def perform(self, request: StepRequest, *, beat: Beat | None = None) -> StepReply:
         """See ``Participant.perform``."""
+        if self._metering is None:
+            return await self._answer(request, beat)
+        began, outcome = self._clock.steady(), "refused"
+        try:
+            reply = await self._answer(request, beat)
+            outcome = reply.outcome
+        finally:
+            step = request.step if request.step in self._steps else "unknown"  # or anybody could make up more
+            self._metering.write(
+                REQUEST_DURATION, max(0.0, self._clock.steady() - began), step, request.kind, outcome,
+                context=spot(request.headers.get("traceparent", "")),
+            )  # fmt: skip
+        return reply
+
+    async def _answer(self, request: StepRequest, beat: Beat | None) -> StepReply:
+        """Performs a request, or says why not; see ``Participant.perform``."""
         if self._closing or self._group is None:
             raise TransportClosed(f"step {request.step} was not begun: the worker takes nothing new")
         if (wrong := _what_is_wrong(request)) is not None:
