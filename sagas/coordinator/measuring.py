@@ -157,10 +157,20 @@ class Measuring:
         if error is None:
             self._write(m.COMMIT_RECORDS, records)
 
+    def begin_at_zero(self) -> None:
+        """Has counters of what is rare begin before it happens, or nobody would see the first time as a change."""
+        self._write(m.LAPSES, 0)
+        for name in sorted({code.rpartition("@")[0] for code in self._engine.registry.code}):
+            for metric in (m.STARTED, m.HALTS, m.TAKEOVERS, m.LOSSES):
+                self._write(metric, 0, name)
+            for outcome in ("completed", "compensated"):
+                self._write(m.ENDED, 0, name, outcome)
+
     # --- gauges -------------------------------------------------------------------------------------------------
 
     async def run(self) -> None:
         """Looks into the store now and then, for ever."""
+        self.begin_at_zero()
         self._metering.board.post(self._points)
         try:
             while True:

@@ -242,6 +242,7 @@ class Worker:
         requests, answers = _queues(queue, replies)
         serving = Serving(self, requests, answers, concurrency=concurrency, source="/sagas/worker", now=self._clock.now)
         if (metering := self._metering) is not None:
+            metering.write(DEAD_LETTERS, 0, requests.name)  # or nobody would see the first one as a change
             serving.gave_up = lambda: metering.write(DEAD_LETTERS, 1, requests.name)
         self._serving.append(serving)
         try:

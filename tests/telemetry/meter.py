@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from typing import Any, NamedTuple
 
 from opentelemetry.sdk.metrics import MeterProvider
-from opentelemetry.sdk.metrics.export import InMemoryMetricReader, Metric, NumberDataPoint
+from opentelemetry.sdk.metrics.export import InMemoryMetricReader, Metric, NumberDataPoint, Sum
 
 __all__ = ["Meter", "Seen"]
 
@@ -52,5 +52,6 @@ class Meter:
         return {tuple(attributes.values()): seen for metric, attributes, seen in self.points() if metric == name}
 
     def values(self, name: str) -> dict[tuple[object, ...], float]:
-        """The same, values only."""
-        return {key: seen.value for key, seen in self.read(name).items()}
+        """The same, values only; of a counter those that were counted at all."""
+        counts = any(isinstance(x.data, Sum) and x.data.is_monotonic for x in self.metrics() if x.name == name)
+        return {key: seen.value for key, seen in self.read(name).items() if seen.value or not counts}

@@ -216,6 +216,17 @@ async def test_a_failed_undo_and_one_that_is_skipped_are_counted_and_so_is_the_h
     assert meter.values("saga.time_to_consistent") == {("bad",): 1}
 
 
+async def test_what_is_rare_is_counted_from_zero(shop: Shop, meter: Meter) -> None:
+    """Whoever looks for a change sees the first time, too."""
+    async with Coordinator("memory:", sagas=[shop.good], meter_provider=meter.provider) as coordinator:
+        await coordinator.run(shop.good("lamp"))
+    for name in ("saga.halts", "saga.takeovers", "saga.losses"):
+        assert {key: seen.value for key, seen in meter.read(name).items()} == {("good",): 0}
+    assert meter.read("saga.lease.lapses")[()].value == 0
+    assert meter.read("saga.ended")["good", "compensated"].value == 0
+    assert not meter.read("saga.halts")["good",].exemplars
+
+
 # --- several coordinators -------------------------------------------------------------------------------------------
 
 
