@@ -34,8 +34,8 @@ _KNOWN = ("0001", "0002", "0003", "0004", "0005", "0006")
 _OLDEST_THAT_WORKS = "0001"
 # These tell what alembic does, as it is imported and as it migrates.
 _TALKATIVE = ("alembic.runtime.plugins", "alembic.runtime.migration")
-# What alembic is at work on is kept in its modules, once for the process. Whoever asks for this has a transaction in its
-# database already, and whoever has it asks for nothing else, so that they never wait for each other.
+# What alembic is at work on is kept in its modules, once for the process. Whoever asks for this has a transaction in
+# its database already, and whoever has it asks for nothing else, so that they never wait for each other.
 _alone = threading.Lock()
 
 
