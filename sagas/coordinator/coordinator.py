@@ -203,7 +203,7 @@ class Coordinator(Access[Engine]):
 
     def _make_engine(self) -> Engine:
         """Makes what drives the sagas."""
-        return Engine(
+        engine = Engine(
             self._store,
             self._registry,
             self._clock,
@@ -215,14 +215,16 @@ class Coordinator(Access[Engine]):
             limit_turn=self._limit_turn,
             routes=self._routes,
         )
+        if (metering := find_metering(self._meter_provider)) is not None:
+            engine.measure(metering)
+        return engine
 
     def _tasks(self, engine: Engine, sweeper: Sweeper) -> Iterable[Callable[[], Coroutine[Any, Any, None]]]:
         """Gives what runs as long as the coordinator does."""
         yield from (engine.journal.run, engine.pool.run, engine.timers.run, engine.limits.run, engine.watching.run)
         yield from (sweeper.beat, sweeper.run, CodeWatch(engine).run)
-        metering = find_metering(self._meter_provider)
-        if metering is not None:
-            yield engine.measure(metering).run
+        if engine.measuring is not None:
+            yield engine.measuring.run
         yield partial(listen, self._store, (engine.watching.hear, sweeper.hear, engine.limits.hear))
         if self._retention is not None:
             yield Sweep(engine, self._retention).run

@@ -118,11 +118,10 @@ class Engine(Link):
         """See ``Link``."""
         return self.sagas.get(saga_id)
 
-    def measure(self, metering: Metering) -> Measuring:
+    def measure(self, metering: Metering) -> None:
         """Has everything measured from now on."""
         self.measuring = Measuring(self, metering)
         self.journal.committed = self.measuring.committed
-        return self.measuring
 
     # --- starting -----------------------------------------------------------------------------------------------
 

@@ -20,12 +20,12 @@ from sagas.core.operations import utc
 from sagas.stores.census import take_census
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable, Sequence
+    from collections.abc import Awaitable, Callable, Mapping, Sequence
     from datetime import datetime
 
     from sagas.coordinator.sketch import Sketch
     from sagas.stores.census import Census
-    from sagas.stores.port import Codec, SagaRow, Store
+    from sagas.stores.port import Codec, JournalRow, SagaRow, Store
 
 __all__ = ["Durations", "SagaStats", "Stats", "StepStats", "read_stats"]
 
@@ -172,6 +172,7 @@ async def read_stats(
     window = since.total_seconds() if isinstance(since, timedelta) else since
     check_number("since", window, above=True)
     check_number("limit", limit, least=1)
+    window = min(window, now)
     walk = _Walk(store, call, name, codec)
     tallies, past = Tallies(), Tallies()
     began = now - window
@@ -216,7 +217,7 @@ class _Walk:
             rows, more = await self._next(began, min(_JOURNALS, limit - tallies.read))
             self._older += [row for row in rows if row.created_at < began]
             wanted = [row for row in rows if row.created_at >= began and self._name in (None, row.name)]
-            journals = await self._call(self._store.load, [row.id for row in wanted]) if wanted else {}
+            journals: Mapping[str, list[JournalRow]] = await self._call(self._store.load, [row.id for row in wanted])
             for row in wanted:
                 tallies.take(row, journals.get(row.id, ()), self._codec)
             await lowlevel.checkpoint()

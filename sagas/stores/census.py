@@ -16,8 +16,6 @@ from sagas.stores.tables import metadata
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-    from sqlalchemy import Select
-
     from sagas.stores.port import Store
 
 __all__ = ["MOST", "MOST_STUCK", "Census", "statements", "take_census"]
@@ -73,7 +71,7 @@ def take_census(store: Store, now: float) -> Census:
     )
 
 
-def statements(alive: Sequence[str], now: float) -> dict[str, Select[Any]]:
+def statements(alive: Sequence[str], now: float) -> dict[str, Any]:
     """Builds the queries, by what they count.
 
     Args:
@@ -96,7 +94,7 @@ def _has(status: str) -> ColumnElement[bool]:
     return _saga.c.status == literal_column(f"'{status}'")
 
 
-def _counted(condition: ColumnElement[bool]) -> Select[Any]:
+def _counted(condition: ColumnElement[bool]) -> Any:
     """Builds a query that counts up to the limit."""
     return select(func.count()).select_from(select(true()).where(condition).select_from(_saga).limit(MOST).subquery())
 

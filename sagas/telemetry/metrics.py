@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 from opentelemetry import context as otel_context
 from opentelemetry import metrics, trace
-from opentelemetry.metrics import NoOpMeterProvider
+from opentelemetry.metrics import MeterProvider, NoOpMeterProvider
 from opentelemetry.trace import NonRecordingSpan, SpanContext, TraceFlags
 
 from sagas.telemetry.metrics_board import board_for
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from opentelemetry.context import Context
-    from opentelemetry.metrics import Meter, MeterProvider
+    from opentelemetry.metrics import Meter
 
     from sagas.telemetry.metrics_board import Board
     from sagas.telemetry.metrics_table import Metric
@@ -110,8 +110,14 @@ def _writer(meter: Meter, metric: Metric) -> Callable[[float, dict[str, str | bo
 
 
 def find_metering(provider: MeterProvider | None) -> Metering | None:
-    """Makes the metering for a provider, or for the global one; ``None`` if nobody would see what is measured."""
+    """Makes the metering for a provider, or for the global one; ``None`` if nobody would see what is measured.
+
+    Raises:
+        TypeError: It is no provider.
+    """
     found = metrics.get_meter_provider() if provider is None else provider
+    if not isinstance(found, MeterProvider):
+        raise TypeError(f"meter_provider={found!r} is no MeterProvider of OpenTelemetry, for metrics")
     # OpenTelemetry stands a provider in until there is one, and has no public name for it.
     unset = isinstance(found, NoOpMeterProvider) or type(found).__name__ == "_ProxyMeterProvider"
     return None if unset else Metering(found)

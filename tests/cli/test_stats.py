@@ -54,6 +54,7 @@ def test_one_saga_and_a_shorter_time_can_be_asked_for(
         database.execute("UPDATE saga SET created_at = created_at - 7200 WHERE id <> 'two'")
     assert sagas("stats", "--json").json["read"] == 1
     assert sagas("stats", "--json", "--since", "3h").json["read"] == 3
+    assert sagas("stats", "--json", "--since", "99999w").json["read"] == 3
     assert "is no age" in sagas.fails("stats", "--since", "soon")
     assert "since=0" in sagas.fails("stats", "--since", "0s")
 
