@@ -257,7 +257,7 @@ def test_while_the_first_is_at_work_the_second_is_told_to_wait() -> None:
     begun, go = threading.Event(), threading.Event()
 
     class Held(Coordinator):
-        async def signal(self, saga_id: str, name: str, payload: object = None) -> None:
+        async def signal(self, saga_id: str, name: str, payload: object = None, **_: Any) -> None:
             begun.set()
             await anyio.to_thread.run_sync(go.wait)
 
