@@ -6,8 +6,9 @@ from collections.abc import Callable
 
 import pytest
 
-from sagas.stores import census
-from sagas.stores.census import statements, take_census
+from sagas.stores import census_sql
+from sagas.stores.census import take_census
+from sagas.stores.census_sql import statements
 from sagas.stores.memory import MemoryStore
 from sagas.stores.port import Batch, Change, JournalRow, Lease, NewSaga, Store
 from sagas.stores.sqlite import SqliteStore
@@ -70,8 +71,8 @@ def test_what_is_in_memory_is_counted() -> None:
 
 
 def test_counting_stops_at_a_number(sqlite: SqliteStore, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(census, "MOST", 4)
-    monkeypatch.setattr(census, "MOST_STUCK", 2)
+    monkeypatch.setattr(census_sql, "MOST", 4)
+    monkeypatch.setattr(census_sql, "MOST_STUCK", 2)
     _fill(sqlite)
     found = take_census(sqlite, _NOW)
     assert found.open == {"running": 4, "compensating": 1, "stuck": 3}
