@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import re
 import typing
 from dataclasses import dataclass
@@ -95,10 +94,7 @@ def _names(name: str, hint: Any, seen: set[Any]) -> Iterator[str]:
 
 def _fields(kind: type) -> Iterator[tuple[str, Any]]:
     """Lists the fields of a dataclass, model, named tuple or typed dictionary, by all names they may be written by."""
-    if (
-        not (dataclasses.is_dataclass(kind) or hasattr(kind, "model_fields") or hasattr(kind, "__annotations__"))
-        or kind.__module__ == "builtins"
-    ):
+    if not hasattr(kind, "__annotations__") or kind.__module__ == "builtins":
         return
     models: dict[str, Any] = getattr(kind, "model_fields", {})
     try:

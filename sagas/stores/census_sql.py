@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from sqlalchemy import ColumnElement, and_, func, literal_column, select, true
 
 from sagas.stores.census import STATUSES
-from sagas.stores.tables import metadata
+from sagas.stores.tables import ACTIVE, metadata
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -24,8 +24,6 @@ __all__ = ["MOST", "MOST_STUCK", "counted", "statements"]
 MOST, MOST_STUCK = 100_000, 10_000
 _saga = metadata.tables["saga"]
 _OPEN = _saga.c.ended_at.is_(None)
-# As the index has it: SQLAlchemy's own `active = 1` is another condition to SQLite, which then reads every saga.
-_ACTIVE: ColumnElement[bool] = literal_column("saga.active")
 
 
 def counted(store: SqlStore, alive: Sequence[str], now: float) -> tuple[dict[str, int], dict[str, int], int]:
@@ -52,7 +50,7 @@ def statements(alive: Sequence[str], now: float) -> dict[str, Any]:
     return {
         **{status: _count(_has(status)) for status in STATUSES},
         "by name": select(newest.c.name, func.count().label("total")).group_by(newest.c.name),
-        "active": _count(and_(_ACTIVE, orphaned)),
+        "active": _count(and_(ACTIVE, orphaned)),
         "due": _count(and_(due, orphaned)),
     }
 

@@ -10,7 +10,7 @@ from sqlalchemy import ColumnElement, Row, Select, and_, delete, func, insert, o
 
 from sagas.stores.port import Lease, SagaRow
 from sagas.stores.surveys import count_orphans, summed
-from sagas.stores.tables import metadata
+from sagas.stores.tables import ACTIVE, metadata
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Sequence
@@ -87,7 +87,7 @@ class SqlOwners(ABC):
             )
         ]
         if dead:
-            queries.insert(0, rows.where(_saga.c.active, _saga.c.owner.in_(dead)).order_by(_saga.c.rank, _saga.c.key))
+            queries.insert(0, rows.where(ACTIVE, _saga.c.owner.in_(dead)).order_by(_saga.c.rank, _saga.c.key))
         return queries
 
     def orphans(self, now: float) -> Sequence[tuple[str, str, int]]:
@@ -98,7 +98,7 @@ class SqlOwners(ABC):
 
     def _active_owners(self) -> list[str]:
         """Lists the owners of sagas that have something to do."""
-        query = select(_saga.c.owner).where(_saga.c.active, _saga.c.ended_at.is_(None)).distinct()
+        query = select(_saga.c.owner).where(ACTIVE, _saga.c.ended_at.is_(None)).distinct()
         return [row[0] for row in self._read(query)]
 
     def hand_over(self, owner: str, saga_ids: Sequence[str]) -> None:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from sqlalchemy import and_, func, select
 
 from sagas.stores.port import SagaRow
-from sagas.stores.tables import metadata
+from sagas.stores.tables import ACTIVE, metadata
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -49,7 +49,7 @@ def count_orphans(alive: Sequence[str], active: Sequence[str], time: ColumnEleme
     dead = [owner for owner in active if owner not in alive]
     counted: Any = select(_SAGA.c.name, _SAGA.c.version, func.count()).where(_SAGA.c.ended_at.is_(None))
     due = and_(_SAGA.c.wake_at <= time, _SAGA.c.active.is_(False), _SAGA.c.owner.not_in(alive))
-    needy = [due, and_(_SAGA.c.active, _SAGA.c.owner.in_(dead))] if dead else [due]
+    needy = [due, and_(ACTIVE, _SAGA.c.owner.in_(dead))] if dead else [due]
     return [counted.where(need).group_by(_SAGA.c.name, _SAGA.c.version) for need in needy]
 
 

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from sqlalchemy import BigInteger, Float, Index, Integer, LargeBinary, String, UniqueConstraint, text
+from sqlalchemy import BigInteger, Float, Index, Integer, LargeBinary, String, UniqueConstraint, literal_column, text
 from sqlalchemy.orm import registry
+from sqlalchemy.sql.elements import ColumnElement
 from sqlmodel import Field, SQLModel
 
 __all__ = [
+    "ACTIVE",
     "ArchiveTable",
     "DeadLetterTable",
     "DedupTable",
@@ -31,6 +33,9 @@ _Key = BigInteger().with_variant(Integer(), "sqlite")
 # Postgres compares texts by the rules of a language unless told otherwise, which is slow and of no use here.
 _Text = String().with_variant(String(collation="C"), "postgresql")
 _OPEN = text("ended_at IS NULL")
+# For queries: SQLAlchemy's own `active = 1` is another condition to SQLite than that of the index; it would read every
+# saga.
+ACTIVE: ColumnElement[bool] = literal_column("saga.active")
 _QUEUED = text("active AND ended_at IS NULL")
 _TIMED = text("wake_at IS NOT NULL AND ended_at IS NULL")
 _ENDED = text("ended_at IS NOT NULL")

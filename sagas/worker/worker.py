@@ -23,7 +23,6 @@ from sagas.errors import (
     TransportClosed,
 )
 from sagas.stores import is_store, store_for
-from sagas.stores.sql import SqlStore
 from sagas.telemetry import find_metering, find_tracer
 from sagas.telemetry.metrics import spot
 from sagas.telemetry.metrics_table import DEAD_LETTERS, REQUEST_DURATION
@@ -33,7 +32,6 @@ from sagas.worker.barrier import known_of, settle
 from sagas.worker.inbox import MemoryInbox
 from sagas.worker.performing import Performing
 from sagas.worker.serving import Serving
-from sagas.worker.sql_inbox import SqlInbox
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterable, Mapping
@@ -502,10 +500,13 @@ def _inbox_for(inbox: str | Store, clock: Clock, *, name: str | None, lease: flo
         StoreError: No store goes by the URL, or it is of a kind that cannot keep an inbox.
     """
     store = inbox if is_store(inbox) else store_for(inbox)
-    if isinstance(store, SqlStore):
-        return SqlInbox(store, clock, name=name, lease=lease, migrate=migrate)
     if store.in_memory:
         return MemoryInbox(clock.now)
+    from sagas.stores.sql import SqlStore  # noqa: PLC0415 - the command line and those who keep nothing need none
+    from sagas.worker.sql_inbox import SqlInbox  # noqa: PLC0415 - likewise
+
+    if isinstance(store, SqlStore):
+        return SqlInbox(store, clock, name=name, lease=lease, migrate=migrate)
     raise StoreError(f"{store.url} cannot keep an inbox; use SQLite, PostgreSQL, or 'memory:' to keep nothing")
 
 

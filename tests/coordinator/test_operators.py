@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
@@ -74,7 +74,7 @@ async def quick(item: str) -> str:
 
 
 @asynccontextmanager
-async def stuck_sagas(place: Place, *ids: str) -> AsyncIterator[tuple[Coordinator, Client]]:
+async def stuck_sagas(place: Place, *ids: str) -> AsyncGenerator[tuple[Coordinator, Client]]:
     """A coordinator with stuck sagas, and a client beside it."""
     async with (
         place.coordinator(order, wait, quick) as coordinator,

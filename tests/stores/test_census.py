@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
 import pytest
 
@@ -91,3 +92,27 @@ def test_sqlite_finds_what_it_counts_by_an_index_that_has_no_ended_saga(sqlite: 
         assert scans, (what, plan)
         for line in scans:
             assert any(f"INDEX saga_{x}" in line for x in (what, "stuck", "queue", "timed")), (what, line)
+
+
+def test_sqlite_finds_what_needs_a_coordinator_by_an_index_too(
+    sqlite: SqliteStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from sqlalchemy import text
+    from sqlalchemy.dialects import sqlite as dialect
+
+    _fill(sqlite)
+    asked: list[Any] = []
+    read = sqlite._read  # noqa: SLF001 - to see what is asked
+
+    def noted(query: Any) -> Any:
+        asked.append(query)
+        return read(query)
+
+    monkeypatch.setattr(sqlite, "_read", noted)
+    sqlite.orphans(_NOW)
+    sqlite.claim("me", _NOW, 10, ["order@1"])
+    assert len(asked) >= 6
+    for query in [*asked]:
+        told = str(query.compile(dialect=dialect.dialect(), compile_kwargs={"literal_binds": True}))
+        plan = [str(tuple(row)[-1]) for row in sqlite.query(text(f"EXPLAIN QUERY PLAN {told}"))]
+        assert not [line for line in plan if f"{line} ".startswith("SCAN saga ") and "INDEX" not in line], (told, plan)
