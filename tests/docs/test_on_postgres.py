@@ -147,7 +147,7 @@ async def test_a_user_with_the_rights_of_the_page_runs_sagas_in_tables_that_an_a
 async def test_events_workers_and_queues_do_with_the_rights_of_the_page(postgres_url: str) -> None:
     """A coordinator that sends events to a queue of the database, whose worker has a user of its own."""
     _migrate(postgres_url)
-    for_coordinators, for_events, for_workers, for_queues, _ = blocks(ON_POSTGRES, "sql")
+    for_coordinators, for_events, for_workers, for_queues, *_ = blocks(ON_POSTGRES, "sql")
     with (
         _role(postgres_url, for_coordinators + for_events + for_queues, "shop") as shop,
         _role(postgres_url, for_workers + for_queues, "shop") as workshop,
