@@ -11,7 +11,7 @@ from sagas.core import events as e
 from sagas.core.attempts import Act, Heard
 from sagas.core.commands import RunUndo
 from sagas.core.failures import describe, one_line
-from sagas.errors import PayloadError, TransportClosed
+from sagas.errors import MessageTooLarge, NotSupported, PayloadError, TransportClosed
 from sagas.telemetry import trace_headers
 from sagas.transport.port import StepReply, StepRequest
 
@@ -104,6 +104,10 @@ class Sender:
             attempt: From 1.
             within: Seconds for which anybody waits.
             heartbeat: Seconds within which there has to be a sign of life.
+
+        Raises:
+            MessageTooLarge: It can never be sent, and was not.
+            NotSupported: Likewise.
         """
         request = self._request(kind, attempt, within)
         beat = self._beat if heartbeat is not None else None
@@ -153,11 +157,16 @@ class Sender:
 
     async def _call(self, request: StepRequest, beat: Callable[[], None] | None) -> StepReply:
         """Sends a request once, or once more by the other way if it cannot have arrived."""
-        reply = await self._call_by_one_way(request, beat)
-        unsent = reply.outcome == "failed" and not reply.reached
-        if unsent and self._route.fallback is not None:
-            return await self._route.fallback.call(request, beat=beat)
-        return reply
+        fallback = self._route.fallback
+        try:
+            reply = await self._call_by_one_way(request, beat)
+        except (MessageTooLarge, NotSupported):
+            if fallback is None:
+                raise
+        else:
+            if fallback is None or reply.outcome != "failed" or reply.reached:
+                return reply
+        return await fallback.call(request, beat=beat)
 
     async def _call_by_one_way(self, request: StepRequest, beat: Callable[[], None] | None) -> StepReply:
         """Sends a request, and tells the route what came of it."""
@@ -168,6 +177,9 @@ class Sender:
             reply = await transport.call(request, beat=beat)
         except TransportClosed as error:
             reply = StepReply.failed(describe(error), reached=False)
+        except (MessageTooLarge, NotSupported):
+            self._route.unused(transport)
+            raise
         except anyio.get_cancelled_exc_class():
             self._route.report(transport, None, self._clock.steady())
             raise

@@ -88,7 +88,9 @@ class QueueTransport:
         self._now = now
         self._calls: dict[str, _Call] = {}
         self._numbers = count(1)
-        self._token = secrets.token_hex(6)
+        self._began = int(now() * 1000)
+        self._token = f"{self._began}.{secrets.token_hex(6)}"
+        self._warned = False
         self._sending: Pump[Message] = Pump(lambda messages: requests.send(*messages), most=_most(requests))
         self._stack: AsyncExitStack | None = None
         self._scope: anyio.CancelScope | None = None
@@ -154,9 +156,7 @@ class QueueTransport:
         try:
             await self._sending.put(self._message(request, name, beats=beat is not None))
             return await self._answer(call, request)
-        except (MessageTooLarge, NotSupported) as error:
-            return StepReply.failed(describe(error))
-        except (KeyReused, TransportClosed):
+        except (KeyReused, MessageTooLarge, NotSupported, TransportClosed):
             raise
         except TransportError as error:
             return StepReply.in_doubt(describe(error), reached=False)
@@ -235,16 +235,33 @@ class QueueTransport:
             answer = read_answer(delivery.message)
         except TransportError as error:
             logger.warning("queue %s: %s; it is dropped", self._replies.name, error)
-            return
+            return None
         call = self._calls.get(answer.call)
         if call is None:
-            return
+            return self._stray(answer.call)
         call.begun = True
         if answer.outcome != HEARTBEAT:
             call.answer = answer
         elif call.beat is not None:
             call.beat()
         call.heard.set()
+        return None
+
+    def _stray(self, name: str) -> None:
+        """Looks at a reply that nobody here waits for; says once if it shows that somebody else reads this queue too.
+
+        Those of an earlier process, which is dead, are no sign of that; those of one that began later are.
+        """
+        token = name.rpartition("-")[0]
+        began = token.partition(".")[0]
+        if token == self._token or self._warned or not (began.isdecimal() and int(began) > self._began):
+            return
+        self._warned = True
+        logger.error(
+            "queue %s: there came a reply to a request of somebody else, who began later. So two read this queue, and "
+            "each loses what the other takes. Give each QueueTransport of each process a queue of its own as replies=",
+            self._replies.name,
+        )
 
 
 def _most(queue: Queue) -> int:
