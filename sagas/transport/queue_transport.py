@@ -86,7 +86,7 @@ class QueueTransport:
         self._now = now
         self._calls: dict[str, _Call] = {}
         self._numbers = count(1)
-        self._began = int(now() * 1000)
+        self._began = int(now() * 1_000_000)
         self._token = f"{self._began}.{secrets.token_hex(6)}"
         self._warned = False
         self._sending: Pump[Message] = Pump(lambda messages: requests.send(*messages), most=_most(requests))
@@ -252,7 +252,7 @@ class QueueTransport:
         """
         token = name.rpartition("-")[0]
         began = token.partition(".")[0]
-        if token == self._token or self._warned or not (began.isdecimal() and int(began) > self._began):
+        if token == self._token or self._warned or not (began.isdecimal() and int(began) >= self._began):
             return
         self._warned = True
         logger.error(
