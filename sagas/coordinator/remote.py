@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from sagas.core.attempts import Next, StepAttempts, UndoAttempts
     from sagas.core.commands import RunStep
     from sagas.core.definitions import Step
-    from sagas.transport.port import Kind
+    from sagas.transport.port import Kind, Transport
 
 __all__ = ["Sender"]
 
@@ -166,7 +166,7 @@ class Sender:
         else:
             if fallback is None or reply.outcome != "failed" or reply.reached:
                 return reply
-        return await fallback.call(request, beat=beat)
+        return await self._call_through(fallback, request, beat)
 
     async def _call_by_one_way(self, request: StepRequest, beat: Callable[[], None] | None) -> StepReply:
         """Sends a request, and tells the route what came of it."""
@@ -174,19 +174,28 @@ class Sender:
         if transport is None:  # somebody else tries whether it works again
             return StepReply.failed(_LEFT_ALONE, reached=False)
         try:
-            reply = await transport.call(request, beat=beat)
-        except TransportClosed as error:
-            reply = StepReply.failed(describe(error), reached=False)
+            reply = await self._call_through(transport, request, beat)
         except (MessageTooLarge, NotSupported):
             self._route.unused(transport)
             raise
         except anyio.get_cancelled_exc_class():
             self._route.report(transport, None, self._clock.steady())
             raise
-        except Exception as error:
-            reply = StepReply.in_doubt(describe(error))
         self._route.report(transport, reply, self._clock.steady())
         return reply
+
+    async def _call_through(
+        self, transport: Transport, request: StepRequest, beat: Callable[[], None] | None
+    ) -> StepReply:
+        """Sends a request by one way; what else is raised there leaves it in doubt."""
+        try:
+            return await transport.call(request, beat=beat)
+        except (MessageTooLarge, NotSupported):
+            raise
+        except TransportClosed as error:
+            return StepReply.failed(describe(error), reached=False)
+        except Exception as error:
+            return StepReply.in_doubt(describe(error))
 
     # --- what answers mean --------------------------------------------------------------------------------------
 

@@ -691,6 +691,22 @@ async def test_a_second_way_is_taken_while_the_first_does_not_work() -> None:
     assert second.closed
 
 
+async def test_a_second_way_may_fail_in_any_way_too() -> None:
+    """Then nobody knows, and the coordinator goes on."""
+
+    def fail(request: StepRequest) -> None:
+        if request.kind == "action":
+            raise KeyError("a fault of its client library")
+
+    async with Worker(stock(), inbox="memory:") as worker:
+        first, second = Line(worker, before=lambda _: DOWN), Line(worker, before=fail)
+        routes = {"stock.*": Route(first, fallback=second, breaker=None)}
+        async with Coordinator("memory:", sagas=[order], routes=routes) as coordinator:
+            with pytest.raises(SagaCompensated, match="a fault of its client"), anyio.fail_after(20):
+                await coordinator.run(order("lamp"))
+    assert [request.kind for request in second.seen] == ["action"] * 4 + ["undo"]
+
+
 def test_a_remote_step_without_a_route_is_refused() -> None:
     with pytest.raises(DeclarationError, match=r"stock\.reserve is remote, and no route leads to it"):
         Coordinator("memory:", sagas=[order])
