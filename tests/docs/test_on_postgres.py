@@ -21,6 +21,8 @@ from sagas import Client, Coordinator, Event, Schedule, SchemaMismatch, Worker, 
 from sagas.stores import store_for
 from sagas.transport import QueueTransport
 from sagas.transport.events import read_event
+from sagas_adapters.http import SqlResponses
+from sagas_adapters.http.problems import Response
 from sagas_adapters.sql import SqlQueue
 from tests.docs.asking import PATIENCE, ask, plain, until, with_query
 from tests.docs.examples import blocks
@@ -142,6 +144,18 @@ async def test_a_user_with_the_rights_of_the_page_runs_sagas_in_tables_that_an_a
                 await client.resume_schedule("daily")
                 assert [x.name for x in await client.schedules() if not x.paused] == ["daily"]
         assert len(await _coordinators(web)) == 0
+
+
+async def test_responses_do_with_the_rights_of_the_page(postgres_url: str) -> None:
+    _migrate(postgres_url)
+    for_responses = blocks(ON_POSTGRES, "sql")[4]
+    with _role(postgres_url, for_responses, "shop") as shop:
+        async with SqlResponses(shop, migrate=False) as responses:
+            assert await responses.begin("a", b"f") is None
+            await responses.finish("a", Response(202, b"{}"))
+            assert await responses.begin("a", b"f") == Response(202, b"{}")
+            assert await responses.begin("b", b"f") is None
+            await responses.forget("b")
 
 
 async def test_events_workers_and_queues_do_with_the_rights_of_the_page(postgres_url: str) -> None:
