@@ -45,6 +45,13 @@ class Child:
         reply: dict[str, Any] = json.loads(line)
         return reply
 
+    def last_words(self) -> str | None:
+        """Gives the end of what it printed, if it has ended."""
+        if self._process.poll() is None:
+            return None
+        self._errors.seek(0)
+        return _last_words(self._errors.read(), in_time=True)
+
     def tell(self, **order: Any) -> None:
         """Has a task that converses go on."""
         assert self._process.stdin is not None

@@ -7,7 +7,7 @@ from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 from benchmarks.model import CONCURRENCIES
-from benchmarks.process import Child, conversation
+from benchmarks.process import Child, ChildFailed, conversation
 from benchmarks.remote.model import Barrier, Remote, System
 from benchmarks.remote.servers import server
 
@@ -62,7 +62,12 @@ def _opened(way: str, url: str, system: System, directory: Path) -> Iterator[Chi
         at = answering.hear()["at"]
         with conversation("remote:ask", request | {"at": at, "database": here}) as asking:
             asking.hear()
-            yield asking
+            try:
+                yield asking
+            except ChildFailed as error:
+                if (said := answering.last_words()) is None:
+                    raise
+                raise ChildFailed(f"{error}; who answers ({system}) had ended before: {said}") from error
 
 
 def barriers(directory: Path, *, rounds: int, seconds: float, say: Callable[[str], None]) -> Iterator[Barrier]:

@@ -19,7 +19,15 @@ from sagas.core.attempts import Act, Done, Pause, StepAttempts, UndoAttempts
 from sagas.core.commands import RunStep, RunUndo
 from sagas.core.definitions import NotApplied
 from sagas.core.failures import describe, is_rejection, one_line
-from sagas.errors import DeclarationError, PayloadError, SagaNotRegistered, StoreError
+from sagas.errors import (
+    DeclarationError,
+    MessageTooLarge,
+    NotSupported,
+    PayloadError,
+    SagaNotRegistered,
+    StoreError,
+)
+from sagas.transport.port import StepReply
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Mapping
@@ -39,7 +47,6 @@ if TYPE_CHECKING:
     from sagas.core.attempts import Next
     from sagas.core.definitions import Compensator, Step
     from sagas.telemetry import Tracing
-    from sagas.transport.port import StepReply
 
 __all__ = ["Attempting", "Job"]
 
@@ -285,7 +292,11 @@ class _Run:
         started, number = clock.now(), attempts.attempt
         with self._home.span(self._runtime, f"step {step.name}", self._command, number) as span:
             within = self._timeout(step, started)
-            reply = await sender.send("action", number, within, step.options.heartbeat)
+            try:
+                reply = await sender.send("action", number, within, step.options.heartbeat)
+            except (MessageTooLarge, NotSupported) as error:
+                _mark(span, error)
+                return attempts.not_run(error)
             if reply is None:
                 return None
             _mark_reply(span, reply)
@@ -300,7 +311,11 @@ class _Run:
         self.made = True
         started, number = clock.now(), attempts.attempt
         with self._home.span(self._runtime, f"compensate {step.name}", self._command, number) as span:
-            reply = await sender.send("undo", number, step.undo.timeout, None)
+            try:
+                reply = await sender.send("undo", number, step.undo.timeout, None)
+            except (MessageTooLarge, NotSupported) as error:
+                _mark(span, error)
+                return attempts.not_run(error)
             if reply is None:
                 return None
             _mark_reply(span, reply)
@@ -312,7 +327,10 @@ class _Run:
         step = self._step
         assert step is not None, "only a step with a definition has a probe"
         with self._home.span(self._runtime, f"probe {step.name}", self._command, attempts.attempt) as span:
-            reply = await sender.send("probe", attempts.attempt, step.options.timeout, None)
+            try:
+                reply = await sender.send("probe", attempts.attempt, step.options.timeout, None)
+            except (MessageTooLarge, NotSupported) as error:
+                reply = StepReply.in_doubt(describe(error))
             if reply is None:
                 return None
             _mark_reply(span, reply)

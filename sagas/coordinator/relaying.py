@@ -142,8 +142,9 @@ class Relay:
         for queue, batch in batches:
             try:
                 sent += await self._send(queue, batch, blocked)
-            except TransportError as error:
-                logger.warning("events are sent later, since queue %s failed: %s", queue.name, error)
+            except Exception as error:  # also one of a client library, or this would end the coordinator
+                fault = None if isinstance(error, TransportError) else error
+                logger.warning("events are sent later, since queue %s failed: %s", queue.name, error, exc_info=fault)
                 self._pause = min(2 * self._pause, _LONGEST_PAUSE)
                 blocked.update(event.saga_id for _, event in batch)
         if sent:
@@ -168,11 +169,16 @@ class Relay:
         Raises:
             TransportError: Nothing of it was sent, as far as is known.
         """
-        free = [one for one in batch if one[1].saga_id not in blocked]
+        free: _Batch = []
+        messages: list[Message] = []
+        for number, event in batch:
+            if event.saga_id not in blocked and (message := self._message(event, queue, blocked)) is not None:
+                free.append((number, event))
+                messages.append(message)
         if not free:
             return []
         try:
-            await queue.send(*(self._message(event, queue) for _, event in free))
+            await queue.send(*messages)
         except (MessageTooLarge, NotSupported) as error:
             if len(free) == 1:
                 self._tell(free[0][1].id, str(error))
@@ -182,12 +188,17 @@ class Relay:
             return [number for number, _ in free]
         return [number for one in free for number in await self._send(queue, [one], blocked)]
 
-    def _message(self, event: Outgoing, queue: Queue) -> Message:
-        """Makes an event's message."""
+    def _message(self, event: Outgoing, queue: Queue, blocked: set[str]) -> Message | None:
+        """Makes an event's message; ``None`` if its data cannot be read."""
         codec, data = self._engine.codec, event.data
-        if codec is not None:
-            data = codec.decode(data, PayloadContext(event.saga_id, _path(event.id), "event"))
-        return event_message(event, data, queue.capabilities)
+        try:
+            if codec is not None:
+                data = codec.decode(data, PayloadContext(event.saga_id, _path(event.id), "event"))
+            return event_message(event, data, queue.capabilities)
+        except Exception as error:  # a codec is the user's
+            self._tell(event.id, f"the event {event.id} cannot be read: {type(error).__name__}: {error}")
+            blocked.add(event.saga_id)
+            return None
 
     def _tell(self, what: str, why: str) -> None:
         """Says once why something is not sent."""

@@ -11,7 +11,7 @@ from sagas.core import events as e
 from sagas.core.attempts import Act, Heard
 from sagas.core.commands import RunUndo
 from sagas.core.failures import describe, one_line
-from sagas.errors import PayloadError, TransportClosed
+from sagas.errors import MessageTooLarge, NotSupported, PayloadError, TransportClosed
 from sagas.telemetry import trace_headers
 from sagas.transport.port import StepReply, StepRequest
 
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from sagas.core.attempts import Next, StepAttempts, UndoAttempts
     from sagas.core.commands import RunStep
     from sagas.core.definitions import Step
-    from sagas.transport.port import Kind
+    from sagas.transport.port import Kind, Transport
 
 __all__ = ["Sender"]
 
@@ -104,6 +104,10 @@ class Sender:
             attempt: From 1.
             within: Seconds for which anybody waits.
             heartbeat: Seconds within which there has to be a sign of life.
+
+        Raises:
+            MessageTooLarge: It can never be sent, and was not.
+            NotSupported: Likewise.
         """
         request = self._request(kind, attempt, within)
         beat = self._beat if heartbeat is not None else None
@@ -153,11 +157,16 @@ class Sender:
 
     async def _call(self, request: StepRequest, beat: Callable[[], None] | None) -> StepReply:
         """Sends a request once, or once more by the other way if it cannot have arrived."""
-        reply = await self._call_by_one_way(request, beat)
-        unsent = reply.outcome == "failed" and not reply.reached
-        if unsent and self._route.fallback is not None:
-            return await self._route.fallback.call(request, beat=beat)
-        return reply
+        fallback = self._route.fallback
+        try:
+            reply = await self._call_by_one_way(request, beat)
+        except (MessageTooLarge, NotSupported):
+            if fallback is None:
+                raise
+        else:
+            if fallback is None or reply.outcome != "failed" or reply.reached:
+                return reply
+        return await self._call_through(fallback, request, beat)
 
     async def _call_by_one_way(self, request: StepRequest, beat: Callable[[], None] | None) -> StepReply:
         """Sends a request, and tells the route what came of it."""
@@ -165,16 +174,28 @@ class Sender:
         if transport is None:  # somebody else tries whether it works again
             return StepReply.failed(_LEFT_ALONE, reached=False)
         try:
-            reply = await transport.call(request, beat=beat)
-        except TransportClosed as error:
-            reply = StepReply.failed(describe(error), reached=False)
+            reply = await self._call_through(transport, request, beat)
+        except (MessageTooLarge, NotSupported):
+            self._route.unused(transport)
+            raise
         except anyio.get_cancelled_exc_class():
             self._route.report(transport, None, self._clock.steady())
             raise
-        except Exception as error:
-            reply = StepReply.in_doubt(describe(error))
         self._route.report(transport, reply, self._clock.steady())
         return reply
+
+    async def _call_through(
+        self, transport: Transport, request: StepRequest, beat: Callable[[], None] | None
+    ) -> StepReply:
+        """Sends a request by one way; what else is raised there leaves it in doubt."""
+        try:
+            return await transport.call(request, beat=beat)
+        except (MessageTooLarge, NotSupported):
+            raise
+        except TransportClosed as error:
+            return StepReply.failed(describe(error), reached=False)
+        except Exception as error:
+            return StepReply.in_doubt(describe(error))
 
     # --- what answers mean --------------------------------------------------------------------------------------
 

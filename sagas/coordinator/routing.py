@@ -109,6 +109,11 @@ class Route:
                 )  # fmt: skip
             self._closed_until = now + self.breaker.reset
 
+    def unused(self, transport: Transport) -> None:
+        """Takes back a choice, in place of ``report``: nothing was sent, for no fault of the way."""
+        if transport is self.transport:
+            self._trying = False
+
     @property
     def transports(self) -> Iterable[Transport]:
         """Gives both."""

@@ -23,9 +23,10 @@ from sagas.errors import (
     TransportError,
 )
 from sagas.transport.events import CloudEvent, read_event
+from sagas.transport.intake import Intake
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable, Sequence
+    from collections.abc import Awaitable, Callable
 
     from sagas.transport.queues import Delivery, Queue
 
@@ -33,7 +34,6 @@ __all__ = ["Subscriber", "Subscription"]
 
 logger = logging.getLogger("sagas.coordinator")
 
-_WAIT, _PAUSE = 20.0, 0.5
 # Seconds before an event that could not be handled is delivered once more.
 _AGAIN = 1.0
 
@@ -110,6 +110,7 @@ class Subscriber:
     def __init__(self, subscription: Subscription, start: Callable[[SagaCall[Any], str], Awaitable[object]]) -> None:
         self._subscription = subscription
         self._queue = subscription.queue
+        self._intake = Intake(subscription.queue, "events", logger)
         self._start = start
         self._seats = anyio.Semaphore(subscription.concurrency)
 
@@ -118,17 +119,10 @@ class Subscriber:
         async with anyio.create_task_group() as group:
             while True:
                 await self._seats.acquire()
-                deliveries: Sequence[Delivery] = ()
                 try:
-                    deliveries = await self._queue.receive(1, wait=_WAIT)
+                    deliveries = await self._intake.take(1)
                 except TransportClosed:
                     return
-                except TransportError as error:
-                    logger.warning("queue %s gives no events at the moment: %s", self._queue.name, error)
-                    await anyio.sleep(_PAUSE)
-                except Exception:
-                    logger.exception("queue %s failed in a way that it should not; it is asked again", self._queue.name)
-                    await anyio.sleep(_PAUSE)
                 if not deliveries:
                     self._seats.release()
                 for delivery in deliveries:

@@ -20,6 +20,7 @@ __all__ = [
     "MailTable",
     "MessageTable",
     "OutboxTable",
+    "ResponseTable",
     "SagaTable",
     "ScheduleTable",
     "metadata",
@@ -270,3 +271,18 @@ class OutboxTable(_Base, table=True):
     subject: str = Field(sa_type=_Text)
     trace: str = Field(sa_type=_Text)
     data: bytes = Field(sa_type=LargeBinary)
+
+
+class ResponseTable(_Base, table=True):
+    """Answers to requests that came over HTTP with an idempotency key; without a status while one is at work."""
+
+    __tablename__ = "saga_response"  # pyright: ignore[reportAssignmentType] - typed as a function there, documented as a text
+
+    key: str = Field(sa_type=_Text, primary_key=True)
+    fingerprint: bytes = Field(sa_type=LargeBinary)
+    token: str = Field(sa_type=_Text)
+    at: float = Field(sa_type=Float(53), index=True)
+    status: int | None = Field(default=None, sa_type=Integer)
+    media_type: str | None = Field(default=None, sa_type=_Text)
+    headers: bytes | None = Field(default=None, sa_type=LargeBinary)
+    body: bytes | None = Field(default=None, sa_type=LargeBinary)

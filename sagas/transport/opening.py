@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import re
 from importlib.metadata import entry_points
 from typing import TYPE_CHECKING, Protocol, cast
-from urllib.parse import parse_qsl, urlencode, urlsplit, urlunsplit
+from urllib.parse import parse_qsl, urlencode, urlsplit
 
 from sagas.errors import TransportError
 
@@ -14,6 +15,7 @@ if TYPE_CHECKING:
 __all__ = ["QueueFactory", "open_queue", "sibling"]
 
 _GROUP = "sagas.queues"
+_USER = re.compile(r"//[^/?#]*@")
 
 
 class QueueFactory(Protocol):
@@ -84,6 +86,5 @@ def _factory(scheme: str) -> QueueFactory:
 
 
 def _public(url: str) -> str:
-    """Leaves out a URL's user and password."""
-    parts = urlsplit(url)
-    return urlunsplit(parts._replace(netloc=parts.netloc.rpartition("@")[2]))
+    """Leaves out a URL's user and password; nothing else changes, so that it is found where it was written."""
+    return _USER.sub("//", url, count=1)

@@ -21,6 +21,8 @@ Outcome = Literal["succeeded", "rejected", "failed", "in_doubt", "not_applied", 
 Beat = Callable[[], None]
 
 _NO_HEADERS: Mapping[str, str] = {}
+# The longest ``retry_after``, in seconds.
+_LONGEST_WAIT = 3600.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -98,7 +100,8 @@ class StepReply:
         outcome: See above.
         payload: The action's result as JSON, if it, or its probe, succeeded.
         error: Why it did not. Of a rejection with ``fields``, so that the body gets the same exception.
-        retry_after: Seconds for which whoever answered wants to be left alone; ``None`` if it did not say.
+        retry_after: Seconds for which whoever answered wants to be left alone, an hour at most: asking then costs
+            little, and who says more may not mean it. ``None`` if it did not say.
         reached: Whether the participant has answered. If not, the transport says by itself what is known: ``failed``
             if the request cannot have arrived, now or later, else ``in_doubt``.
     """
@@ -108,6 +111,11 @@ class StepReply:
     error: ErrorInfo | None = None
     retry_after: float | None = None
     reached: bool = True
+
+    def __post_init__(self) -> None:
+        """Has nobody wait for years, or for less than nothing."""
+        if (given := self.retry_after) is not None and not 0 <= given <= _LONGEST_WAIT:
+            object.__setattr__(self, "retry_after", None if given != given else min(max(given, 0.0), _LONGEST_WAIT))  # noqa: PLR0124 - NaN
 
     @classmethod
     def succeeded(cls, payload: bytes = b"null") -> StepReply:
@@ -161,6 +169,9 @@ class Transport(Protocol):
 
         Raises:
             KeyReused: The participant knows the idempotency key from another request. Nothing was done.
+            MessageTooLarge: The request is larger than anything that can be sent this way, now or later. Nothing was
+                sent.
+            NotSupported: Likewise, for another reason.
             TransportClosed: This transport is closed.
         """
         ...

@@ -13,7 +13,8 @@ from typing import TYPE_CHECKING
 import anyio
 
 from sagas.core.failures import describe
-from sagas.errors import DeliveryExpired, KeyReused, MessageTooLarge, NotSupported, TransportClosed, TransportError
+from sagas.errors import KeyReused, MessageTooLarge, NotSupported, TransportClosed, TransportError
+from sagas.transport.intake import Intake
 from sagas.transport.messages import HEARTBEAT, KEY_REUSED, read_answer, request_message
 from sagas.transport.outgoing import Pump
 from sagas.transport.port import StepReply
@@ -30,9 +31,6 @@ if TYPE_CHECKING:
 __all__ = ["QueueTransport"]
 
 logger = logging.getLogger("sagas.transport")
-
-# Seconds for which one question for replies waits, and for which a broker that fails is left alone.
-_WAIT, _PAUSE = 20.0, 0.5
 
 
 class _Call:
@@ -88,7 +86,9 @@ class QueueTransport:
         self._now = now
         self._calls: dict[str, _Call] = {}
         self._numbers = count(1)
-        self._token = secrets.token_hex(6)
+        self._began = int(now() * 1_000_000)
+        self._token = f"{self._began}.{secrets.token_hex(6)}"
+        self._warned = False
         self._sending: Pump[Message] = Pump(lambda messages: requests.send(*messages), most=_most(requests))
         self._stack: AsyncExitStack | None = None
         self._scope: anyio.CancelScope | None = None
@@ -154,9 +154,7 @@ class QueueTransport:
         try:
             await self._sending.put(self._message(request, name, beats=beat is not None))
             return await self._answer(call, request)
-        except (MessageTooLarge, NotSupported) as error:
-            return StepReply.failed(describe(error))
-        except (KeyReused, TransportClosed):
+        except (KeyReused, MessageTooLarge, NotSupported, TransportClosed):
             raise
         except TransportError as error:
             return StepReply.in_doubt(describe(error), reached=False)
@@ -188,7 +186,8 @@ class QueueTransport:
         if call.answer is None:
             if self._is_closed:
                 raise self._closed()
-            return StepReply.in_doubt(describe(TimeoutError(f"no reply within {waits:g} s")), reached=call.begun)
+            silence = TimeoutError(f"no reply within {waits:g} s to what was sent to queue {self._requests.name}")
+            return StepReply.in_doubt(describe(silence), reached=call.begun)
         if call.answer.outcome == KEY_REUSED:
             raise KeyReused(request.idempotency_key, request.step)
         assert call.answer.reply is not None, "all other answers have one"
@@ -206,28 +205,27 @@ class QueueTransport:
 
     async def _receive(self) -> None:
         """Hands replies to those who wait for them."""
+        intake = Intake(self._replies, "replies", logger)
         while True:
             try:
-                deliveries = await self._replies.receive(_most(self._replies), wait=_WAIT)
+                deliveries = await intake.take(_most(self._replies))
                 for delivery in deliveries:
                     self._hear(delivery)
                 if deliveries:
                     await self._acknowledge(deliveries)
             except TransportClosed:
                 return
-            except TransportError as error:
-                logger.warning("queue %s gives no replies at the moment: %s", self._replies.name, error)
-                await anyio.sleep(_PAUSE)
-            except Exception:
-                logger.exception("queue %s failed in a way that it should not; it is asked again", self._replies.name)
-                await anyio.sleep(_PAUSE)
 
     async def _acknowledge(self, deliveries: Sequence[Delivery]) -> None:
         """Says that replies were taken; one that comes again does no harm."""
         try:
             await self._replies.ack(*deliveries)
-        except DeliveryExpired as error:
-            logger.debug("%s", error)
+        except TransportClosed:
+            raise
+        except TransportError as error:
+            logger.info("%s", error)
+        except Exception:
+            logger.exception("replies from queue %s could not be acknowledged; they come again", self._replies.name)
 
     def _hear(self, delivery: Delivery) -> None:
         """Takes an answer; one that nobody waits for is dropped."""
@@ -235,16 +233,33 @@ class QueueTransport:
             answer = read_answer(delivery.message)
         except TransportError as error:
             logger.warning("queue %s: %s; it is dropped", self._replies.name, error)
-            return
+            return None
         call = self._calls.get(answer.call)
         if call is None:
-            return
+            return self._stray(answer.call)
         call.begun = True
         if answer.outcome != HEARTBEAT:
             call.answer = answer
         elif call.beat is not None:
             call.beat()
         call.heard.set()
+        return None
+
+    def _stray(self, name: str) -> None:
+        """Looks at a reply that nobody here waits for; says once if it shows that somebody else reads this queue too.
+
+        Those of an earlier process, which is dead, are no sign of that; those of one that began later are.
+        """
+        token = name.rpartition("-")[0]
+        began = token.partition(".")[0]
+        if token == self._token or self._warned or not (began.isdecimal() and int(began) >= self._began):
+            return
+        self._warned = True
+        logger.error(
+            "queue %s: there came a reply to a request of somebody else, who began later. So two read this queue, and "
+            "each loses what the other takes. Give each QueueTransport of each process a queue of its own as replies=",
+            self._replies.name,
+        )
 
 
 def _most(queue: Queue) -> int:

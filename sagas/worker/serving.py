@@ -10,6 +10,7 @@ import anyio
 
 from sagas.core.failures import describe
 from sagas.errors import DeliveryExpired, KeyReused, MessageTooLarge, NotSupported, TransportClosed, TransportError
+from sagas.transport.intake import Intake
 from sagas.transport.messages import (
     HEARTBEAT,
     KEY_REUSED,
@@ -34,7 +35,6 @@ __all__ = ["Serving"]
 
 logger = logging.getLogger("sagas.worker")
 
-_WAIT, _PAUSE = 20.0, 0.5
 # Seconds before what could not be handled is delivered once more.
 _AGAIN = 1.0
 # How many requests are held for longer at the same time.
@@ -70,6 +70,7 @@ class Serving:
     ) -> None:
         self._participant = participant
         self._requests = requests
+        self._intake = Intake(requests, "requests", logger)
         self._open_replies = replies
         self._replies: dict[str, Pump[Message]] = {}
         self._queues: list[Queue] = []
@@ -123,17 +124,9 @@ class Serving:
                 await self._room.wait()
                 continue
             try:
-                deliveries = await self._requests.receive(min(room, self._most), wait=_WAIT)
+                deliveries = await self._intake.take(min(room, self._most))
             except TransportClosed:
                 return
-            except TransportError as error:
-                logger.warning("queue %s gives no requests at the moment: %s", self._requests.name, error)
-                await anyio.sleep(_PAUSE)
-                continue
-            except Exception:
-                logger.exception("queue %s failed in a way that it should not; it is asked again", self._requests.name)
-                await anyio.sleep(_PAUSE)
-                continue
             for delivery in deliveries:
                 self._held[delivery.receipt] = delivery
                 self._group.start_soon(self._handle, delivery)

@@ -303,7 +303,8 @@ class Worker:
             if same:
                 return job.outcome()
         if request.deadline is not None and request.deadline <= self._clock.now():
-            return await self._not_begun(request, TimeoutError("its deadline had passed before it could be begun"))
+            late = f"its deadline had passed {self._clock.now() - request.deadline:.3g} s before it could be begun"
+            return await self._not_begun(request, TimeoutError(f"{late}; the clocks of both sides have to agree"))
         if self._closing or self._group is None:
             raise TransportClosed(f"step {request.step} was not begun: the worker takes nothing new")
         job = self._jobs[request.action_key] = _Job(request)

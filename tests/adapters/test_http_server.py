@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import socket
 import threading
 from collections.abc import Generator
 from typing import Any
@@ -17,7 +18,7 @@ from hypothesis import strategies as st
 from sagas.errors import DeclarationError, TransportClosed
 from sagas.testing.contracts import Participant
 from sagas.transport import Beat, StepReply, StepRequest
-from sagas_adapters.http import participant_app
+from sagas_adapters.http import asgi, participant_app
 from tests.adapters.serving import LocalParticipant, raw_exchange, serving
 
 PATIENCE = 30.0
@@ -160,6 +161,20 @@ def test_a_body_in_pieces_has_the_same_limit(url: str, shelf: Participant) -> No
     with contextlib.suppress(httpx2.WriteError):  # the server does not wait for the rest
         assert problem(post(f"{url}/steps/reserve", pieces, {"Idempotency-Key": "j"})) == (413, "too-large")
     assert shelf.acted == ["k"]
+
+
+def test_a_body_that_does_not_come_is_not_waited_for(
+    url: str, shelf: Participant, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """However slowly it comes, a byte at a time say; the connection ends with that."""
+    monkeypatch.setattr(asgi, "BODY_WITHIN", 0.2)
+    host, _, port = url.removeprefix("http://").partition(":")
+    with socket.create_connection((host, int(port)), timeout=20) as client:
+        client.sendall(b"POST /steps/reserve HTTP/1.1\r\nHost: x\r\nIdempotency-Key: a\r\nContent-Length: 15\r\n\r\n{")
+        answer = b"".join(iter(lambda: client.recv(65536), b""))
+    assert answer.startswith(b"HTTP/1.1 408 ")
+    assert b"urn:sagas:problem:slow" in answer
+    assert shelf.acted == []
 
 
 async def test_a_header_of_the_protocol_that_comes_twice_is_refused(url: str, shelf: Participant) -> None:

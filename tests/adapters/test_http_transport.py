@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import gzip
 import multiprocessing
 import os
 import signal
@@ -10,6 +11,7 @@ import socket
 import threading
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import anyio
@@ -17,7 +19,7 @@ import httpx
 import httpx2
 import pytest
 
-from sagas.errors import DeclarationError, TransportClosed
+from sagas.errors import DeclarationError, MessageTooLarge, TransportClosed
 from sagas.testing.contracts import Participant
 from sagas.transport import Beat, StepReply, StepRequest
 from sagas_adapters.http import HttpTransport, participant_app
@@ -183,11 +185,11 @@ async def test_silence_leaves_it_in_doubt() -> None:
         release.wait(PATIENCE)
 
     with misbehaving(answering(response(200), before=wait)) as url:
-        reply = await called(url, timeout=0.2, poll=0.1)
+        reply = await called(url, timeout=1.0, poll=0.5)  # on a busy machine, a connection takes a while too
         release.set()
     assert reply.outcome == "in_doubt"
     assert reply.error is not None
-    assert "no answer within 0.2 s" in reply.error.message
+    assert "no answer within 1 s" in reply.error.message
 
 
 def _child(ready: Any) -> None:
@@ -220,6 +222,35 @@ async def test_a_participant_that_is_killed_at_work_leaves_it_in_doubt() -> None
     assert replies[0].outcome == "in_doubt"
 
 
+async def test_a_redirect_is_named_with_its_target() -> None:
+    with misbehaving(answering(response(308, location="https://moved.example/sagas"))) as url:
+        reply = await called(url)
+    assert reply.error is not None
+    assert "a redirect to https://moved.example/sagas, which is not followed" in reply.error.message
+
+
+async def test_what_nobody_asked_to_be_compressed_is_not_unpacked() -> None:
+    """It could be a thousand times as large."""
+    bomb = gzip.compress(b'"' + b"x" * 5_000 + b'"')
+    packed = response(200, bomb, content_type="application/json", content_encoding="gzip")
+    with misbehaving(answering(packed)) as url:
+        reply = await called(url)
+    assert reply.outcome == "in_doubt"
+    assert reply.error is not None
+    assert "compressed (gzip)" in reply.error.message
+
+
+async def test_what_the_participant_would_not_take_is_not_sent() -> None:
+    sent: list[bytes] = []
+    large = replace(action(), arguments=b'{"item":"' + b"x" * 1000 + b'"}')
+    with (
+        misbehaving(lambda connection: sent.append(_request(connection))) as url,
+        pytest.raises(MessageTooLarge, match="takes 1000"),
+    ):
+        await called(url, large, max_body=1000)
+    assert sent == []
+
+
 # --- what is told ----------------------------------------------------------------------------------------------------
 
 
@@ -230,6 +261,16 @@ async def test_retry_after_is_passed_on(status: int, outcome: str, seconds: floa
     with misbehaving(answering(response(status, b"no", retry_after="7"))) as url:
         reply = await called(url)
     assert (reply.outcome, reply.retry_after) == (outcome, seconds)
+
+
+@pytest.mark.parametrize(
+    ("told", "seconds"),
+    [("0", 0.0), ("999999999999", 3600.0), ("9" * 400, 3600.0), ("Fri, 31 Dec 9999 23:59:59 GMT", 3600.0),
+     ("Thu, 01 Jan 1970 00:00:00 GMT", 0.0), ("-5", None), ("nan", None), ("1e3", None), ("soon", None), ("", None)],
+)  # fmt: skip
+async def test_nobody_has_to_wait_for_years(told: str, seconds: float | None) -> None:
+    with misbehaving(answering(response(503, b"no", retry_after=told))) as url:
+        assert (await called(url)).retry_after == seconds
 
 
 async def test_a_participant_in_another_language_is_polled_at_its_own_pace() -> None:
@@ -344,7 +385,7 @@ async def test_a_closed_transport_closes_its_own_connections() -> None:
 @pytest.mark.parametrize(
     ("url", "options"),
     [("ftp://x", {}), ("payments:8000", {}), ("http://", {}), ("http://x?y=1", {}), ("http://x", {"timeout": 0}),
-     ("http://x", {"poll": 40}), ("http://x", {"max_connections": 0})],
+     ("http://x", {"poll": 40}), ("http://x", {"max_connections": 0}), ("http://x", {"max_body": 0})],
 )  # fmt: skip
 def test_options_that_make_no_sense_are_refused(url: str, options: dict[str, Any]) -> None:
     with pytest.raises(DeclarationError, match="HttpTransport"):

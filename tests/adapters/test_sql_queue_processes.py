@@ -58,8 +58,8 @@ def _hear(process: subprocess.Popen[str], lines: int) -> list[str]:
 def _end(process: subprocess.Popen[str]) -> list[int]:
     """Kills a process, and gives all that it still said."""
     process.kill()
-    rest, _ = process.communicate(timeout=30)
-    lines = rest.split("\n")
+    assert process.stdout is not None
+    lines = process.stdout.read().split("\n")  # `communicate` would lose what was read ahead of the lines
     return [int(line) for line in lines[:-1] if line]  # the last one it may have been in the middle of
 
 

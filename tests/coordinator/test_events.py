@@ -28,6 +28,7 @@ from sagas import (
 )
 from sagas.core.operations import SagaCall
 from sagas.errors import DeclarationError, MessageTooLarge, TransportError
+from sagas.stores import PayloadContext
 from sagas.transport import MemoryQueue, Message, Queue
 from sagas.transport.events import CloudEvent, read_event
 
@@ -143,14 +144,38 @@ async def test_an_event_is_written_with_the_record_that_emits_it(tmp_path: Path)
     assert len(rows) == 2
 
 
-async def test_a_queue_that_is_away_gets_its_events_later() -> None:
+async def test_an_event_that_the_codec_cannot_read_holds_up_its_own_saga_only(caplog: pytest.LogCaptureFixture) -> None:
+    """Nor does it end the coordinator; it goes out as soon as the codec can."""
+    broken = [True]
+
+    class Keys:
+        def encode(self, value: bytes, context: PayloadContext) -> bytes:
+            return value
+
+        def decode(self, value: bytes, context: PayloadContext) -> bytes:
+            if broken and context.kind == "event" and context.saga_id == "bad":
+                raise KeyError("its key is gone")
+            return value
+
+    queue = MemoryQueue()
+    async with Coordinator("memory:", sagas=[place], events=queue.connect(), codec=Keys()) as coordinator:
+        for name in ("bad", "good"):
+            await coordinator.run(place(Order("lamp")), id=name)
+        assert [event.id.split(".")[0] for event in await arriving(queue, 2)] == ["good", "good"]
+        assert "its key is gone" in caplog.text
+        broken.clear()
+        assert [event.id.split(".")[0] for event in await arriving(queue, 2)] == ["bad", "bad"]
+
+
+@pytest.mark.parametrize("failure", [TransportError("the broker is away"), KeyError("a fault of its client library")])
+async def test_a_queue_that_is_away_gets_its_events_later(failure: Exception) -> None:
     """Each of them, in order."""
     failures = itertools.count()
 
     class Away(MemoryQueue):
         async def send(self, *messages: Message) -> None:
             if next(failures) < 2:
-                raise TransportError("the broker is away")
+                raise failure
             await super().send(*messages)
 
     queue = Away()

@@ -22,6 +22,7 @@ from sagas import (
     Retry,
     Route,
     SagaCompensated,
+    SagaStuck,
     Step,
     Worker,
     current_step,
@@ -30,7 +31,7 @@ from sagas import (
     step,
 )
 from sagas.core.failures import describe
-from sagas.errors import DeclarationError, OutsideSaga, TransportClosed
+from sagas.errors import DeclarationError, MessageTooLarge, OutsideSaga, TransportClosed
 from sagas.transport import Beat, Participant, StepReply, StepRequest
 
 pytestmark = pytest.mark.anyio
@@ -265,6 +266,89 @@ async def test_what_was_never_sent_has_not_happened_and_needs_no_undo() -> None:
             with pytest.raises(SagaCompensated, match="ConnectionRefused"):
                 await coordinator.run(order("lamp"))
     assert [request.kind for request in line.seen] == ["action"] * 4
+
+
+def too_large(*kinds: str) -> Callable[[StepRequest], None]:
+    """A way that takes no requests of these kinds."""
+
+    def refuse(request: StepRequest) -> None:
+        if request.kind in kinds:
+            raise MessageTooLarge("at most 10 bytes; nothing was sent")
+
+    return refuse
+
+
+async def test_what_is_too_large_to_be_sent_is_not_tried_again_and_has_not_happened() -> None:
+    """Its undo would be as large. The way is not to blame."""
+    async with Worker(stock(), inbox="memory:") as worker:
+        line = Line(worker, before=too_large("action", "undo"))
+        routes = {"stock.*": Route(line, breaker=Breaker(failures=1, reset=3600.0))}
+        async with Coordinator("memory:", sagas=[order], routes=routes) as coordinator:
+            for number in range(2):
+                with pytest.raises(SagaCompensated, match="at most 10 bytes"):
+                    await coordinator.run(order("lamp"), id=f"{number}")
+    assert [request.kind for request in line.seen] == ["action"] * 2
+
+
+async def test_an_undo_that_is_too_large_to_be_sent_is_stuck_at_once() -> None:
+    """Though it may be attempted for ever: an operator should hear of it."""
+
+    @step(name="stock.take", remote=True)
+    async def take(item: str) -> str:
+        raise AssertionError("it is only declared here")
+
+    @take.compensator(retry=Retry(attempts=None))
+    async def give_back(item: str, result: str | None) -> None:
+        raise AssertionError("it is only declared here")
+
+    @saga
+    async def order(item: str) -> str:
+        return await take(item) + await ship(item)
+
+    async with Worker(stock("stock.take"), inbox="memory:") as worker:
+        line = Line(worker, before=too_large("undo"))
+        async with Coordinator("memory:", sagas=[order], routes={"stock.*": line}) as coordinator:
+            with pytest.raises(SagaStuck, match="at most 10 bytes"), anyio.fail_after(20):
+                await coordinator.run(order("anvil"))
+    assert [request.kind for request in line.seen] == ["action", "undo"]
+
+
+async def test_what_is_too_large_for_one_way_takes_the_other() -> None:
+    async with Worker(stock(), inbox="memory:") as worker:
+        first, second = Line(worker, before=too_large("action")), Line(worker)
+        async with Coordinator(
+            "memory:", sagas=[order], routes={"stock.*": Route(first, fallback=second)}
+        ) as coordinator:
+            assert await coordinator.run(order("lamp")) == "lamp reserved, lamp shipped"
+    assert len(second.seen) == 1
+
+
+async def test_a_probe_that_is_too_large_to_be_sent_leaves_its_step_in_doubt() -> None:
+    @step(name="stock.take", remote=True, retry=Retry(attempts=1))
+    async def take(item: str) -> str:
+        raise AssertionError("it is only declared here")
+
+    @take.compensator
+    async def give_back(item: str, result: str | None) -> None: ...
+
+    @take.probe
+    async def find(item: str) -> str | NotApplied:
+        raise AssertionError("it is only declared here")
+
+    @saga
+    async def order(item: str) -> str:
+        return await take(item)
+
+    def refuse(request: StepRequest) -> StepReply | None:
+        too_large("probe")(request)
+        return LOST if request.kind == "action" else None
+
+    async with Worker(stock("stock.take"), inbox="memory:") as worker:
+        line = Line(worker, before=refuse)
+        async with Coordinator("memory:", sagas=[order], routes={"stock.*": line}) as coordinator:
+            with pytest.raises(SagaCompensated, match="in doubt"), anyio.fail_after(20):
+                await coordinator.run(order("lamp"))
+    assert line.seen[-1].kind == "undo"
 
 
 async def test_what_was_lost_once_is_undone_whatever_is_heard_later() -> None:
@@ -605,6 +689,22 @@ async def test_a_second_way_is_taken_while_the_first_does_not_work() -> None:
     assert len(first.seen) == 2
     assert first.closed
     assert second.closed
+
+
+async def test_a_second_way_may_fail_in_any_way_too() -> None:
+    """Then nobody knows, and the coordinator goes on."""
+
+    def fail(request: StepRequest) -> None:
+        if request.kind == "action":
+            raise KeyError("a fault of its client library")
+
+    async with Worker(stock(), inbox="memory:") as worker:
+        first, second = Line(worker, before=lambda _: DOWN), Line(worker, before=fail)
+        routes = {"stock.*": Route(first, fallback=second, breaker=None)}
+        async with Coordinator("memory:", sagas=[order], routes=routes) as coordinator:
+            with pytest.raises(SagaCompensated, match="a fault of its client"), anyio.fail_after(20):
+                await coordinator.run(order("lamp"))
+    assert [request.kind for request in second.seen] == ["action"] * 4 + ["undo"]
 
 
 def test_a_remote_step_without_a_route_is_refused() -> None:

@@ -21,6 +21,8 @@ from sagas import Client, Coordinator, Event, Schedule, SchemaMismatch, Worker, 
 from sagas.stores import store_for
 from sagas.transport import QueueTransport
 from sagas.transport.events import read_event
+from sagas_adapters.http import SqlResponses
+from sagas_adapters.http.problems import Response
 from sagas_adapters.sql import SqlQueue
 from tests.docs.asking import PATIENCE, ask, plain, until, with_query
 from tests.docs.examples import blocks
@@ -144,10 +146,22 @@ async def test_a_user_with_the_rights_of_the_page_runs_sagas_in_tables_that_an_a
         assert len(await _coordinators(web)) == 0
 
 
+async def test_responses_do_with_the_rights_of_the_page(postgres_url: str) -> None:
+    _migrate(postgres_url)
+    for_responses = blocks(ON_POSTGRES, "sql")[4]
+    with _role(postgres_url, for_responses, "shop") as shop:
+        async with SqlResponses(shop, migrate=False) as responses:
+            assert await responses.begin("a", b"f") is None
+            await responses.finish("a", Response(202, b"{}"))
+            assert await responses.begin("a", b"f") == Response(202, b"{}")
+            assert await responses.begin("b", b"f") is None
+            await responses.forget("b")
+
+
 async def test_events_workers_and_queues_do_with_the_rights_of_the_page(postgres_url: str) -> None:
     """A coordinator that sends events to a queue of the database, whose worker has a user of its own."""
     _migrate(postgres_url)
-    for_coordinators, for_events, for_workers, for_queues, _ = blocks(ON_POSTGRES, "sql")
+    for_coordinators, for_events, for_workers, for_queues, *_ = blocks(ON_POSTGRES, "sql")
     with (
         _role(postgres_url, for_coordinators + for_events + for_queues, "shop") as shop,
         _role(postgres_url, for_workers + for_queues, "shop") as workshop,

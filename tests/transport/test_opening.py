@@ -12,6 +12,10 @@ def test_a_url_without_a_name_of_a_queue_is_refused() -> None:
     """And its password is not told."""
     with pytest.raises(TransportError, match=r"nats://localhost:4222 does not name a queue; add \?queue=NAME"):
         open_queue("nats://user:secret@localhost:4222")
+    with pytest.raises(TransportError, match=r"^nats://localhost:4222 does not"):
+        open_queue("nats://user:sec@ret@localhost:4222")
+    with pytest.raises(TransportError, match=r"^sqlite:///queue\.db does not"):
+        open_queue("sqlite:///queue.db")
 
 
 def test_a_scheme_that_nobody_knows_is_refused() -> None:

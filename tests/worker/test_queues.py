@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 
 from sagas import Coordinator, Worker, current_step, saga, step
 from sagas.core.events import ErrorInfo
-from sagas.errors import KeyReused, RequestError, TransportError
+from sagas.errors import KeyReused, MessageTooLarge, RequestError, TransportError
 from sagas.testing.contracts import Participant, TransportContract
 from sagas.transport import Delivery, MemoryQueue, Message, QueueTransport, StepReply, StepRequest, Transport
 from sagas.transport.messages import Answer, read_answer, read_request, reply_message, request_message
@@ -396,16 +396,35 @@ async def test_what_is_too_large_for_the_queue_fails_before_anything_is_sent() -
         Worker([echo], inbox="memory:") as worker,
         serving(worker, small, MemoryQueue(capabilities=small.capabilities)) as transport,
     ):
-        large = await transport.call(action("echo", "a", arguments=b'{"text":"' + b"x" * 2_000 + b'","times":1}'))
-        assert (large.outcome, large.error is not None and "at most 2000 bytes" in large.error.message) == (
-            "failed",
-            True,
-        )
+        with pytest.raises(MessageTooLarge, match="at most 2000 bytes"):
+            await transport.call(action("echo", "a", arguments=b'{"text":"' + b"x" * 2_000 + b'","times":1}'))
         result = await transport.call(action("echo", "b", arguments=b'{"text":"x","times":2000}'))
         assert (result.outcome, result.error is not None and "at most 2000" in result.error.message) == (
             "in_doubt",
             True,
         )
+
+
+async def test_whoever_reads_the_replies_of_others_is_told(caplog: pytest.LogCaptureFixture) -> None:
+    """Once; and not of those that were left behind by a process before it."""
+    times = iter([1_000.0, 2_000.0, 3_000.0])
+    requests, replies = MemoryQueue(), MemoryQueue()
+    async with Worker([pack], inbox="memory:") as worker, serving(worker, requests, replies, now=lambda: next(times)):
+        for began in (1, 999_999_999):
+            message = request_message(action("pack"), call=f"{began}.abc-1", source="/x", reply_to="replies")
+            await requests.send(message)
+        with anyio.fail_after(10):
+            while requests._shelf.letters or replies._shelf.letters:  # noqa: ASYNC110, SLF001 - what is watched
+                await anyio.sleep(0.001)
+        assert caplog.messages == []
+        for number in range(2):
+            later = request_message(action("pack"), call=f"1000000000.def-{number}", source="/x", reply_to="replies")
+            await requests.send(later)
+        with anyio.fail_after(10):
+            while requests._shelf.letters or replies._shelf.letters:  # noqa: ASYNC110, SLF001 - what is watched
+                await anyio.sleep(0.001)
+    (told,) = caplog.messages
+    assert "two read this queue" in told
 
 
 async def test_a_key_that_is_reused_is_an_error_over_a_queue_too() -> None:

@@ -16,6 +16,7 @@ from sagas_adapters.http.responses import MemoryResponses, Responses
 from sagas_adapters.http.router import RouterRequest, SagaRouter, saga_router
 from sagas_adapters.http.server import ParticipantApp, participant_app
 from sagas_adapters.http.signing import Signing
+from sagas_adapters.http.sql_responses import SqlResponses
 from sagas_adapters.http.transport import HttpTransport
 
 __all__ = [
@@ -31,6 +32,7 @@ __all__ = [
     "RouterRequest",
     "SagaRouter",
     "Signing",
+    "SqlResponses",
     "participant_app",
     "saga_router",
 ]

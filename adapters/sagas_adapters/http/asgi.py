@@ -9,6 +9,8 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Final, TypeAlias
 from urllib.parse import quote, unquote
 
+import anyio
+
 from sagas_adapters.http.problems import HttpProblem, Response, problem
 
 if TYPE_CHECKING:
@@ -22,6 +24,8 @@ Send: TypeAlias = Callable[[MutableMapping[str, Any]], Awaitable[None]]
 
 logger = logging.getLogger("sagas.http")
 
+# Seconds that a body may take to come.
+BODY_WITHIN: Final = 30.0
 _SLASHES: Final = re.compile("/+")
 _JSON_TYPES: Final = frozenset({b"application/json", b"application/octet-stream", b""})
 
@@ -59,8 +63,8 @@ async def serve(
 
 
 def _closing(response: Response) -> Response:
-    """Ends the connection after an answer to a body that is too large, since the rest of that is not read."""
-    if response.status != 413:  # noqa: PLR2004 - content too large
+    """Ends the connection after an answer to a body that is too large or slow, since the rest of that is not read."""
+    if response.status not in {408, 413}:
         return response
     return replace(response, headers=(*response.headers, (b"connection", b"close")))
 
@@ -87,16 +91,18 @@ async def read_body(headers: Mapping[bytes, bytes], receive: Receive, limit: int
     """Reads the body of a request.
 
     Raises:
-        HttpProblem: It is larger than the limit, in bytes.
+        HttpProblem: It is larger than the limit, in bytes, or takes too long.
         Disconnected: The client is gone.
     """
     length = headers.get(b"content-length", b"0")
     if length.isdigit() and int(length[:12]) > limit:
         raise _too_large(limit)
-    message = await receive()
-    if message["type"] == "http.request" and not message.get("more_body", False):
-        return _within(message.get("body", b""), limit)
-    return await _read_on(message, receive, limit)
+    with anyio.move_on_after(BODY_WITHIN):  # or a few clients with endless bodies could keep everybody else out
+        message = await receive()
+        if message["type"] == "http.request" and not message.get("more_body", False):
+            return _within(message.get("body", b""), limit)
+        return await _read_on(message, receive, limit)
+    raise HttpProblem("slow", 408, f"the body was not there within {BODY_WITHIN:g} s; nothing was begun")
 
 
 async def _read_on(message: MutableMapping[str, Any], receive: Receive, limit: int) -> bytes:

@@ -35,6 +35,7 @@ _TITLES: Final = {
     "not-found": "There is nothing here",
     "rejected": "The step rejected it, and did not act",
     "signature": "The signature does not hold",
+    "slow": "The body took too long to come",
     "too-large": "The body is too large",
     "unavailable": "The journal cannot be reached now",
     "unknown-request": "This request is not at work here",

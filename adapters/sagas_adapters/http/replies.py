@@ -41,7 +41,7 @@ _NOT_BEGUN: Final = frozenset(
     TYPE + kind
     for kind in (
         "arguments", "bad-json", "bad-request", "busy", "closed", "deadline-passed", "failed", "method", "not-found",
-        "signature", "too-large", "unknown-step", "unsupported",
+        "signature", "slow", "too-large", "unknown-step", "unsupported",
     )
 )  # fmt: skip
 # Types that say nothing about the step when its answer is fetched.
@@ -254,7 +254,10 @@ def _read_fields(fields: object) -> bytes | None:
 def _unexpected(answer: Answer, what: str) -> ErrorInfo:
     """Describes a response that no participant would give."""
     body = answer.body[:_SHOWN].decode("utf-8", "replace")
-    return ErrorInfo("http", f"HTTP {answer.status} {answer.media_type} came, {what}: {body}")
+    kind = f" {answer.media_type}" if answer.media_type else ""
+    if 300 <= answer.status < 400 and "location" in answer.headers:  # noqa: PLR2004 - redirects
+        what = f"a redirect to {answer.headers['location'][:_SHOWN]}, which is not followed; call it there if it moved"
+    return ErrorInfo("http", f"HTTP {answer.status}{kind} came, {what}{': ' if body else ''}{body}")
 
 
 def is_final(answer: Answer) -> bool:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import logging
 from collections.abc import Awaitable, Callable, Iterable, Mapping
 from dataclasses import asdict, dataclass
 from hashlib import blake2b
@@ -39,6 +40,8 @@ if TYPE_CHECKING:
     from sagas.core.definitions import Saga
 
 __all__ = ["Authorize", "RouterRequest", "SagaRouter", "saga_router"]
+
+logger = logging.getLogger("sagas.http")
 
 _LONGEST_ANSWER: Final = 1000
 _BUSY: Final = 1.0
@@ -123,7 +126,8 @@ def saga_router(
             where only those can reach it who may.
         max_body: The largest body, in bytes.
         wait: Seconds that a caller is kept waiting at most, whatever it prefers.
-        responses: Keeps the responses to signals and cancellations; in memory by default.
+        responses: Keeps the responses to signals and cancellations: ``SqlResponses(URL)`` for all processes, by default
+            ``MemoryResponses()`` for this one.
 
     Raises:
         DeclarationError: A saga is none, or a number makes no sense.
@@ -277,10 +281,18 @@ class SagaRouter:
             response = await self._obey(action, saga_id, name, body)
         except BaseException:
             with anyio.CancelScope(shield=True):
-                await self._responses.forget(key)
+                await self._keep(self._responses.forget(key))
             raise
-        await self._responses.finish(key, response)
+        with anyio.CancelScope(shield=True):
+            await self._keep(self._responses.finish(key, response))
         return response
+
+    async def _keep(self, change: Awaitable[None]) -> None:
+        """Notes how a request ended. If that fails, whoever asked is told all the same, since it has been done."""
+        try:
+            await change
+        except StoreError as error:
+            logger.warning("a repeat of a request may be performed once more, for the response is not kept: %s", error)
 
     async def _obey(self, action: str, saga_id: str, name: str, body: bytes) -> Response:
         """Sends a signal, or cancels."""

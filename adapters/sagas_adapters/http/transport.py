@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import nullcontext
 from dataclasses import replace
 from math import ceil, inf
@@ -14,7 +14,7 @@ import anyio
 
 from sagas.core.events import ErrorInfo
 from sagas.core.failures import describe
-from sagas.errors import DeclarationError, TransportClosed
+from sagas.errors import DeclarationError, MessageTooLarge, TransportClosed
 from sagas.transport.port import StepReply
 from sagas_adapters.http.library import ClientPool, read_limited
 from sagas_adapters.http.replies import Answer, is_final, is_turned_away, lost, read_reply
@@ -82,6 +82,8 @@ class HttpTransport:
         callbacks: Where the participant can send the answers of long steps.
         max_connections: Of a client of its own: so many calls are on their way at once, and others wait.
         max_answer: The largest answer, in bytes. A larger one leaves its step in doubt.
+        max_body: The largest request that the participant takes, in bytes: its own ``max_body=``. Larger ones are not
+            sent.
         now: Gives POSIX time.
 
     Raises:
@@ -99,15 +101,16 @@ class HttpTransport:
         callbacks: Callbacks | None = None,
         max_connections: int = 512,
         max_answer: int = 10_000_000,
+        max_body: int = 1_000_000,
         now: Callable[[], float] = time.time,
     ) -> None:
         parts = urlsplit(base_url)
         if parts.scheme not in {"http", "https"} or not parts.netloc or parts.query or parts.fragment:
             raise DeclarationError(f"HttpTransport({base_url!r}): use a URL like https://payments.example/sagas")
-        if not (0 < poll < timeout and max_connections >= 1 and max_answer >= 1):
+        if not (0 < poll < timeout and max_connections >= 1 and max_answer >= 1 and max_body >= 1):
             raise DeclarationError(
                 f"HttpTransport(timeout={timeout!r}, poll={poll!r}, max_connections={max_connections!r}, "
-                f"max_answer={max_answer!r}): use positive numbers, with poll below timeout"
+                f"max_answer={max_answer!r}, max_body={max_body!r}): use positive numbers, with poll below timeout"
             )
         self.base_url = base_url.rstrip("/")
         self.timeout, self.poll = timeout, poll
@@ -115,6 +118,7 @@ class HttpTransport:
         self._client = client
         self._pool = ClientPool(max_connections) if client is None else None
         self._max_answer = max_answer
+        self.max_body = max_body
         self._closed = False
 
     def __repr__(self) -> str:
@@ -166,6 +170,7 @@ class HttpTransport:
         made = client.build_request(method, url, headers=headers, content=body, timeout=seconds)
         response = await client.send(made, stream=True, follow_redirects=False)
         try:
+            _check_plain(response.headers)
             content = await read_limited(response, self._max_answer)
         finally:
             await response.aclose()
@@ -227,16 +232,23 @@ class _Call:
 
         Raises:
             ValueError: It cannot be written.
+            MessageTooLarge: The participant would not take it.
         """
         request = self._request
-        headers, path = request_headers(request), request_path(request)
+        headers, path, body = request_headers(request), request_path(request), request_body(request)
+        if len(body) > self._transport.max_body:
+            raise MessageTooLarge(
+                f"the {request.kind} of step {request.step} has {len(body)} bytes, and the participant takes "
+                f"{self._transport.max_body} (max_body= of HttpTransport and participant_app); nothing was sent. Store "
+                "the data elsewhere, and send a reference to it"
+            )
         prefer = self._prefer(headers, left)
         if self._expected is not None:
             headers["saga-callback"] = self._expected.url
             headers["prefer"] = f"respond-async, wait={min(prefer, ceil(_SOON))}"
         limit = min(left, self._transport.timeout)
         url = self._transport.base_url + path
-        return await self._transport.exchange(url, path, headers, request_body(request), limit)
+        return await self._transport.exchange(url, path, headers, body, limit)
 
     def _prefer(self, headers: dict[str, str | bytes], left: float) -> int:
         """Asks to be kept waiting."""
@@ -307,6 +319,17 @@ class _Call:
             headers["saga-callback"] = self._expected.url
         path = "/requests/" + urlsplit(url).path.rsplit("/", 1)[1]
         return await self._transport.exchange(url, path, headers, b"", min(left, self._transport.timeout))
+
+
+def _check_plain(headers: Mapping[str, str]) -> None:
+    """Refuses what was compressed though nobody asked for it: a few bytes of that can fill the memory.
+
+    Raises:
+        ValueError: It is.
+    """
+    coding = headers.get("content-encoding", "identity")
+    if coding not in {"", "identity"}:
+        raise ValueError(f"the answer is compressed ({coding}), which was not asked for")
 
 
 def _told(error: Exception, url: str, seconds: float) -> ErrorInfo:
