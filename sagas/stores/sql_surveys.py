@@ -129,7 +129,9 @@ class SqlSurveys(ABC):
         with self._looking() as connection:
             rows = connection.execute(query.order_by(_lock.c.name, _lock.c.ticket).limit(limit)).all()
         heads = {row.name: row.saga_id for row in reversed(rows)}
-        return [LockRow(*row[:4], heads[row.name] == row.saga_id) for row in rows]
+        return [
+            LockRow(name, saga_id, path, asked_at, heads[name] == saga_id) for name, saga_id, path, asked_at in rows
+        ]
 
 
 def _is(status: str) -> ColumnElement[bool]:
