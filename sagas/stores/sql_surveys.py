@@ -80,7 +80,7 @@ class SqlSurveys(ABC):
         number = connection.execute(select(func.count()).select_from(some)).scalar_one()
         return Counted(number) if number <= self._most_counted else self._many(connection, status)
 
-    _most_counted = 500_000
+    _most_counted = 200_000
 
     def _many(self, connection: Connection, status: str) -> Counted:  # noqa: ARG002 - PostgreSQL knows more
         """Says how many sagas there are of a status that has too many to be counted."""
