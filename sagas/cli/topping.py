@@ -6,7 +6,7 @@ import os
 import select
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -112,7 +112,7 @@ def _next(store: Store, height: int) -> RenderableType:
 
 
 @contextmanager
-def _keys() -> Iterator[_Waits]:
+def _keys() -> Generator[_Waits]:
     """Reads keys one by one, if there is a keyboard; gives what waits for one that quits."""
     try:
         import termios

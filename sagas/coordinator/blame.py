@@ -12,7 +12,8 @@ if TYPE_CHECKING:
 
 __all__ = ["Blame", "blame", "blamed", "pattern_of"]
 
-_HALTS = re.compile(r"(?P<step>\S.*?) \((?P<path>\d[\d.:]*)\): (?P<text>.*)", re.DOTALL)
+# No exception's text is taken for a step: that has its type, a colon and a space before it.
+_HALTS = re.compile(r"(?P<step>(?:(?!: ).)+?) \((?P<path>\d[\d.:]*)\): (?P<text>.*)", re.DOTALL)
 # As the release before wrote it.
 _HALTS_UNNAMED = re.compile(r"(?P<path>\d[\d.:]*): (?P<text>.*)", re.DOTALL)
 _FAILED = re.compile(

@@ -136,7 +136,7 @@ class Count:
         return cls(number=counted.number, how=counted.how)
 
     def __str__(self) -> str:
-        """For people: ``12``, ``~ 940,000``, ``500,000+``."""
+        """For people: ``12``, ``~ 940,000``, ``200,000+``."""
         number = f"{self.number:,}"
         return {"estimated": f"~ {number}", "at least": f"{number}+"}.get(self.how, number)
 

@@ -6,7 +6,7 @@ import re
 import typing
 from dataclasses import dataclass
 from fnmatch import translate
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Annotated, Any, cast
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
@@ -82,26 +82,39 @@ def secret_names(definitions: Iterable[Saga[..., Any] | Step[..., Any]]) -> set[
 
 def _names(name: str, hint: Any, seen: set[Any]) -> Iterator[str]:
     """Lists the name of a field, if it is marked, and those of the fields within it that are."""
+    hint = getattr(hint, "__value__", hint)  # of `type Pin = …`
     if any(isinstance(mark, Secret) or mark is Secret for mark in getattr(hint, "__metadata__", ())):
         yield name
     for part in typing.get_args(hint):
         yield from _names(name, part, seen)
-    if isinstance(hint, type) and hint not in seen:
-        seen.add(hint)
-        for field, inner in _fields(hint):
+    kind = typing.get_origin(hint) or getattr(hint, "__supertype__", hint)
+    if isinstance(kind, type) and kind not in seen:
+        seen.add(kind)
+        for field, inner in _fields(kind):
             yield from _names(field, inner, seen)
 
 
 def _fields(kind: type) -> Iterator[tuple[str, Any]]:
     """Lists the fields of a dataclass, model, named tuple or typed dictionary, by all names they may be written by."""
-    if not hasattr(kind, "__annotations__") or kind.__module__ == "builtins":
+    if kind.__module__ == "builtins":
         return
-    models: dict[str, Any] = getattr(kind, "model_fields", {})
-    try:
-        hints = typing.get_type_hints(kind, include_extras=True)
-    except (NameError, TypeError):  # what cannot be resolved from here cannot be a payload either
-        hints = {}
-    for name, hint in hints.items():
-        alias = getattr(models.get(name), "serialization_alias", None) or getattr(models.get(name), "alias", None)
-        for known in {name, alias or name}:
+    models: dict[str, Any] = getattr(kind, "model_fields", None) or getattr(kind, "__pydantic_fields__", {})
+    found = list(_hints(kind).items())
+    for name, field in models.items():  # as pydantic has found them, also where names are only known locally
+        found.append((name, Annotated[(field.annotation, *field.metadata)] if field.metadata else field.annotation))
+    for name, hint in found:
+        aliases = [getattr(models.get(name), kind_of, None) for kind_of in ("serialization_alias", "alias")]
+        for known in {name, *(alias for alias in aliases if isinstance(alias, str))}:
             yield known, hint
+
+
+def _hints(kind: type) -> dict[str, Any]:
+    """Reads the annotations of a class."""
+    try:
+        return typing.get_type_hints(kind, include_extras=True)
+    except (NameError, TypeError, AttributeError):
+        # Defined within a function, say. What is marked can be read off the text, and rather too much is hidden.
+        texts: dict[str, object] = {}
+        for base in reversed(kind.__mro__):
+            texts |= vars(base).get("__annotations__", {})
+        return {name: Annotated[object, Secret()] for name, text in texts.items() if "Secret" in str(text)}

@@ -80,7 +80,7 @@ class SqlSurveys(ABC):
         number = connection.execute(select(func.count()).select_from(some)).scalar_one()
         return Counted(number) if number <= self._most_counted else self._many(connection, status)
 
-    _most_counted = 500_000
+    _most_counted = 200_000
 
     def _many(self, connection: Connection, status: str) -> Counted:  # noqa: ARG002 - PostgreSQL knows more
         """Says how many sagas there are of a status that has too many to be counted."""
@@ -129,7 +129,9 @@ class SqlSurveys(ABC):
         with self._looking() as connection:
             rows = connection.execute(query.order_by(_lock.c.name, _lock.c.ticket).limit(limit)).all()
         heads = {row.name: row.saga_id for row in reversed(rows)}
-        return [LockRow(*row[:4], heads[row.name] == row.saga_id) for row in rows]
+        return [
+            LockRow(name, saga_id, path, asked_at, heads[name] == saga_id) for name, saga_id, path, asked_at in rows
+        ]
 
 
 def _is(status: str) -> ColumnElement[bool]:

@@ -156,7 +156,7 @@ def test_what_nobody_can_finish_is_told_in_a_sentence() -> None:
         play(hopeless())
     told = " ".join(str(failure.value).split())
     assert "An operator repaired all that was broken and had it tried again, 3 times" in told
-    assert "the same came of it: 1: KeyError: 'lost'." in told
+    assert "the same came of it: hold (1): KeyError: 'lost'." in told
 
 
 def test_the_middle_of_a_long_story_is_left_out() -> None:

@@ -1,0 +1,120 @@
+"""What is marked is hidden by its name, wherever it stands."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Annotated, Generic, NamedTuple, NewType, TypeVar
+
+import pytest
+from pydantic import BaseModel, Field
+from typing_extensions import TypeAliasType, TypedDict
+
+from sagas import Secret, saga, step
+from sagas.core.secrets import Mask, secret_names
+
+T = TypeVar("T")
+
+Pin = TypeAliasType("Pin", Annotated[str, Secret()])
+Token = NewType("Token", str)
+
+
+@dataclass
+class Card:
+    number: Annotated[str, Secret()]
+    name: str
+    again: Card | None = None
+
+
+@dataclass
+class Box(Generic[T]):
+    content: T
+    code: Annotated[str, Secret]
+
+
+class Account(BaseModel):
+    iban: Annotated[str, Secret()] = Field(serialization_alias="IBAN", alias="bankAccount")
+    cards: list[Card] = []
+
+
+class Typed(TypedDict):
+    key: Annotated[str, Secret()]
+
+
+class Named(NamedTuple):
+    salt: Annotated[str, Secret()]
+
+
+@step
+async def everything(
+    card: Card | None, pins: dict[str, Pin], account: Account, typed: Typed, named: Named, plain: int, token: Token
+) -> Annotated[str, Secret()]:
+    return ""
+
+
+@step
+async def boxed(box: Box[Account]) -> list[Card]:
+    return []
+
+
+@saga
+async def body(password: Annotated[str, Secret()]) -> None:
+    await everything(None, {}, Account(bankAccount=""), {"key": ""}, Named(""), 1, Token(""))
+
+
+def test_marks_are_found_wherever_a_type_may_stand() -> None:
+    """In unions, containers, aliases, models by all their names, generics and results."""
+    assert secret_names([everything]) == {
+        "number", "pins", "iban", "IBAN", "bankAccount", "key", "salt", "everything.result",
+    }  # fmt: skip
+    assert secret_names([boxed]) == {"code", "number", "iban", "IBAN", "bankAccount"}
+    assert secret_names([body]) == {"password"}
+
+
+def test_marks_of_a_class_within_a_function_are_found() -> None:
+    """Whose annotations only pydantic could resolve, if anything."""
+
+    class Local(BaseModel):
+        secret: Annotated[str, Secret()]
+        other: int
+
+    @dataclass
+    class Plain:
+        unknown: Nowhere  # type: ignore[name-defined]  # noqa: F821 - is what is tested
+        hidden: Annotated[str, Secret()]
+
+    async def function(local: object, plain: object) -> None: ...
+
+    function.__annotations__ = {"local": Local, "plain": Plain, "return": None}
+    names = secret_names([_Definition(function.__annotations__)])  # type: ignore[list-item]  # has what is looked at
+    assert names == {"secret", "hidden"}
+
+
+class _Definition:
+    """A definition whose hints are known."""
+
+    name = "local"
+
+    def __init__(self, hints: dict[str, object]) -> None:
+        self.parameters = self
+        self._hints = hints
+
+    def hints(self) -> dict[str, object]:
+        """Gives them."""
+        return self._hints
+
+
+def test_a_mask_hides_by_names_and_patterns_and_changes_nothing() -> None:
+    """At any depth."""
+    value = {"a": 1, "b_token": {"a": 2}, "list": [{"a": [3], "c": None}]}
+    assert Mask(["a", "*_token"]).value(value) == {"a": "***", "b_token": "***", "list": [{"a": "***", "c": None}]}
+    assert value["a"] == 1
+    assert Mask().value(value) is value
+    assert not Mask()
+
+
+@pytest.mark.parametrize(("name", "shown"), [("issue", "***"), ("other", {"result": 1})])
+def test_a_result_is_hidden_by_the_name_of_its_step(name: str, shown: object) -> None:
+    """And not every key of that name."""
+    mask = Mask(["issue.result"])
+    assert mask.result(name, {"result": 1}) == shown
+    assert mask.result(name, None) is None
