@@ -13,13 +13,14 @@ from typing import TYPE_CHECKING
 import anyio
 
 from sagas.core.failures import describe
-from sagas.errors import DeliveryExpired, KeyReused, MessageTooLarge, NotSupported, TransportClosed, TransportError
+from sagas.errors import KeyReused, MessageTooLarge, NotSupported, TransportClosed, TransportError
+from sagas.transport.acks import Acks
 from sagas.transport.messages import HEARTBEAT, KEY_REUSED, read_answer, request_message
 from sagas.transport.outgoing import Pump
 from sagas.transport.port import StepReply
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable
     from types import TracebackType
     from typing import Self
 
@@ -33,6 +34,8 @@ logger = logging.getLogger("sagas.transport")
 
 # Seconds for which one question for replies waits, and for which a broker that fails is left alone.
 _WAIT, _PAUSE = 20.0, 0.5
+# Seconds for the last acknowledgements.
+_PARTING = 1.0
 
 
 class _Call:
@@ -90,6 +93,7 @@ class QueueTransport:
         self._numbers = count(1)
         self._token = secrets.token_hex(6)
         self._sending: Pump[Message] = Pump(lambda messages: requests.send(*messages), most=_most(requests))
+        self._acks = Acks(replies, most=_most(replies))
         self._stack: AsyncExitStack | None = None
         self._scope: anyio.CancelScope | None = None
         self._is_closed = False
@@ -112,6 +116,7 @@ class QueueTransport:
         with anyio.CancelScope() as self._scope:
             async with anyio.create_task_group() as group:
                 group.start_soon(self._sending.run)
+                group.start_soon(self._acks.run)
                 group.start_soon(self._receive)
 
     async def __aexit__(
@@ -133,6 +138,8 @@ class QueueTransport:
 
     async def _close_queues(self) -> None:
         """Lets go of both queues."""
+        with anyio.move_on_after(_PARTING, shield=True):
+            await self._acks.flush()
         with anyio.CancelScope(shield=True):
             await self._requests.close()
             await self._replies.close()
@@ -211,8 +218,7 @@ class QueueTransport:
                 deliveries = await self._replies.receive(_most(self._replies), wait=_WAIT)
                 for delivery in deliveries:
                     self._hear(delivery)
-                if deliveries:
-                    await self._acknowledge(deliveries)
+                    self._acks.put(delivery)  # one that comes again does no harm
             except TransportClosed:
                 return
             except TransportError as error:
@@ -221,13 +227,6 @@ class QueueTransport:
             except Exception:
                 logger.exception("queue %s failed in a way that it should not; it is asked again", self._replies.name)
                 await anyio.sleep(_PAUSE)
-
-    async def _acknowledge(self, deliveries: Sequence[Delivery]) -> None:
-        """Says that replies were taken; one that comes again does no harm."""
-        try:
-            await self._replies.ack(*deliveries)
-        except DeliveryExpired as error:
-            logger.debug("%s", error)
 
     def _hear(self, delivery: Delivery) -> None:
         """Takes an answer; one that nobody waits for is dropped."""
