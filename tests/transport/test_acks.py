@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncGenerator, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import replace
 
@@ -44,7 +44,7 @@ async def delivered(queue: MemoryQueue, count: int, *, group: str | None = None)
 
 
 @asynccontextmanager
-async def running(gathered: Acks) -> AsyncIterator[None]:
+async def running(gathered: Acks) -> AsyncGenerator[None]:
     async with anyio.create_task_group() as group:
         group.start_soon(gathered.run)
         yield
