@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
+from itertools import product
 from statistics import median
 
 from rich import box
@@ -10,7 +11,7 @@ from rich.console import Console
 from rich.table import Table
 
 from benchmarks.model import Case, Finding, Results, SystemName, Window
-from benchmarks.remote.model import Remote, System
+from benchmarks.remote.model import Barrier, Remote, System
 from benchmarks.remote.servers import WAYS
 
 LABELS = {
@@ -33,6 +34,8 @@ def show(console: Console, results: Results, verdict: Sequence[Finding]) -> None
             console.print(throughput(_TITLES[case], windows, LABELS))
     if results.remote:
         console.print(remote_table(results.remote))
+    if results.barrier:
+        console.print(barrier_table(results.barrier))
     if results.memory or results.recovery or results.size:
         console.print(_single_numbers(results))
     if verdict:
@@ -74,6 +77,23 @@ def remote_table(found: Sequence[Remote]) -> Table:
         mine = [each for each in found if (each.way, each.system) == (way, system)]
         cells = [_cells([each for each in mine if each.concurrency == clients]) for clients in concurrencies]
         table.add_row(f"{way}: {system}", *(cell for pair in cells for cell in pair))
+    return table
+
+
+def barrier_table(found: Sequence[Barrier]) -> Table:
+    """What one worker performs, with its inbox and without."""
+    table = empty_table("The barrier (steps a second in one worker)")
+    concurrencies = sorted({each.concurrency for each in found})
+    for clients in concurrencies:
+        table.add_column(f"{clients} at once", justify="right")
+    for step, with_inbox in product(dict.fromkeys(each.step for each in found), (True, False)):
+        cells = [
+            median(
+                x.with_inbox if with_inbox else x.without for x in found if (x.step, x.concurrency) == (step, clients)
+            )
+            for clients in concurrencies
+        ]
+        table.add_row(f"{step}, {'with' if with_inbox else 'without'} the inbox", *(f"{cell:,.0f}" for cell in cells))
     return table
 
 

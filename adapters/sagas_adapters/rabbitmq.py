@@ -96,6 +96,7 @@ class _Link:
         floor: What the broker was told of all deliveries up to this number.
         told: Numbers above it of which it was told too.
         waiting: To be woken when the connection is lost.
+        leaving: Consumers that have their number, and are being cancelled.
         delays: By name of a queue of delayed messages, until when it can be used.
         failed: Whether something went wrong with it, so that nothing more is to be tried.
     """
@@ -109,6 +110,7 @@ class _Link:
     floor: int = 0
     told: set[int] = field(default_factory=set[int])
     waiting: set[asyncio.Event] = field(default_factory=set[asyncio.Event])
+    leaving: set[asyncio.Task[None]] = field(default_factory=set["asyncio.Task[None]"])
     delays: dict[str, float] = field(default_factory=dict[str, float])
     failed: bool = False
     consuming: asyncio.Lock = field(default_factory=asyncio.Lock)
@@ -131,6 +133,11 @@ class _Link:
         while self.floor + 1 in self.told:
             self.floor += 1
             self.told.discard(self.floor)
+
+    async def left(self) -> None:
+        """Waits until no consumer is left that would get another message for one of which the broker is told."""
+        if self.leaving:
+            await asyncio.wait(self.leaving)
 
     def wake(self, *_: object) -> None:
         """Has everybody who waits look again."""
@@ -341,6 +348,10 @@ class RabbitQueue:
 
     def _spawn(self, act: Awaitable[object]) -> None:
         """Does something aside; if it fails, the connection is lost, and the broker does it."""
+        _ = self._aside(act)
+
+    def _aside(self, act: Awaitable[object]) -> asyncio.Task[None]:
+        """Does the same; gives what ends when it is done, or has failed."""
 
         async def run() -> None:
             with suppress(Exception):
@@ -349,6 +360,7 @@ class RabbitQueue:
         task = asyncio.ensure_future(run())
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
+        return task
 
     # --- sending ------------------------------------------------------------------------------------------------
 
@@ -452,12 +464,10 @@ class RabbitQueue:
                 yield held
 
     async def _pull(self, link: _Link, limit: int, until: float, stop: asyncio.Event) -> list[_Held]:
-        """Takes messages from the broker: what is there, or the first that comes, and what is there then."""
+        """Takes messages from the broker: what is there, or the first that comes, at once."""
         came = await self._pull_waiting(link, limit)
         if not came and time.monotonic() < until and not stop.is_set():
             came = await self._consume(link, 1, until, stop)
-            if came and limit > 1:
-                came += await self._pull_waiting(link, limit - 1)
         return came
 
     async def _pull_waiting(self, link: _Link, limit: int) -> list[_Held]:
@@ -477,7 +487,8 @@ class RabbitQueue:
         """Has the broker send so many messages; gives up at a time, or when none has come for a little while.
 
         The broker counts as delivered what it was sending to a consumer that is cancelled meanwhile. One that has its
-        number gets nothing more, so nothing is on the way; the others are cancelled when nothing moves.
+        number gets nothing more, so nothing is on the way, and it is cancelled aside, before anything is acknowledged;
+        the others are cancelled when nothing moves.
         """
         came: list[_Held] = []
         nudge = asyncio.Event()
@@ -498,7 +509,11 @@ class RabbitQueue:
                 await _any(nudge, stop, seconds=_LULL if until is None else until - time.monotonic())
                 if len(came) == before:
                     break
-            await link.taking.basic_cancel(tag, timeout=_PATIENCE)
+            leaving = self._aside(link.taking.basic_cancel(tag, timeout=_PATIENCE))
+            link.leaving.add(leaving)
+            leaving.add_done_callback(link.leaving.discard)
+            if len(came) < limit:
+                await asyncio.wait([leaving])
         finally:
             link.waiting.discard(nudge)
         return came
@@ -554,6 +569,7 @@ class RabbitQueue:
 
     async def _ack_tags(self, link: _Link, tags: Collection[int]) -> None:
         """Tells the broker of all of them; in one word, as far as nothing else is among them."""
+        await link.left()
         reach = link.reach(tags)
         if reach > link.floor:
             await link.taking.basic_ack(reach, multiple=True)
@@ -593,6 +609,7 @@ class RabbitQueue:
 
     async def _tell(self, link: _Link, what: Callable[[int], Awaitable[None]], held: _Held) -> None:
         """Says to the broker what becomes of a message."""
+        await link.left()
         await what(held.tag)
         link.tell(held.tag)
 

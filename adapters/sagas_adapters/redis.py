@@ -375,14 +375,13 @@ class RedisQueue:
     async def _receive(self, limit: int, wait: float) -> Sequence[Delivery]:
         """Takes what is there; if there is nothing, sleeps until the bell rings or something is due."""
         until = time.monotonic() + wait
-        while True:
-            args: list[_Arg] = [limit, _ms(self.visibility), self.max_deliveries, self._silence]
-            answer = await self._server.call(_TAKE, args)
-            left = until - time.monotonic()
-            if answer[0] or left <= 0:
-                return [_delivery(*each) for each in answer[0]]
+        args: list[_Arg] = [limit, _ms(self.visibility), self.max_deliveries, self._silence]
+        answer = await self._server.call(_TAKE, args)
+        while not answer[0] and (left := until - time.monotonic()) > 0:
             soonest, rung = int(answer[1]), answer[2]
-            await self._server.sleep(rung, left if soonest < 0 else min(left, soonest / 1000))
+            seconds = left if soonest < 0 else min(left, soonest / 1000)
+            answer = await self._server.call_when_rung(_TAKE, args, rung, seconds)
+        return [_delivery(*each) for each in answer[0]]
 
     async def _ack(self, deliveries: Sequence[Delivery]) -> None:
         """Removes messages."""
@@ -510,7 +509,7 @@ class _Server:
 
     async def _run(self, calls: Sequence[_Call]) -> None:
         """Has the server run scripts; those that it does not know are told to it."""
-        answers = await self._talk([("EVALSHA", call.script.sha, 1, self._root, *call.args) for call in calls])
+        answers = await self._talk([self._known(call.script, call.args) for call in calls])
         unknown = [call for call, answer in zip(calls, answers, strict=True) if _is_unknown_script(answer)]
         for call, answer in zip(calls, answers, strict=True):
             if not _is_unknown_script(answer):
@@ -546,9 +545,25 @@ class _Server:
                     await self._pool.release(connection)
         return answers
 
-    async def sleep(self, rung: bytes, seconds: float) -> None:
-        """Waits until the bell rings after a ring, or time is over."""
-        await self._command("XREAD", "BLOCK", _ms(seconds), "STREAMS", f"{self._root}:bell", rung, seconds=seconds)
+    async def call_when_rung(self, script: _Script, args: Sequence[_Arg], rung: bytes, seconds: float) -> Any:
+        """Runs a script once the bell rings after a ring, or time is over.
+
+        It is sent along with the question for the bell, so that the server runs it as soon as somebody rings: in the
+        same turn, before it writes to its disk what that somebody has sent.
+        """
+        sleep = ("XREAD", "BLOCK", _ms(seconds), "STREAMS", f"{self._root}:bell", rung)
+        slept, answer = await self._talk([sleep, self._known(script, args)], seconds)
+        if isinstance(slept, Exception):
+            raise slept
+        if _is_unknown_script(answer):
+            return await self.call(script, args)
+        if isinstance(answer, Exception):
+            raise answer
+        return answer
+
+    def _known(self, script: _Script, args: Sequence[_Arg]) -> Sequence[_Arg]:
+        """Gives the command that runs a script which the server knows."""
+        return "EVALSHA", script.sha, 1, self._root, *args
 
     async def dead(self) -> list[bytes]:
         """Gives the ids of all dead letters."""

@@ -29,9 +29,9 @@ def remote_findings(remote: Sequence[Remote], barrier: Sequence[Barrier]) -> Ite
                 ]
                 target = _OF_BARE if bare is System.BARE else None
                 yield from _finding(f"{way} at {clients}: {ours} ÷ {bare}", ratios, target)
-    for clients in dict.fromkeys(each.concurrency for each in barrier):
-        ratios = [each.with_inbox / each.without for each in barrier if each.concurrency == clients]
-        yield from _finding(f"steps/s at {clients} with the inbox ÷ without", ratios, _WITH_INBOX)
+    for step, clients in dict.fromkeys((each.step, each.concurrency) for each in barrier):
+        ratios = [x.with_inbox / x.without for x in barrier if (x.step, x.concurrency) == (step, clients)]
+        yield from _finding(f"{step} steps/s at {clients} with the inbox ÷ without", ratios, _WITH_INBOX)
 
 
 def _finding(what: str, ratios: Sequence[float], target: float | None) -> Iterator[Finding]:

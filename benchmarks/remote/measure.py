@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
+from itertools import product
 from pathlib import Path
 
 from benchmarks.model import CONCURRENCIES
 from benchmarks.process import Child, ChildFailed, conversation
-from benchmarks.remote.model import Barrier, Remote, System
+from benchmarks.remote.model import STEPS, Barrier, Remote, System
 from benchmarks.remote.servers import server
 
 __all__ = ["barriers", "remotes"]
@@ -74,13 +75,12 @@ def barriers(directory: Path, *, rounds: int, seconds: float, say: Callable[[str
     """Measures what the barrier costs; see ``remotes``."""
     with conversation("remote:barrier", {"database": str(directory / "barrier.db")}) as worker:
         worker.hear()
-        for with_inbox in (True, False):
-            worker.ask(with_inbox=with_inbox, **_WARM_UP)
-        for number in range(rounds):
-            for clients in CONCURRENCIES:
-                say(f"the barrier at {clients}: round {number + 1} of {rounds}")
-                found = {
-                    order: worker.ask(with_inbox=order, clients=clients, seconds=seconds)["per_second"]
-                    for order in (True, False)
-                }
-                yield Barrier(clients, number, found[True], found[False])
+        for step, with_inbox in product(STEPS, (True, False)):
+            worker.ask(step=step, with_inbox=with_inbox, **_WARM_UP)
+        for number, clients, step in product(range(rounds), CONCURRENCIES, STEPS):
+            say(f"the barrier, {step} steps at {clients}: round {number + 1} of {rounds}")
+            found = {
+                order: worker.ask(step=step, with_inbox=order, clients=clients, seconds=seconds)["per_second"]
+                for order in (True, False)
+            }
+            yield Barrier(step, clients, number, found[True], found[False])

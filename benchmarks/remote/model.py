@@ -5,7 +5,10 @@ from __future__ import annotations
 import enum
 from dataclasses import dataclass
 
-__all__ = ["Barrier", "Remote", "System"]
+__all__ = ["STEPS", "Barrier", "Remote", "System"]
+
+# What is performed behind the barrier, and the name of the step.
+STEPS = {"transactional": "remote.written", "plain": "remote.noted"}
 
 
 class System(enum.StrEnum):
@@ -50,12 +53,14 @@ class Barrier:
     """Steps a second in a worker, with the same durable write each.
 
     Attributes:
+        step: One of ``STEPS``.
         concurrency: Steps side by side.
         round: From 0.
         with_inbox: Steps a second.
         without: The same where nothing is remembered.
     """
 
+    step: str
     concurrency: int
     round: int
     with_inbox: float

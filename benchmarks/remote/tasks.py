@@ -106,7 +106,7 @@ async def barrier(request: Request) -> AsyncGenerator[Reply, Any]:
     async with opened(Path(request["database"])) as rates:
         order = yield {}
         while True:
-            order = yield {"per_second": await rates(order["with_inbox"], order["clients"], order["seconds"])}
+            order = yield {"per_second": await rates(**order)}
 
 
 TASKS: dict[str, Callable[[Request], AsyncGenerator[Reply, Any]]] = {

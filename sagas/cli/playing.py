@@ -25,6 +25,7 @@ except ModuleNotFoundError as error:
 
 from sagas.testing.checking import Checker
 from sagas.testing.faults import KINDS
+from sagas.testing.heap import set_aside
 from sagas.testing.random_runs import RandomRuns
 from sagas.testing.scenarios import calls_of
 from sagas.testing.simulation.answers import draw_some
@@ -120,7 +121,7 @@ class Player:
         bar = _bar(quiet=quiet)
         task = bar.add_task(self.saga.name, total=self._runs, broken=0)
         broken = 0
-        with bar:
+        with bar, set_aside():
             try:
                 for run in islice(self._drawn, self._runs):
                     broken += bool(run.broken)

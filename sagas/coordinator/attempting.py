@@ -41,7 +41,7 @@ if TYPE_CHECKING:
     from sagas.coordinator.gates import Gate
     from sagas.coordinator.journal import Journal
     from sagas.coordinator.limits import Limits
-    from sagas.coordinator.routing import Routes
+    from sagas.coordinator.routing import Route, Routes
     from sagas.coordinator.runtime import Runtime
     from sagas.coordinator.transactional import Work
     from sagas.core.attempts import Next
@@ -105,9 +105,10 @@ class Attempting:
         """Does what ``run`` says."""
         if runtime.discarded:
             return
-        remote = self.routes.find(command.name) is not None
+        route = self.routes.find(command.name)
+        remote = route is not None
         attempts = StepAttempts(command, remote=remote) if isinstance(command, RunStep) else UndoAttempts(command)
-        run = _Run(self, runtime, command, attempts)
+        run = _Run(self, runtime, command, attempts, route)
         action = run.begin()
         while not isinstance(action, Done):
             if isinstance(action, Pause):
@@ -159,13 +160,20 @@ class _Run:
     """
 
     __slots__ = (
-        "_arguments", "_attempts", "_command", "_home", "_pulse", "_runtime", "_sender", "_step", "fed", "made",
+        "_arguments", "_attempts", "_command", "_home", "_pulse", "_route", "_runtime", "_sender", "_step", "fed",
+        "made",
     )  # fmt: skip
 
     def __init__(
-        self, home: Attempting, runtime: Runtime, command: RunStep | RunUndo, attempts: StepAttempts | UndoAttempts
+        self,
+        home: Attempting,
+        runtime: Runtime,
+        command: RunStep | RunUndo,
+        attempts: StepAttempts | UndoAttempts,
+        route: Route | None,
     ) -> None:
         self._home = home
+        self._route = route
         self._runtime = runtime
         self._command = command
         self._attempts = attempts
@@ -187,8 +195,9 @@ class _Run:
                     "deploy the code that has it, then retry"
                 )
             )
-        self._sender = self._make_sender(step)
-        if self._sender is None:
+        if self._route is not None:
+            self._sender = self._make_sender(step, self._route)
+        else:
             if step.options.remote:
                 return self._attempts.not_run(
                     DeclarationError(
@@ -202,12 +211,9 @@ class _Run:
                 return self._attempts.not_run(error)
         return self._attempts.first()
 
-    def _make_sender(self, step: Step[..., Any]) -> Sender | None:
-        """Gives what sends this command to a participant, if it is performed elsewhere."""
+    def _make_sender(self, step: Step[..., Any], route: Route) -> Sender:
+        """Gives what sends this command to a participant."""
         home, runtime = self._home, self._runtime
-        route = home.routes.find(step.name)
-        if route is None:
-            return None
         return Sender(
             route, self._command, step, saga_id=runtime.id, key=self._key, clock=home.clock,
             caller=home.caller, pulse=self._pulse, unwanted=lambda: home.closing or not self._is_wanted(),
@@ -480,8 +486,7 @@ class _Run:
 
     def _timeout(self, step: Step[..., Any], now: float) -> float | None:
         """Says how long this attempt may take."""
-        left = self._left(now)
-        if left is None:
+        if step.options.total_timeout is None or (left := self._left(now)) is None:
             return step.options.timeout
         return left if step.options.timeout is None else min(left, step.options.timeout)
 

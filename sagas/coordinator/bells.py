@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import sys
+from functools import partial
 from typing import TYPE_CHECKING, Protocol
 
 import anyio
@@ -40,8 +41,8 @@ class _FutureBell:
 
     __slots__ = ("_future",)
 
-    def __init__(self) -> None:
-        self._future: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
+        self._future: asyncio.Future[None] = asyncio.Future(loop=loop)
 
     def set(self) -> None:
         """See ``Bell``."""
@@ -85,4 +86,6 @@ class Gong:
 def bells() -> Callable[[], Bell]:
     """Gives what makes bells for the event loop that runs here. To be called by the task that is to wait for them."""
     trio = sys.modules.get("trio")
-    return _FutureBell if trio is None or not trio.lowlevel.in_trio_task() else anyio.Event
+    if trio is not None and trio.lowlevel.in_trio_task():
+        return anyio.Event
+    return partial(_FutureBell, asyncio.get_running_loop())

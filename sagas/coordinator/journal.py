@@ -185,7 +185,10 @@ class Journal:
         """Commits a batch, however long it takes, and hands out what it leads to."""
         self._writing = writes
         refused: dict[str, StoreError] = {}
-        done = await self._persist(writes, refused)
+        try:
+            done = await self._insist(writes)
+        except Exception as error:
+            done = await self._persist_apart(writes, refused, error)
         self._writing = []
         if self._held:
             self._tell_written()
@@ -205,12 +208,16 @@ class Journal:
         try:
             return await self._insist(writes)
         except Exception as error:
-            sagas = list(dict.fromkeys(write.writer.id for write in writes))
-            if not sagas:
-                raise
-            if len(sagas) == 1:
-                refused[sagas[0]] = _refusal(sagas[0], error)
-                return _NOTHING
+            return await self._persist_apart(writes, refused, error)
+
+    async def _persist_apart(self, writes: list[Write], refused: dict[str, StoreError], error: Exception) -> Committed:
+        """Commits those of records that can be written, of some that cannot be written together."""
+        sagas = list(dict.fromkeys(write.writer.id for write in writes))
+        if not sagas:
+            raise error
+        if len(sagas) == 1:
+            refused[sagas[0]] = _refusal(sagas[0], error)
+            return _NOTHING
         first = set(sagas[: len(sagas) // 2])
         some = [write for write in writes if write.writer.id in first]
         rest = [write for write in writes if write.writer.id not in first]

@@ -142,7 +142,10 @@ class Execution(Stepping):
     def may_attempt(self, path: str) -> bool:
         """Says whether another attempt of a step still makes sense."""
         entry = self.steps.get(path)
-        return entry is not None and (not entry.stopped or (entry.doubt and entry.irrevocable))
+        if entry is None:
+            return False
+        fiber = entry.fiber
+        return (fiber is not None and not fiber.stopped) or (entry.doubt and entry.irrevocable)
 
     def can_cancel(self) -> bool:
         """Says whether a cancel would change anything."""

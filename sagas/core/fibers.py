@@ -6,7 +6,7 @@ import logging
 from typing import TYPE_CHECKING
 
 from sagas.core.operations import Driving, driving
-from sagas.core.transitions import StepState, StepTrigger, next_step
+from sagas.core.transitions import STEP, StepState, StepTrigger, next_step
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Coroutine, Generator
@@ -240,7 +240,8 @@ class Entry:
         Raises:
             IllegalTransition: The table has none.
         """
-        self.state = next_step(self.state, trigger, self.path)
+        state = STEP.get((self.state, trigger))
+        self.state = next_step(self.state, trigger, self.path) if state is None else state
 
     @property
     def has_undo(self) -> bool:

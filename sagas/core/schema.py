@@ -64,8 +64,6 @@ def _check_size(payload: bytes) -> None:
     Raises:
         ValueError: It is too large, or nested too deeply.
     """
-    if len(payload) <= _DEEP:
-        return  # as most are
     if len(payload) > _LARGEST:
         raise ValueError(f"{len(payload)} bytes are more than the {_LARGEST} that a journal takes; store a reference")
     if payload.count(b"[") + payload.count(b"{") > _DEEP:
@@ -118,7 +116,8 @@ class ValueSchema(Generic[T]):
         try:
             payload = self._dump((value,), warnings=False)
             self._load(payload)
-            _check_size(payload)
+            if len(payload) > _DEEP:  # as few are
+                _check_size(payload)
             return payload[1:-1]
         except ValidationError as error:
             raise PayloadError(f"{self.where} {self._misfits}: {_explain(error)}") from error

@@ -72,7 +72,7 @@ class Stepping(Driver):
 
     def _step_succeeded(self, event: e.StepSucceeded) -> None:
         """Gives a result to the body."""
-        entry = self._entry(event.path, "StepSucceeded")
+        entry = self.steps.get(event.path) or self._entry(event.path, "StepSucceeded")
         entry.move(StepTrigger.SUCCEED)
         del self.open[event.path]
         entry.result = event.result

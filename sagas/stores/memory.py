@@ -76,6 +76,8 @@ class MemoryStore(MemoryKeeper, MemorySurveys):
         for mail_id in batch.read:
             if mail_id in self._mail and self._mail[mail_id].saga_id not in left_out:
                 del self._mail[mail_id]
+        if not batch.outgoing and not batch.locks:
+            return Committed(taken, fenced)
         events = [event for event in batch.outgoing if (event.saga_id, event.seq) in written]
         self._outgoing.update(zip(self._event_numbers, events, strict=False))
         locks = [change for change in batch.locks if (change.saga_id, change.seq) in written]

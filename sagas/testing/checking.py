@@ -14,6 +14,7 @@ from hypothesis import Phase, given, settings
 from hypothesis import strategies as st
 from hypothesis.errors import Flaky, NoSuchExample
 
+from sagas.testing.heap import set_aside
 from sagas.testing.missing import A_PLANNED_FAULT_HAPPENS, never_happened
 from sagas.testing.options import refuse_draws
 from sagas.testing.reports import Report
@@ -123,7 +124,8 @@ def check(
     if scenario is not None:
         checker.repeat(scenario)
         return checker.report()
-    checker.go()
+    with set_aside():
+        checker.go()
     report = checker.report()
     if report.coverage.share < coverage:
         raise CheckFailed(

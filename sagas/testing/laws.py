@@ -106,7 +106,7 @@ def _keys(run: Run, _: History) -> Iterator[str]:
     """7: a step is repeated only under the same idempotency key, which nothing else has."""
     keys: dict[str, str] = {}
     for call in run.calls:
-        place = f"{'step' if call.role == 'probe' else call.role} {call.path}"
+        place = f"{call.role} {call.path}" if call.role != "probe" else f"step {call.path}"
         if keys.setdefault(call.key, place) != place:
             yield f"{place} has the idempotency key of {keys[call.key]}"
     if len(set(keys.values())) != len(keys):
@@ -172,12 +172,12 @@ _BRANCH = re.compile(r":\d+$")
 _FAILS = frozenset({e.StepRejected, e.StepInDoubt})
 
 
-def _budgets(run: Run, _: History) -> Iterator[str]:
+def _budgets(run: Run, history: History) -> Iterator[str]:
     """5: a step and a compensator are tried as often as their budget says before an operator or the body is asked.
 
     A new owner begins anew, as one does that never heard the end of a commit.
     """
-    if any(x.what == "deploy" for x in run.fired):
+    if any(x.what == "deploy" for x in run.fired) or _within_all_budgets(run, history):
         return
     anew = sum(x.what == "doubtful" for x in run.fired)
     begun: dict[tuple[str, str], tuple[int, int]] = {}  # where a budget began, and how many owners there were since
@@ -195,6 +195,25 @@ def _budgets(run: Run, _: History) -> Iterator[str]:
             begun = {place: (since, owners + 1) for place, (since, owners) in begun.items()}
         elif isinstance(event, (e.UndoRetried, e.StepRetried)):
             begun["undo" if isinstance(event, e.UndoRetried) else "step", event.path] = (record.seq, 1)
+
+
+def _within_all_budgets(run: Run, history: History) -> bool:
+    """Says of a run that nothing was called more often than one budget allows, and nothing was given up."""
+    if e.UndoFailed in history.kinds:
+        return False
+    times: dict[tuple[str, str, str], int] = {}
+    for call in run.calls:
+        if call.role != "probe":
+            place = (call.role, call.path, call.step)
+            times[place] = times.get(place, 0) + 1
+    return all(_is_within(run.steps.get(step), role, count) for (role, _, step), count in times.items())
+
+
+def _is_within(step: Step[..., Any] | None, role: str, count: int) -> bool:
+    """Says whether so many calls are no more than a budget."""
+    owner = None if step is None else step.options if role == "step" else step.undo
+    budget = None if owner is None else owner.retry.attempts
+    return budget is None or count <= budget
 
 
 _TRIED = (e.StepSucceeded, e.StepRejected, e.StepInDoubt, e.UndoSucceeded, e.UndoFailed)

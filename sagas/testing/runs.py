@@ -102,7 +102,7 @@ class Run:
     @property
     def shape(self) -> tuple[tuple[str, str], ...]:
         """What happened, without times and payloads."""
-        return tuple((type(x.event).__name__, getattr(x.event, "path", "")) for x in self.records)
+        return tuple([(type(x.event).__name__, getattr(x.event, "path", "")) for x in self.records])
 
     def undone(self, step: str) -> bool:
         """Says whether a compensator of a step has run to its end."""

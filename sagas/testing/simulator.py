@@ -219,7 +219,8 @@ class Simulator:
         """Holds a run against the laws and the user's invariants."""
         self._check_determinism(run, rows)
         for law, check in LAWS.items():
-            run.broken.extend(Broken(law, how) for how in check(run, history))
+            for finding in check(run, history):
+                run.broken.append(Broken(law, finding))
         if run.status not in _ENDS:
             return
         for invariant, takes_run in self._invariants:

@@ -14,13 +14,14 @@ import anyio
 
 from sagas.core.failures import describe
 from sagas.errors import KeyReused, MessageTooLarge, NotSupported, TransportClosed, TransportError
+from sagas.transport.acks import Acks
 from sagas.transport.intake import Intake
 from sagas.transport.messages import HEARTBEAT, KEY_REUSED, read_answer, request_message
 from sagas.transport.outgoing import Pump
 from sagas.transport.port import StepReply
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable
     from types import TracebackType
     from typing import Self
 
@@ -31,6 +32,9 @@ if TYPE_CHECKING:
 __all__ = ["QueueTransport"]
 
 logger = logging.getLogger("sagas.transport")
+
+# Seconds for the last acknowledgements.
+_PARTING = 1.0
 
 
 class _Call:
@@ -90,6 +94,7 @@ class QueueTransport:
         self._token = f"{self._began}.{secrets.token_hex(6)}"
         self._warned = False
         self._sending: Pump[Message] = Pump(lambda messages: requests.send(*messages), most=_most(requests))
+        self._acks = Acks(replies, most=_most(replies))
         self._stack: AsyncExitStack | None = None
         self._scope: anyio.CancelScope | None = None
         self._is_closed = False
@@ -112,6 +117,7 @@ class QueueTransport:
         with anyio.CancelScope() as self._scope:
             async with anyio.create_task_group() as group:
                 group.start_soon(self._sending.run)
+                group.start_soon(self._acks.run)
                 group.start_soon(self._receive)
 
     async def __aexit__(
@@ -133,6 +139,8 @@ class QueueTransport:
 
     async def _close_queues(self) -> None:
         """Lets go of both queues."""
+        with anyio.move_on_after(_PARTING, shield=True):
+            await self._acks.flush()
         with anyio.CancelScope(shield=True):
             await self._requests.close()
             await self._replies.close()
@@ -211,21 +219,9 @@ class QueueTransport:
                 deliveries = await intake.take(_most(self._replies))
                 for delivery in deliveries:
                     self._hear(delivery)
-                if deliveries:
-                    await self._acknowledge(deliveries)
+                    self._acks.put(delivery)  # one that comes again does no harm
             except TransportClosed:
                 return
-
-    async def _acknowledge(self, deliveries: Sequence[Delivery]) -> None:
-        """Says that replies were taken; one that comes again does no harm."""
-        try:
-            await self._replies.ack(*deliveries)
-        except TransportClosed:
-            raise
-        except TransportError as error:
-            logger.info("%s", error)
-        except Exception:
-            logger.exception("replies from queue %s could not be acknowledged; they come again", self._replies.name)
 
     def _hear(self, delivery: Delivery) -> None:
         """Takes an answer; one that nobody waits for is dropped."""

@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING
 import anyio
 
 from sagas.core.failures import describe
-from sagas.errors import DeliveryExpired, KeyReused, MessageTooLarge, NotSupported, TransportClosed, TransportError
+from sagas.errors import KeyReused, MessageTooLarge, NotSupported, TransportClosed, TransportError
+from sagas.transport.acks import Acks
 from sagas.transport.intake import Intake
 from sagas.transport.messages import (
     HEARTBEAT,
@@ -35,6 +36,8 @@ __all__ = ["Serving"]
 
 logger = logging.getLogger("sagas.worker")
 
+# Seconds for the last acknowledgements.
+_PARTING = 1.0
 # Seconds before what could not be handled is delivered once more.
 _AGAIN = 1.0
 # How many requests are held for longer at the same time.
@@ -84,7 +87,8 @@ class Serving:
         self._idle = anyio.Event()
         most = max(1, min(100, requests.capabilities.max_batch))
         self._most = most
-        self._acks: Pump[Delivery] = Pump(self._acknowledge, most=most)
+        self._acks = Acks(requests, most=most, settled=self._let_go)
+        self._at_work = 0
         self._stopping = False
         self._receiving: anyio.CancelScope | None = None
         self.gave_up: Callable[[], None] = lambda: None
@@ -98,11 +102,14 @@ class Serving:
                     self._group.start_soon(self._hold)
                 with anyio.CancelScope() as self._receiving:
                     await self._receive()
+                self._acks.hurry()
                 while self._held:
                     self._idle = anyio.Event()
                     await self._idle.wait()
                 self._group.cancel_scope.cancel()
         finally:
+            with anyio.move_on_after(_PARTING, shield=True):
+                await self._acks.flush()
             with anyio.CancelScope(shield=True):
                 for queue in self._queues:
                     await queue.close()
@@ -118,7 +125,8 @@ class Serving:
     async def _receive(self) -> None:
         """Takes requests, as many as there is room for."""
         while not self._stopping:
-            room = self._concurrency - len(self._held)
+            # What waits to be acknowledged takes no seat, but it is taken from the queue.
+            room = min(self._concurrency - self._at_work, self._concurrency + self._most - len(self._held))
             if room <= 0:
                 self._room = anyio.Event()
                 await self._room.wait()
@@ -129,6 +137,7 @@ class Serving:
                 return
             for delivery in deliveries:
                 self._held[delivery.receipt] = delivery
+                self._at_work += 1
                 self._group.start_soon(self._handle, delivery)
 
     async def _handle(self, delivery: Delivery) -> None:
@@ -140,12 +149,21 @@ class Serving:
         except Exception as error:
             logger.exception("a request from queue %s could not be served", self._requests.name)
             await self._give_back(delivery, error)
+        else:
+            self._answered.add(delivery.receipt)
+            self._acks.put(delivery)
         finally:
+            self._at_work -= 1
+            self._room.set()
+
+    def _let_go(self, deliveries: Sequence[Delivery]) -> None:
+        """Holds some no longer: they are dealt with, or others are to have them."""
+        for delivery in deliveries:
             self._held.pop(delivery.receipt, None)
             self._answered.discard(delivery.receipt)
-            self._room.set()
-            if not self._held:
-                self._idle.set()
+        self._room.set()
+        if not self._held:
+            self._idle.set()
 
     async def _serve(self, delivery: Delivery) -> None:
         """Performs a request, and answers it."""
@@ -161,8 +179,6 @@ class Serving:
         except (MessageTooLarge, NotSupported) as error:
             # It is done, and remembered; what cannot be sent is only the result.
             await answers.put(reply_message(headers, StepReply.in_doubt(describe(error)), source=self._source))
-        self._answered.add(delivery.receipt)
-        await self._acks.put(delivery)
 
     async def _message(self, request: StepRequest, delivery: Delivery, beat: Beat | None) -> Message:
         """Performs a request; gives the message that answers it."""
@@ -192,13 +208,6 @@ class Serving:
             self._group.start_soon(pump.run)
         return pump
 
-    async def _acknowledge(self, deliveries: Sequence[Delivery]) -> None:
-        """Says that requests are dealt with; if others have them by now, they are answered from memory."""
-        try:
-            await self._requests.ack(*deliveries)
-        except DeliveryExpired as error:
-            logger.info("%s", error)
-
     async def _give_back(self, delivery: Delivery, error: Exception) -> None:
         """Has a request delivered again; too often, and it goes to the dead letters with this reason."""
         closing = isinstance(error, TransportClosed)
@@ -214,6 +223,8 @@ class Serving:
         else:
             if delivery.count >= self._requests.max_deliveries:
                 self.gave_up()
+        finally:
+            self._let_go([delivery])
 
     async def _hold(self) -> None:
         """Keeps what is at work, some of it at a time: a broker far away takes long to answer."""

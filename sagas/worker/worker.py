@@ -228,7 +228,8 @@ class Worker:
             queue: Where they come from: a queue, or its URL (``nats://localhost:4222?queue=payments``).
             replies: Opens the queue for replies of a name that a request gives; with a URL, by default on the same
                 broker.
-            concurrency: How many are performed side by side; no more are taken from the queue.
+            concurrency: How many are performed side by side. No more are taken from the queue, beside those that are
+                answered and about to be acknowledged, which takes a twentieth of a second.
 
         Raises:
             RequestError: The worker is not running, ``concurrency`` is less than 1, or there is no ``replies``.

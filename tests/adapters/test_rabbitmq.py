@@ -116,6 +116,25 @@ class TestTroubles(OnAsyncio):
 
 
 @pytest.mark.anyio
+async def test_a_message_never_goes_to_a_consumer_that_is_being_left(url: str) -> None:
+    """It would lie there until its time is over, though the one before was acknowledged long ago."""
+    sender, taker = open_queue(url), open_queue(url)
+    found: list[bytes] = []
+    try:
+        with anyio.fail_after(30):
+            async with anyio.create_task_group() as group:
+                for number in range(30):
+                    group.start_soon(sender.send, Message(body=b"%d" % number))
+                    (delivery,) = await taker.receive(10, wait=30)
+                    group.start_soon(taker.ack, delivery)
+                    found.append(delivery.message.body)
+            assert await taker.receive(10) == []
+    finally:
+        await sender.close()
+        await taker.close()
+    assert found == [b"%d" % number for number in range(30)]
+
+
 async def test_closing_leaves_nothing_running(url: str) -> None:
     """No task and no thread, also while somebody waits."""
     async with nothing_is_left():

@@ -17,7 +17,7 @@ from sagas import Coordinator, Worker, current_step, saga, step
 from sagas.core.events import ErrorInfo
 from sagas.errors import KeyReused, MessageTooLarge, RequestError, TransportError
 from sagas.testing.contracts import Participant, TransportContract
-from sagas.transport import Delivery, MemoryQueue, Message, QueueTransport, StepReply, StepRequest, Transport
+from sagas.transport import Delivery, MemoryQueue, Message, QueueTransport, StepReply, StepRequest, Transport, acks
 from sagas.transport.messages import Answer, read_answer, read_request, reply_message, request_message
 
 pytestmark = pytest.mark.anyio
@@ -118,6 +118,24 @@ async def test_nothing_is_acknowledged_before_its_reply_is_sent() -> None:
             while len(sent) < 2:  # noqa: ASYNC110 - what is sent is watched
                 await anyio.sleep(0.001)
     assert (acted, sent[:2]) == ([1], ["reply", "ack"])
+
+
+async def test_a_worker_that_is_left_has_acknowledged_what_it_has_answered(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Else all of it would be delivered once more."""
+    monkeypatch.setattr(acks, "_LINGER", 1e9)
+    acked: list[Delivery] = []
+
+    class Noting(MemoryQueue):
+        async def ack(self, *deliveries: Delivery) -> None:
+            acked.extend(deliveries)
+            await super().ack(*deliveries)
+
+    requests, replies = Noting(visibility=1e11), Noting(visibility=1e11)
+    async with Worker([pack], inbox="memory:") as worker, serving(worker, requests, replies) as transport:
+        for number in range(3):
+            await transport.call(action("pack", key=f"k{number}"))
+        assert acked == []
+    assert len(acked) == 6, "three requests and three replies"
 
 
 async def test_a_lost_reply_leaves_the_step_in_doubt_and_another_request_finds_it() -> None:

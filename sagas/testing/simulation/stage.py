@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from functools import cache
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from sagas.core.definitions import Step
@@ -150,7 +151,7 @@ class Stage:
     _options: dict[object, tuple[str, ...]] = field(default_factory=dict[object, "tuple[str, ...]"])
 
     def __post_init__(self) -> None:
-        self.of_one = tuple(x for x in self.commit if x != "part")
+        self.of_one = _of_one(self.commit)
 
     def options_at(self, target: Step[..., Any] | Compensator | Probe) -> tuple[str, ...]:
         """Lists what can go wrong with a function, here and now."""
@@ -206,6 +207,12 @@ class Stage:
             self.entries[-1] = self.entries[-1]._replace(view=self.look())
         else:
             self.note(process, f"{at} has run")
+
+
+@cache
+def _of_one(commit: tuple[str, ...]) -> tuple[str, ...]:
+    """Leaves out what can happen only to several records."""
+    return tuple(x for x in commit if x != "part")
 
 
 def _may_refuse(target: Step[..., Any] | Compensator | Probe) -> bool:
