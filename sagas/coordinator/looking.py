@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import builtins
 from abc import ABC, abstractmethod
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
 from sagas.coordinator.checks import check_number, check_status
 from sagas.coordinator.fleet import CoordinatorView, coordinators, fleet_for
-from sagas.coordinator.loading import read_history
+from sagas.coordinator.loading import read_history, revision_of
 from sagas.coordinator.statistics import Stats, read_stats
 from sagas.coordinator.surveys import LinePlace, SagaCounts, SagaFilter, SagaPage, SagaRates, StuckSagas
 from sagas.coordinator.telling import records_of, summary_of, view_of
@@ -67,6 +67,25 @@ class Looking(ABC):
         codec = self._running().codec
         read_history(saga_id, journal, codec)
         return records_of(journal, codec, row.name, self._mask)
+
+    async def revisions(self, saga_ids: Sequence[str]) -> dict[str, int]:
+        """Reads the ``revision`` of several sagas, for ``expected``; those that are not there are left out."""
+        engine = self._running()
+        journals = await engine.in_thread(engine.store.load, list(saga_ids))
+        return {saga_id: revision_of(journals[saga_id]) for saga_id in saga_ids if journals.get(saga_id)}
+
+    async def masked(self, value: object, *, of: str = "") -> object:
+        """Hides what is secret in a value of JSON's types that was read elsewhere, such as in a message.
+
+        Args:
+            value: Is not changed itself.
+            of: The step whose arguments, or ``result``, it has.
+        """
+        shown = self._mask.value(value)
+        if not of or not isinstance(shown, dict) or "result" not in shown:
+            return shown  # pyright: ignore[reportUnknownVariableType] - of JSON's types
+        told = cast("dict[str, object]", shown)
+        return {**told, "result": self._mask.result(of, told["result"])}
 
     async def _read(self, saga_id: str) -> tuple[SagaRow, Sequence[JournalRow]]:
         """Reads the rows of a saga."""

@@ -71,9 +71,9 @@ def _document(view: SagaView, now: datetime, *, style: bool, anchor: str) -> Ite
     span = max([clock.end, *(bar.end for some in bars for bar in some), *(mark.begin for mark in marks)], default=0.0)
     scale = _Scale(max(span, 1e-6))
     width, height = _NAMES + _BARS + 3 * _MARGIN, _HEADER + _LINE * (len(lines) + 1) + _MARGIN
-    name = f"timeline of {heading(view)}"
+    name, role = f"timeline of {heading(view)}", "group" if anchor else "img"  # an image has no links
     yield (
-        f'<svg xmlns="http://www.w3.org/2000/svg" class="saga-drawing saga-gantt" role="img" '
+        f'<svg xmlns="http://www.w3.org/2000/svg" class="saga-drawing saga-gantt" role="{role}" '
         f'aria-label={attribute(name)} viewBox="0 0 {width:.0f} {height:.0f}" width="{width:.0f}" '
         f'height="{height:.0f}">'
     )

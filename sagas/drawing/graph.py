@@ -61,9 +61,9 @@ def _document(view: SagaView, *, style: bool, anchor: str) -> Iterator[str]:
     left = max(-layout.left, WIDTH / 2) + _MARGIN
     right = max(layout.right, WIDTH / 2, *([] if end is None else [end.right])) + _MARGIN
     bottom = max(layout.bottom, start.bottom, *([] if end is None else [end.bottom])) + _MARGIN
-    name = heading(view)
+    name, role = heading(view), "group" if anchor else "img"  # an image has no links
     yield (
-        f'<svg xmlns="http://www.w3.org/2000/svg" class="saga-drawing saga-graph" role="img" '
+        f'<svg xmlns="http://www.w3.org/2000/svg" class="saga-drawing saga-graph" role="{role}" '
         f'aria-label={attribute(name)} viewBox="0 0 {left + right:.0f} {bottom:.0f}" '
         f'width="{left + right:.0f}" height="{bottom:.0f}">'
     )

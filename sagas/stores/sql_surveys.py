@@ -60,11 +60,9 @@ class SqlSurveys(ABC):
             among, few = _candidates(connection, wanted)
             low, high = (0, top) if few else _span(connection, wanted, top)
             rest = and_(true(), *among, *_conditions(wanted))
-            bounded = few or not _needs_a_look(wanted)
-            parts = [
-                _read_part(connection, status, rest, (low, high), limit, bounded=bounded)
-                for status in wanted.statuses or (None,)
-            ]
+            statuses = wanted.statuses or (None,)
+            window = None if few or not _needs_a_look(wanted) else max(_WINDOW // len(statuses), 1)
+            parts = [_read_part(connection, status, rest, (low, high), limit, window=window) for status in statuses]
         return _merged(parts, limit)
 
     # --- counts -------------------------------------------------------------------------------------------------
@@ -240,12 +238,12 @@ def _read_part(
     span: tuple[int, int],
     limit: int,
     *,
-    bounded: bool,
+    window: int | None,
 ) -> _Part:
-    """Reads the newest of one status; of a window, unless what is to be read is bounded anyway."""
+    """Reads the newest of one status; of a window of so many, unless what is to be read is bounded anyway."""
     low, high = span
     these = () if status is None else (_is(status),)
-    floor = None if bounded else _floor(connection, these, low, high)
+    floor = None if window is None else _floor(connection, these, low, high, window)
     # One lower bound, since SQLite's planner takes but one into account, and not the better one.
     query = select(_saga.c.key, *_COLUMNS).where(rest, _saga.c.key < high, _saga.c.key >= (floor or low + 1), *these)
     read = connection.execute(_newest_first(query).limit(limit + 1)).all()
@@ -253,12 +251,14 @@ def _read_part(
     return _Part(rows[:limit], rows[limit - 1][0]) if len(rows) > limit else _Part(rows, floor)
 
 
-def _floor(connection: Connection, these: tuple[ColumnElement[bool], ...], low: int, high: int) -> int | None:
+def _floor(
+    connection: Connection, these: tuple[ColumnElement[bool], ...], low: int, high: int, window: int
+) -> int | None:
     """Finds the end of a window; ``None`` if it holds all there are."""
     if not these:
-        return high - _WINDOW if high - _WINDOW > low + 1 else None
+        return high - window if high - window > low + 1 else None
     query = select(_saga.c.key).where(*these, _saga.c.key > low, _saga.c.key < high)
-    found = connection.execute(_newest_first(query).limit(1).offset(_WINDOW)).scalar()
+    found = connection.execute(_newest_first(query).limit(1).offset(window)).scalar()
     return None if found is None else int(found)
 
 
