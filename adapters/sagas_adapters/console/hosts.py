@@ -1,0 +1,58 @@
+"""Which hosts a request may be for, and whether it comes from this very machine."""
+
+from __future__ import annotations
+
+import ipaddress
+from collections.abc import Collection, MutableMapping
+from typing import Any, Final, TypeAlias
+
+__all__ = ["LOOPBACK", "Scope", "header", "host_of", "is_allowed", "is_loopback", "is_loopback_request"]
+
+Scope: TypeAlias = MutableMapping[str, Any]
+
+# Stands for every name of this machine for itself, in a list of allowed hosts.
+LOOPBACK: Final = "loopback"
+# What a proxy adds: then the peer is the proxy, which tells nothing of who asks.
+_PASSED_ON: Final = (b"forwarded", b"x-forwarded-for", b"x-forwarded-host", b"x-real-ip", b"via")
+
+
+def header(scope: Scope, name: bytes) -> str | None:
+    """Gives a header field of a request; of several, the last."""
+    found = None
+    for key, value in scope["headers"]:
+        if key == name:
+            found = value.decode("latin-1")
+    return found
+
+
+def host_of(scope: Scope) -> str:
+    """Gives the host that a request is for, in lower case and without its port."""
+    host = (header(scope, b"host") or "").strip().lower()
+    if host.startswith("["):
+        return host.partition("]")[0].removeprefix("[")
+    return host.rpartition(":")[0].rstrip(".") if ":" in host else host.rstrip(".")
+
+
+def is_loopback(host: str) -> bool:
+    """Says whether a name or address is always that of this very machine."""
+    if host == "localhost" or host.endswith(".localhost"):
+        return True
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return False
+
+
+def is_allowed(host: str, hosts: Collection[str]) -> bool:
+    """Says whether a request may be for a host."""
+    return host in hosts or (LOOPBACK in hosts and is_loopback(host))
+
+
+def is_loopback_request(scope: Scope) -> bool:
+    """Says whether somebody on this machine makes a request, of a host that only they can mean.
+
+    Without the second, a page anywhere could have a name of its own point here (DNS rebinding).
+    """
+    peer = scope.get("client")
+    passed_on = any(header(scope, name) is not None for name in _PASSED_ON)
+    return peer is not None and not passed_on and is_loopback(str(peer[0])) and is_loopback(host_of(scope))
