@@ -10,7 +10,7 @@ from typing import Annotated
 
 import typer
 
-from sagas.cli import dead_letters, operations, simulations, stats
+from sagas.cli import consoling, dead_letters, operations, simulations, stats
 from sagas.cli.options import Json, SagaId, Secrets, Store, url_of
 from sagas.cli.problems import Commands, Problem, complain
 from sagas.errors import SagaError
@@ -283,3 +283,4 @@ operations.add_to(app)
 simulations.add_to(app)
 dead_letters.add_to(app)
 stats.add_to(app)
+consoling.add_to(app)
