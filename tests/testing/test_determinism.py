@@ -93,7 +93,7 @@ async def date_of_module_decides(order: int) -> None:
 @saga
 async def date_by_name_decides(order: int) -> None:
     await take("first")
-    if date.today().weekday() == 0:  # here
+    if date.today().year > 2050:  # here
         await sleep(5)
     await take("second")
 
