@@ -28,6 +28,7 @@ from sagas.core.failures import describe, one_line
 from sagas.core.replay import parked_by, replay
 from sagas.errors import JournalCorrupted
 from sagas.stores.port import NewSaga
+from sagas.telemetry import Origin, find_story
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
@@ -96,7 +97,7 @@ class Engine(Link):
         self.timers = Timers(clock, self._timer_due, self._timer_matters)
         self.load = Load(max_running)
         self.limits = Limits(clock, self, limit_turn)
-        self.attempting = Attempting(clock, self.journal, tracing, threads, self.limits, routes=routes or Routes({}))
+        self.attempting = Attempting(clock, self.journal, threads, self.limits, routes=routes or Routes({}))
         self.pool: Pool[Job] = Pool(self.attempting.run)
         self.parking = Parking(self)
         self.sagas: dict[str, Runtime] = {}
@@ -133,10 +134,11 @@ class Engine(Link):
         runtime.active = True
         runtime.rank = wish.rank
         if self.tracing is not None:
-            runtime.trace, runtime.parent = self.tracing.start(saga.name)
+            origin = runtime.origin = self.tracing.start(saga.name, saga_id)
+            runtime.story = find_story(self.tracing, origin, saga_id)
         now = runtime.started_at = self.clock.now()
         event = e.SagaStarted(
-            saga.name, saga.version, wish.arguments, f"{saga_id}.{self.clock.token(4)}", runtime.trace, runtime.parent
+            saga.name, saga.version, wish.arguments, f"{saga_id}.{self.clock.token(4)}", *runtime.origin
         )
         new = NewSaga(saga_id, saga.name, saga.version, wish.fingerprint, now, self.owner, wish.rank)
         self.sagas[saga_id] = runtime
@@ -163,11 +165,10 @@ class Engine(Link):
             self._run_local(runtime, command)
         elif isinstance(command, c.Halt):
             logger.error("saga %s is stuck and needs an operator: %s", runtime.id, one_line(command.error))
-            runtime.note("stuck", runtime.execution.at, error=one_line(command.error))
         elif isinstance(command, c.Emit):
             self.emitted()
-        elif isinstance(command, c.Complete):
-            self._ended(runtime, command)
+        elif isinstance(command, c.Complete) and runtime.story is not None:
+            runtime.story.end(runtime.execution.children or {})
 
     def reported(self, saga_id: str, status: str) -> None:
         """Tells those who wait elsewhere."""
@@ -182,28 +183,6 @@ class Engine(Link):
         except BaseException as error:
             event = e.StepRejected(command.path, describe(error))
         runtime.feed(event)
-
-    def _ended(self, runtime: Runtime, command: c.Complete) -> None:
-        """Emits the root span of a saga."""
-        if self.tracing is None or not runtime.trace:
-            return
-        execution = runtime.execution
-        name = execution.saga.name if execution.saga is not None else ""
-        self.tracing.end(
-            runtime.trace,
-            runtime.parent,
-            name,
-            started=runtime.started_at,
-            ended=execution.at,
-            attributes={
-                "saga.id": runtime.id,
-                "saga.name": name,
-                "saga.version": execution.saga.version if execution.saga is not None else "",
-                "saga.outcome": execution.state.status,
-            },
-            moments=runtime.moments or (),
-            error=None if command.cause is None else one_line(command.cause),
-        )
 
     def settled(self, runtime: Runtime) -> None:
         """Lets go of sagas that ended, and of the oldest of those that only wait, if they are too many."""
@@ -408,8 +387,6 @@ class Engine(Link):
         """Drives a replayed saga from here; gives what it wrote."""
         runtime = self.adopt(row, history, execution)
         if row.owner != self.owner:
-            if not execution.submitted:
-                runtime.note("taken over", self.clock.now(), owner=self.owner)
             begins = execution.submitted
             runtime.arrival = runtime.feed(e.SagaTakenOver(self.owner), dispatch=outstanding(execution))
             runtime.arrival.begins = begins
@@ -423,13 +400,13 @@ class Engine(Link):
     def adopt(self, row: SagaRow, history: History, execution: Execution) -> Runtime:
         """Takes a replayed saga into memory."""
         runtime = Runtime(self, row.id, execution, fingerprint=row.fingerprint)
-        runtime.trace, runtime.parent = history.start.trace, history.start.parent
+        start = history.start
+        runtime.origin = Origin(start.trace, start.parent, start.state, start.baggage)
+        runtime.story = find_story(self.tracing, runtime.origin, row.id, history.records)
         runtime.started_at = history.records[0].at
         runtime.rank = row.rank
         stale = row.owner != self.owner or row.status == "stuck"
         runtime.restored(len(history.records), history.digest, revision=history.revision, taken_over=stale)
-        for at, owner in history.takeovers:
-            runtime.note("taken over", at, owner=owner)
         if self.measuring is not None:
             self.measuring.restored(runtime, history.records)
         self.sagas[row.id] = runtime

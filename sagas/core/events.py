@@ -31,6 +31,7 @@ __all__ = [
     "UndoRetried",
     "UndoSkipped",
     "UndoSucceeded",
+    "last_span",
 ]
 
 
@@ -67,6 +68,11 @@ class Attempt(NamedTuple):
     span: str = ""
 
 
+def last_span(attempts: tuple[Attempt, ...]) -> str:
+    """Gives the span id of the last attempt that was traced; ``""`` if none was."""
+    return next((attempt.span for attempt in reversed(attempts) if attempt.span), "")
+
+
 @dataclass(frozen=True, slots=True)
 class SagaStarted:
     """The first record of a journal.
@@ -78,6 +84,8 @@ class SagaStarted:
         key: What idempotency keys and random values of this saga are derived from.
         trace: W3C ``traceparent`` of the saga's root span; empty when it is not traced.
         parent: W3C ``traceparent`` of the caller's own span; empty when there was none.
+        state: The caller's W3C ``tracestate``.
+        baggage: The caller's W3C ``baggage``, which its steps get.
     """
 
     name: str
@@ -86,6 +94,8 @@ class SagaStarted:
     key: str
     trace: str = ""
     parent: str = ""
+    state: str = ""
+    baggage: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,6 +111,8 @@ class SagaSubmitted:
     key: str
     trace: str = ""
     parent: str = ""
+    state: str = ""
+    baggage: str = ""
 
 
 @dataclass(frozen=True, slots=True)

@@ -261,7 +261,7 @@ def _note_outcome(execution: Execution, event: e.Event) -> None:
     entry.state = state
     if isinstance(event, e.StepSucceeded):
         entry.result = event.result
-        entry.span = event.attempts[-1].span if event.attempts else ""
+        entry.span = e.last_span(event.attempts)
         if entry.pivot:
             execution.state = SagaState.PIVOTED
 
