@@ -114,6 +114,7 @@ class Engine(Link):
         self._dropped: set[str] = set()
         self._rewound: set[str] = set()
         self._refused: dict[str, StoreError] = {}
+        self._untold: dict[str, list[tuple[Runtime, Write]]] = {}
 
     def find(self, saga_id: str) -> Runtime | None:
         """See ``Link``."""
@@ -227,6 +228,28 @@ class Engine(Link):
         self._rewound.add(runtime.id)
         self.want(runtime.id)
 
+    def untold(self, runtime: Runtime, write: Write) -> None:
+        """Keeps what spans tell of a record, until it is known whether that is durable after all."""
+        if self.closing:
+            write.give_up_spans()
+            return
+        self._untold.setdefault(runtime.id, []).append((runtime, write))
+        self.want(runtime.id)
+
+    async def _tell_after_all(self, saga_ids: Sequence[str]) -> None:
+        """Shows the spans of records that are durable, though it had looked as if others had been faster."""
+        untold = {saga_id: self._untold.pop(saga_id) for saga_id in saga_ids if saga_id in self._untold}
+        journals = await self.in_thread(self.store.load, list(untold))
+        for saga_id, writes in untold.items():
+            durable = {bytes(row.digest) for row in journals.get(saga_id, ())}
+            for runtime, write in writes:
+                if not write.rows or write.rows[-1].digest not in durable:
+                    write.give_up_spans()
+                    continue
+                write.show_spans()
+                if runtime.story is not None and any(isinstance(x, c.Complete) for x in write.dispatch):
+                    runtime.story.end(runtime.execution.children or {})
+
     def refused(self, runtime: Runtime, error: StoreError) -> None:
         """Lets go of a saga with a record that cannot be written; it is parked where its journal ends."""
         logger.error("%s", error, exc_info=error)
@@ -317,6 +340,8 @@ class Engine(Link):
 
     async def fetch(self, saga_ids: Sequence[str]) -> None:
         """Reads those of some sagas that this coordinator may drive, and goes on with them."""
+        if self._untold:
+            await self._tell_after_all(saga_ids)
         rows = (await self.in_thread(self.store.find, saga_ids)).values()
         self._tell_which_are_lost(saga_ids, rows)
         mine = [row for row in rows if row.ended_at is None and not self.lacks_code(row)]

@@ -58,6 +58,10 @@ class Hub(Protocol):
         """Called when the saga belongs to somebody else; ``driven``: though it was driven here."""
         ...
 
+    def untold(self, runtime: Runtime, write: Write) -> None:
+        """Called when the saga belongs to somebody else, though a record is perhaps durable that spans tell of."""
+        ...
+
     def refused(self, runtime: Runtime, error: StoreError) -> None:
         """Called when one of its records can never be written."""
         ...
@@ -329,7 +333,8 @@ class Runtime:
         """See ``writes.Writer``."""
         self.unwritten -= 1
         write.taken, write.fenced = taken, not taken
-        write.give_up_spans()
+        if write.held or (self.story is not None and self.story.ended):
+            self._hub.untold(self, write)
         if write.done is not None:
             write.done.set()
         if not self.discarded:

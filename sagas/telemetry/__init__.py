@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from sagas.telemetry.metrics import Metering, find_metering
+from sagas.telemetry.logs import SagaLogFilter
 from sagas.telemetry.propagation import (
     arriving,
     find_tracer,
@@ -12,6 +13,7 @@ from sagas.telemetry.propagation import (
     tell_message,
     trace_headers,
 )
+from sagas.telemetry.retelling import retell
 from sagas.telemetry.story import Story, find_story, mark, mark_error, unsampled
 from sagas.telemetry.tracing import UNTRACED, Held, Origin, Tracing, find_tracing
 
@@ -20,6 +22,7 @@ __all__ = [
     "Held",
     "Metering",
     "Origin",
+    "SagaLogFilter",
     "Story",
     "Tracing",
     "arriving",
@@ -31,6 +34,7 @@ __all__ = [
     "mark",
     "mark_error",
     "message_attributes",
+    "retell",
     "serving",
     "tell_message",
     "trace_headers",

@@ -13,7 +13,7 @@ from opentelemetry.trace import SpanKind, Status, StatusCode
 from sagas.core import commands as c
 from sagas.core import events as e
 from sagas.core.failures import one_line
-from sagas.telemetry.tracing import Held, nanoseconds, read_parent, span_id, surroundings
+from sagas.telemetry.tracing import Held, Origin, nanoseconds, read_parent, span_id, surroundings
 
 if TYPE_CHECKING:
     from collections.abc import Generator, Mapping, Sequence
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
     from sagas.core.fibers import Wait
     from sagas.core.records import Record
-    from sagas.telemetry.tracing import Origin, Tracing
+    from sagas.telemetry.tracing import Tracing
 
 __all__ = ["Story", "find_story", "mark", "mark_error", "unsampled"]
 
@@ -238,22 +238,21 @@ class Story:
         if held and held[-1].id == this.id:
             del held[-1]  # it was not even sent, and counts for nothing
         held.append(this)
-        token = otel_context.attach(self.surroundings(span))
-        try:
+        with _within(self._surroundings(span)):
             yield this
-        finally:
-            otel_context.detach(token)
-            this.at = this.at or now()
+        this.at = this.at or now()
 
-    def surroundings(self, span: Span) -> Context:
+    def _surroundings(self, span: Span) -> Context:
         """Makes the context of what runs for a span: with the baggage that the saga was started with."""
         return trace.set_span_in_context(span, surroundings(self.root, self._origin.baggage))
 
     def _undone(self, command: c.RunUndo) -> str:
         """Gives the span id of what is undone; perhaps of an attempt that nobody has seen the end of."""
-        if command.span:
-            return command.span
-        lost = [x.id for x in self._lost if x.path == command.path and not x.asked.undo]
+        return command.span or self._lost_at(command.path)
+
+    def _lost_at(self, path: str) -> str:
+        """Gives the span id of the last attempt of a step that was lost; ``""`` if none was."""
+        lost = [x.id for x in self._lost if x.path == path and not x.asked.undo]
         return f"{lost[-1]:016x}" if lost else ""
 
     def waited(self, before: Sequence[Wait], after: Mapping[str, Wait], event: e.Event) -> list[Held]:
@@ -274,9 +273,14 @@ class Story:
             details["saga.timed_out"] = isinstance(event, e.TimerFired) and event.path == wait.path
         name = _WAITS[wait.kind]
         id = self._id(f"wait {wait.path} {self._at!r}")  # noqa: A001 - a span's
-        return Held(self._make(name, wait.since, details, path=wait.path, id=id), self._at)
+        return Held(self._make(name, wait.since, details, path=wait.path, id=id), self._at, derived=True)
 
     # --- the end ------------------------------------------------------------------------------------------------
+
+    @property
+    def ended(self) -> bool:
+        """Whether the saga has."""
+        return self._end is not None
 
     def end(self, children: Mapping[str, str]) -> None:
         """Shows what only the end can show: the root, the places in it, and the attempts that were lost.
@@ -284,17 +288,52 @@ class Story:
         Args:
             children: Names of the child sagas, by path.
         """
-        for lost in self._lost:
-            self._show_lost(lost)
-        for place, (since, until) in self._places.items():
-            name = f"saga {children[place]}" if place in children else ("branch" if _is_branch(place) else "scope")
-            self._make(name, since, {"saga.path": place}, path=place, id=self._id(f"place {place}")).end(
-                nanoseconds(until)
-            )
-        self._show_root()
+        for held in self.endings(children):
+            held.show()
 
-    def _show_lost(self, lost: _Lost) -> None:
-        """Shows an attempt of which nobody knows more."""
+    def endings(self, children: Mapping[str, str]) -> list[Held]:
+        """Gives the spans that ``end`` shows."""
+        lost = [self._make_lost(x) for x in self._lost]
+        places = [self._make_place(place, *times, children) for place, times in self._places.items()]
+        return [*lost, *places, self._make_root()]
+
+    def _make_place(self, place: str, since: float, until: float, children: Mapping[str, str]) -> Held:
+        """Makes the span of a child saga, a scope or a branch."""
+        name = f"saga {children[place]}" if place in children else ("branch" if _is_branch(place) else "scope")
+        return Held(self._make(name, since, {"saga.path": place}, path=place, id=self._id(f"place {place}")), until)
+
+    def retell(self, path: str, attempts: Sequence[e.Attempt], acted: str) -> list[Held]:
+        """Makes the spans of attempts once more from what the journal has, before the record that they are in is taken.
+
+        Args:
+            path: Of the step.
+            attempts: Of the step, or of its undo.
+            acted: Span id of the step's last attempt.
+        """
+        asked = self._asked.get(path)
+        if asked is None:
+            return []
+        first = self._tried.get((path, asked.undo), 0) + 1
+        undoes = (acted or self._lost_at(path)) if asked.undo else ""
+        numbered = enumerate(attempts, first)
+        return [self._retold(path, asked, number, attempt, undoes) for number, attempt in numbered if attempt.span]
+
+    def _retold(self, path: str, asked: _Asked, number: int, attempt: e.Attempt, undoes: str) -> Held:
+        """Makes the span of an attempt that the journal has."""
+        role = "compensate" if asked.undo else "step"
+        details: _Details = {"saga.step": asked.name, "saga.path": path, "saga.attempt": number, "saga.retold": True}
+        if asked.undo:
+            details["saga.compensation"] = True
+        span = self._make(
+            f"{role} {asked.name}", attempt.started, details, path="" if asked.undo else path,
+            id=int(attempt.span, 16), undoes=undoes,
+        )  # fmt: skip
+        if attempt.error is not None:
+            span.set_status(Status(StatusCode.ERROR, attempt.error))
+        return Held(span, attempt.started + attempt.seconds)
+
+    def _make_lost(self, lost: _Lost) -> Held:
+        """Makes the span of an attempt of which nobody knows more."""
         asked = lost.asked
         details: _Details = {
             "saga.step": asked.name, "saga.path": lost.path, "saga.attempt": lost.attempt, "saga.lost": True,
@@ -305,10 +344,10 @@ class Story:
         path = "" if asked.undo else lost.path
         span = self._make(f"{role} {asked.name}", asked.at, details, path=path, id=lost.id)
         span.add_event("lost", {"reason": _LOST}, nanoseconds(lost.until))
-        span.end(nanoseconds(lost.until))
+        return Held(span, lost.until)
 
-    def _show_root(self) -> None:
-        """Shows the root."""
+    def _make_root(self) -> Held:
+        """Makes the root."""
         cause = None if self._end is None else self._end.cause
         outcome = "compensated" if self._end is None or self._end.result is None else "completed"
         details: _Details = {
@@ -325,7 +364,7 @@ class Story:
             span.add_event(moment, found, nanoseconds(at))
         if cause is not None:
             span.set_status(Status(StatusCode.ERROR, one_line(cause)))
-        span.end(nanoseconds(self._at))
+        return Held(span, self._at)
 
 
 def find_story(tracing: Tracing | None, origin: Origin, saga_id: str, records: Sequence[Record] = ()) -> Story | None:
@@ -342,17 +381,26 @@ def find_story(tracing: Tracing | None, origin: Origin, saga_id: str, records: S
 
 
 @contextmanager
+def _within(context: Context) -> Generator[None]:
+    """Makes a context current."""
+    token = otel_context.attach(context)
+    try:
+        yield
+    finally:
+        # Where a coroutine that nobody runs any more is collected, another one is current.
+        if otel_context.get_current() is context:
+            otel_context.detach(token)
+
+
+@contextmanager
 def unsampled(origin: Origin) -> Generator[None]:
     """Lets those whom a step calls know that its saga was left out of the sample."""
     root = read_parent(origin.trace, origin.state)
     if root is None:
         yield
         return
-    token = otel_context.attach(surroundings(root, origin.baggage))
-    try:
+    with _within(surroundings(root, origin.baggage)):
         yield
-    finally:
-        otel_context.detach(token)
 
 
 def mark_error(span: Span, error: e.ErrorInfo | None, outcome: str) -> None:

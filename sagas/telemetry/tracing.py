@@ -135,6 +135,7 @@ class Held:
     def give_up(self) -> None:
         """Leaves it to whoever goes on with the saga, and derives the same id; shows it if nobody could."""
         if not self._derived:
+            self.span.set_attribute("saga.lost", True)  # noqa: FBT003 - as the API has it
             self.show()
 
 

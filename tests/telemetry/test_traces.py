@@ -274,7 +274,7 @@ async def test_without_a_provider_nothing_is_traced() -> None:
 
 
 def test_a_killed_process_and_its_successor_leave_one_trace_that_is_a_tree(tmp_path: Path) -> None:
-    """The attempt that was in flight never ended; the rest is there, and the recovery is an event of the root."""
+    """The attempt that was in flight is shown by whoever ends the saga; the recovery is an event of the root."""
     with OtlpReceiver() as receiver:
         command = [sys.executable, "-m", "tests.telemetry.child", str(tmp_path / "j.db"), receiver.grpc_endpoint]
         killed = subprocess.Popen([*command, "hang"], stdout=subprocess.PIPE, text=True)
@@ -291,11 +291,15 @@ def test_a_killed_process_and_its_successor_leave_one_trace_that_is_a_tree(tmp_p
     assert [(x.span.name, x.span.resource["service.name"]) for x in root.children] == [
         ("step reserve", "hang"),
         ("step charge", "go"),
+        ("step charge", "go"),
         ("compensate charge", "go"),
         ("compensate reserve", "go"),
     ]
+    lost = root.children[1].span
+    assert (lost.attributes["saga.lost"], lost.attributes["saga.attempt"], lost.status) == (True, 1, "UNSET")
+    assert [event.name for event in lost.events] == ["lost"]
     assert [event.name for event in root.span.events] == ["taken over"]
     assert root.span.start_ns <= root.children[0].span.start_ns
-    assert root.children[0].span.end_ns <= root.span.events[0].at_ns <= root.children[1].span.start_ns
+    assert root.children[0].span.end_ns <= root.span.events[0].at_ns <= root.children[2].span.start_ns
     assert [link.span_id for link in root.find("compensate reserve").span.links] == [root.children[0].span.span_id]
     assert root.span.status == "ERROR"
