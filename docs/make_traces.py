@@ -80,6 +80,7 @@ def _kill_while_paying(shop: Shop, receiver: OtlpReceiver) -> None:
     _wait(lambda: _waiting(shop))
     shop.kill("orders")
     shop.start("payments")
+    receiver.wait_for(lambda spans: any(_is(x, "killed", "process payments", "payments") for x in spans))
     shop.start("orders")
     shop.wait_until_ready()
     _ended(shop, "killed")
@@ -179,7 +180,7 @@ def _bar(span: ReceivedSpan, row: int, depth: int, scale: Callable[[int], float]
         lines.append(f'<path d="{cross}" stroke="{_FAILED}" stroke-width="2"/>')
         lines.append(f'<rect x="{x:.1f}" y="{top + 19}" width="{max(end - x, 3):.1f}" height="2" fill="{_FAILED}"/>')
     lines += [
-        f'<path d="M{scale(event.at_ns):.1f} {top + 2} v19" stroke="{_FAILED}"><title>{escape(event.name)}</title></path>'
+        f'<path d="M{scale(event.at_ns):.1f} {top + 2} v19" stroke="{_FAILED}"/>'
         for event in span.events
         if event.name in {"taken over", "lost"}
     ]
@@ -208,10 +209,10 @@ def picture(root: SpanNode) -> str:
         f'<text x="{30 + 100 * number}" y="18">{service}</text>'
         for number, (service, colour) in enumerate(_COLOURS.items())
     ]
+    box = f"0 0 {_LEFT + _WIDTH + 40} {height}"
     return "\n".join(
         [
-            f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {_LEFT + _WIDTH + 40} {height}" '
-            'font-family="system-ui, sans-serif" font-size="13">',
+            f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="{box}" font-family="system-ui" font-size="13">',
             f"<metadata>{escape(json.dumps(outline(root)))}</metadata>",
             '<rect width="100%" height="100%" fill="#fff"/>',
             *legend, *ticks, *links, *bars,

@@ -16,9 +16,9 @@ class SagaLogFilter(logging.Filter):
     """Adds to every log record which saga, step and trace it comes from: ``handler.addFilter(SagaLogFilter())``.
 
     A record gets ``saga_id``, ``saga_step``, ``saga_path`` and ``saga_attempt`` of the step, compensator or probe that
-    runs, and ``trace_id`` and ``span_id`` of the current span, for a formatter to show. Outside of steps and traces they
-    are empty, and the attempt is 0. Put it on handlers: a logger's own filter does not see what comes from loggers
-    below. It lets every record pass.
+    runs, and ``trace_id`` and ``span_id`` of the current span, for a formatter to show. Outside of steps and traces
+    they are empty, and the attempt is 0. Put it on handlers: a logger's own filter does not see what comes from the
+    loggers below it. It lets every record pass.
     """
 
     def filter(self, record: logging.LogRecord) -> bool:

@@ -41,9 +41,9 @@ if TYPE_CHECKING:
 
     from sagas.core.definitions import Saga
     from sagas.core.execution import Execution
+    from sagas.telemetry import Tracing
     from sagas.testing.history import History
     from sagas.testing.options import Options
-    from sagas.telemetry import Tracing
     from sagas.testing.runs import Scenario
 
 __all__ = ["Simulator"]
