@@ -8,6 +8,7 @@ does the same, and holds the pictures against what it gets: all but the times.
 from __future__ import annotations
 
 import json
+import signal
 import sqlite3
 import sys
 import tempfile
@@ -72,18 +73,31 @@ def _ended(shop: Shop, number: str) -> None:
 
 
 def _kill_while_paying(shop: Shop, receiver: OtlpReceiver) -> None:
-    """Kills the orders service while a request of its waits for payments, which is away, and starts both again."""
-    shop.kill("payments")
+    """Kills the orders service while a request of its waits for payments, which is stopped, and starts it again."""
+    _wait(lambda: _stopped(shop))
     _place(shop, "killed")
     # What it has shown so far has left the process, and the request is in the queue.
     receiver.wait_for(lambda spans: any(_is(x, "killed", "step stock.reserve", "orders") for x in spans))
     _wait(lambda: _waiting(shop))
     shop.kill("orders")
-    shop.start("payments")
+    shop.signal("payments", signal.SIGCONT)
     receiver.wait_for(lambda spans: any(_is(x, "killed", "process payments", "payments") for x in spans))
     shop.start("orders")
     shop.wait_until_ready()
     _ended(shop, "killed")
+
+
+def _stopped(shop: Shop) -> bool:
+    """Stops payments, unless it holds the lock of a database just now."""
+    shop.signal("payments", signal.SIGSTOP)
+    for database in ("queue.db", "payments.db"):
+        with closing(sqlite3.connect(shop.home / database, timeout=0.05, isolation_level=None)) as tried:
+            try:
+                tried.execute("BEGIN IMMEDIATE")
+            except sqlite3.OperationalError:
+                shop.signal("payments", signal.SIGCONT)
+                return False
+    return True
 
 
 def _waiting(shop: Shop) -> int:

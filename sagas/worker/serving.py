@@ -8,6 +8,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import anyio
+from opentelemetry import trace
 from opentelemetry.trace import SpanKind
 
 from sagas.core.failures import describe
@@ -214,6 +215,7 @@ class Serving:
             reply = await self._participant.perform(request, beat=beat)
         except KeyReused:
             return notice_message(headers, KEY_REUSED, source=self._source)
+        trace.get_current_span().set_attribute("saga.reply", reply.outcome)
         return reply_message(headers, reply, source=self._source)
 
     def _is_late(self, headers: Mapping[str, str]) -> bool:
