@@ -558,3 +558,31 @@ def test_a_killed_process_and_its_successor_leave_one_trace_that_is_a_tree(tmp_p
     assert root.children[0].span.end_ns <= root.span.events[0].at_ns <= root.children[2].span.start_ns
     assert [link.span_id for link in root.find("compensate reserve").span.links] == [root.children[0].span.span_id]
     assert root.span.status == "ERROR"
+
+
+def test_what_a_killed_process_did_not_send_is_told_again_from_the_journal(tmp_path: Path) -> None:
+    """Under the same ids, by a command."""
+    journal = f"sqlite:///{tmp_path / 'j.db'}"
+
+    async def run() -> None:
+        async with Coordinator(journal, sagas=[order], tracer_provider=TracerProvider()) as coordinator:
+            with pytest.raises(SagaCompensated):
+                await coordinator.run(order("a", -1), id="s")
+        async with Coordinator(journal, sagas=[order]) as coordinator:
+            await coordinator.run(order("a", 1), id="untraced")
+
+    anyio.run(run)
+    with OtlpReceiver() as receiver:
+        endpoint = receiver.http_endpoint.removesuffix("/v1/traces")
+        command = [sys.executable, "-m", "sagas", "retell", "s", "untraced", "--store", journal]
+        done = subprocess.run([*command, "--endpoint", endpoint, "--service", "shop"],
+            capture_output=True, text=True, timeout=60, check=True)  # fmt: skip
+        assert done.stdout == "s: 6 spans\nuntraced: it was not traced, or not in the sample\n"
+        root = tree(receiver.wait_for(lambda spans: len(spans) == 6))
+    assert [x.span.name for x in root.children] == [
+        "step reserve", "step reserve", "step charge", "compensate reserve", "compensate reserve",
+    ]  # fmt: skip
+    assert (root.span.status_message, root.span.resource["service.name"]) == ("Rejected: negative", "shop")
+    assert (root.children[2].span.status, root.children[2].span.attributes["saga.retold"]) == ("ERROR", True)
+    done_ids = {x.span.span_id for x in root.children[:2]}
+    assert {link.span_id for x in root.children[3:] for link in x.span.links} == done_ids
