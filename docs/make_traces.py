@@ -182,7 +182,7 @@ def _bar(span: ReceivedSpan, row: int, depth: int, scale: Callable[[int], float]
     service = str(span.resource["service.name"])
     colour, lost = _COLOURS[service], bool(span.attributes.get("saga.lost"))
     look = f'fill="none" stroke="{colour}" stroke-dasharray="4 3"' if lost else f'fill="{colour}"'
-    attempt = f" · attempt {span.attributes['saga.attempt']}" if "saga.attempt" in span.attributes else ""
+    attempt = f" · attempt {span.attributes['saga.attempt']!s}" if "saga.attempt" in span.attributes else ""
     told = f"{service}: {span.name}, {(span.end_ns - span.start_ns) / 1e6:.1f} ms{attempt}"
     lines = [
         f"<g><title>{escape(told)}</title>",

@@ -31,7 +31,6 @@ __all__ = [
     "UndoRetried",
     "UndoSkipped",
     "UndoSucceeded",
-    "last_span",
 ]
 
 
@@ -66,11 +65,6 @@ class Attempt(NamedTuple):
     seconds: float
     error: str | None
     span: str = ""
-
-
-def last_span(attempts: tuple[Attempt, ...]) -> str:
-    """Gives the span id of the last attempt that was traced; ``""`` if none was."""
-    return next((attempt.span for attempt in reversed(attempts) if attempt.span), "")
 
 
 @dataclass(frozen=True, slots=True)

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from sagas.telemetry.metrics import Metering, find_metering
 from sagas.telemetry.logs import SagaLogFilter
+from sagas.telemetry.metrics import Metering, find_metering
 from sagas.telemetry.propagation import (
     arriving,
     find_tracer,

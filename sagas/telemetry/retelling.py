@@ -9,6 +9,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from sagas.core import events as e
+from sagas.core.attempts import last_span
 from sagas.telemetry.story import find_story
 from sagas.telemetry.tracing import Origin
 
@@ -46,6 +47,6 @@ def retell(tracing: Tracing, saga_id: str, records: Sequence[Record], children: 
         path, attempts = getattr(event, "path", ""), getattr(event, "attempts", ())
         spans += story.retell(path, attempts, acted.get(path, ""))
         if isinstance(event, (e.StepSucceeded, e.StepInDoubt, e.StepRejected, e.StepBackedOff)):
-            acted[path] = e.last_span(attempts) or acted.get(path, "")
+            acted[path] = last_span(attempts) or acted.get(path, "")
         story.take(record.seq, record.at, event, record.commands)
     return [*spans, *(story.endings(children) if story.ended else ())]

@@ -294,11 +294,12 @@ class Story:
     def endings(self, children: Mapping[str, str]) -> list[Held]:
         """Gives the spans that ``end`` shows."""
         lost = [self._make_lost(x) for x in self._lost]
-        places = [self._make_place(place, *times, children) for place, times in self._places.items()]
+        places = [self._make_place(place, children) for place in self._places]
         return [*lost, *places, self._make_root()]
 
-    def _make_place(self, place: str, since: float, until: float, children: Mapping[str, str]) -> Held:
+    def _make_place(self, place: str, children: Mapping[str, str]) -> Held:
         """Makes the span of a child saga, a scope or a branch."""
+        since, until = self._places[place]
         name = f"saga {children[place]}" if place in children else ("branch" if _is_branch(place) else "scope")
         return Held(self._make(name, since, {"saga.path": place}, path=place, id=self._id(f"place {place}")), until)
 

@@ -382,7 +382,7 @@ async def test_the_sampler_is_asked_once_and_its_word_is_kept(receiver: OtlpRece
 
         def should_sample(
             self, parent_context: Context | None, trace_id: int, name: str, kind: SpanKind | None = None,
-            attributes: Attributes = None, links: Sequence[Link] | None = None,
+            attributes: Attributes = None, links: Sequence[Link] | None = None, trace_state: TraceState | None = None,
         ) -> SamplingResult:  # fmt: skip
             self.asked.append(attributes)
             return SamplingResult(Decision.RECORD_AND_SAMPLE if len(self.asked) == 1 else Decision.DROP)
