@@ -238,9 +238,10 @@ class Engine(Link):
 
     async def _tell_after_all(self, saga_ids: Sequence[str]) -> None:
         """Shows the spans of records that are durable, though it had looked as if others had been faster."""
-        untold = {saga_id: self._untold.pop(saga_id) for saga_id in saga_ids if saga_id in self._untold}
-        journals = await self.in_thread(self.store.load, list(untold))
-        for saga_id, writes in untold.items():
+        untold = [saga_id for saga_id in saga_ids if saga_id in self._untold]
+        journals = await self.in_thread(self.store.load, untold)
+        for saga_id in untold:
+            writes = self._untold.pop(saga_id, [])
             durable = {bytes(row.digest) for row in journals.get(saga_id, ())}
             for runtime, write in writes:
                 if not write.rows or write.rows[-1].digest not in durable:
@@ -368,6 +369,8 @@ class Engine(Link):
     async def bring_back(self, rows: Sequence[SagaRow]) -> None:
         """Reads sagas and goes on with them; returns when this is durable."""
         last: Write | None = None
+        if self._untold:
+            await self._tell_after_all([row.id for row in rows])
         async with self._hands:
             absent = [row for row in rows if row.id not in self.sagas]
             journals = await self.in_thread(self.store.load, [row.id for row in absent])

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from opentelemetry import context as otel_context
 from opentelemetry import trace
+from opentelemetry.context import Context
 from opentelemetry.trace import SpanKind, Status, StatusCode
 
 from sagas.core import commands as c
@@ -18,7 +19,6 @@ from sagas.telemetry.tracing import Held, Origin, nanoseconds, read_parent, span
 if TYPE_CHECKING:
     from collections.abc import Generator, Mapping, Sequence
 
-    from opentelemetry.context import Context
     from opentelemetry.trace import Span, SpanContext
     from opentelemetry.util.types import AttributeValue
 
@@ -75,12 +75,13 @@ class Story:
     """
 
     __slots__ = (
-        "_asked", "_at", "_end", "_epoch", "_lost", "_moments", "_name", "_origin", "_places", "_saga_id", "_started",
-        "_submitted", "_tracing", "_tried", "_version", "root",
+        "_around", "_asked", "_at", "_end", "_epoch", "_lost", "_moments", "_name", "_origin", "_places", "_saga_id",
+        "_started", "_submitted", "_tracing", "_tried", "_version", "root",
     )  # fmt: skip
 
     def __init__(self, tracing: Tracing, origin: Origin, root: SpanContext, saga_id: str) -> None:
         self.root = root
+        self._around = surroundings(root, origin.baggage)
         self._tracing = tracing
         self._origin = origin
         self._saga_id = saga_id
@@ -186,16 +187,16 @@ class Story:
         """Derives the id of an attempt's span."""
         return self._id(f"attempt {self._epoch} {asked.seq} {path} {number}")
 
-    def _above(self, path: str) -> SpanContext:
-        """Gives the span that a path's own hangs from."""
-        places = _places(path)
-        if not places:
-            return self.root
-        root = self.root
-        return trace.SpanContext(
-            root.trace_id, self._id(f"place {places[-1]}"), is_remote=True, trace_flags=root.trace_flags,
-            trace_state=root.trace_state,
-        )  # fmt: skip
+    def _above(self, path: str) -> Context:
+        """Gives the context of the span that a path's own hangs from, with the baggage of the saga."""
+        place = path.rpartition(".")[0]
+        if not place:
+            return self._around
+        root, id = self.root, self._id(f"place {place}")  # noqa: A001 - a span's
+        above = trace.SpanContext(
+            root.trace_id, id, is_remote=True, trace_flags=root.trace_flags, trace_state=root.trace_state
+        )
+        return surroundings(above, self._origin.baggage)
 
     def _make(
         self, name: str, at: float, details: Mapping[str, AttributeValue], *, path: str = "", id: int = 0,  # noqa: A002 - a span's
@@ -238,13 +239,9 @@ class Story:
         if held and held[-1].id == this.id:
             del held[-1]  # it was not even sent, and counts for nothing
         held.append(this)
-        with _within(self._surroundings(span)):
+        with _within(trace.set_span_in_context(span, self._around)):
             yield this
         this.at = this.at or now()
-
-    def _surroundings(self, span: Span) -> Context:
-        """Makes the context of what runs for a span: with the baggage that the saga was started with."""
-        return trace.set_span_in_context(span, surroundings(self.root, self._origin.baggage))
 
     def _undone(self, command: c.RunUndo) -> str:
         """Gives the span id of what is undone; perhaps of an attempt that nobody has seen the end of."""
@@ -357,8 +354,9 @@ class Story:
         if cause is not None:
             details["error.type"] = _named(cause.type)
         parent = read_parent(self._origin.parent, self._origin.state)
+        above = Context() if parent is None else surroundings(parent, self._origin.baggage)
         span = self._tracing.begin(
-            f"saga {self._name}", parent, self._started, details, trace_id=self.root.trace_id,
+            f"saga {self._name}", above, self._started, details, trace_id=self.root.trace_id,
             span_id=self.root.span_id,
         )  # fmt: skip
         for moment, at, found in self._moments:

@@ -177,7 +177,7 @@ class Tracing:
     def begin(
         self,
         name: str,
-        parent: SpanContext | None,
+        above: Context,
         at: float,
         attributes: Mapping[str, AttributeValue],
         *,
@@ -190,7 +190,7 @@ class Tracing:
 
         Args:
             name: Of the span.
-            parent: The span above it.
+            above: The context with the span above it.
             at: POSIX time.
             attributes: Of the span.
             trace_id: Of the saga's trace.
@@ -198,7 +198,6 @@ class Tracing:
             kind: Of the span.
             undoes: Span id of what it undoes.
         """
-        above = Context() if parent is None else surroundings(parent)
         flags = TraceFlags(TraceFlags.SAMPLED)
         links = [Link(SpanContext(trace_id, int(undoes, 16), is_remote=True, trace_flags=flags))] if undoes else []
         token = _chosen_ids.set((trace_id, span_id) if span_id else None)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
-from docs import make_traces
+from docs import make_traces  # pyright: ignore[reportAttributeAccessIssue] - sees tests/docs
 
 
 def test_the_pictures_of_traces_are_those_of_the_shop(tmp_path: Path) -> None:
