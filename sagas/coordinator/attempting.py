@@ -142,8 +142,8 @@ class _Run:
     """
 
     __slots__ = (
-        "_arguments", "_attempts", "_command", "_held", "_home", "_pulse", "_route", "_runtime", "_sender", "_step", "fed",
-        "made",
+        "_arguments", "_attempts", "_command", "_held", "_home", "_pulse", "_route", "_runtime", "_sender", "_step",
+        "fed", "made",
     )  # fmt: skip
 
     def __init__(
