@@ -43,6 +43,7 @@ _DBOS, _CEILING = SystemName.DBOS, SystemName.CEILING
 _COMPARISONS = (
     Comparison("sagas/s at {clients} ÷ DBOS", _LIBRARY, _DBOS, "x", 50, per_second),
     Comparison("sagas/s at {clients} with spans ÷ DBOS", _TRACED, _DBOS, "x", 25, per_second),
+    Comparison("sagas/s at {clients} with spans ÷ without", _TRACED, _LIBRARY, "%", None, per_second),
     Comparison("sagas/s at {clients} ÷ ceiling", _LIBRARY, _CEILING, "%", 0.4, per_second),
     Comparison("p50 alone ÷ DBOS", _LIBRARY, _DBOS, "%", 0.25, p50, at_least=False),
 )

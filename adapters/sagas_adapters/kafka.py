@@ -175,6 +175,7 @@ class KafkaQueue:
         self.visibility = visibility
         self.max_deliveries = max_deliveries
         self.capabilities = Capabilities(
+            system="kafka",
             shared=False, groups=True, nack_delay=True, extend=True, dead_letters=True, max_bytes=max_bytes,
             max_batch=_WINDOW, late="refused",
         )  # fmt: skip

@@ -92,6 +92,7 @@ class NatsQueue:
     """
 
     ABLE = Capabilities(
+        system="nats",
         ordered=True, groups=False, delay=True, nack_delay=True, extend=True, dedup_window=120.0, dead_letters=True,
         max_bytes=1_000_000, max_batch=100, late="refused",
     )  # fmt: skip

@@ -174,6 +174,7 @@ class RabbitQueue:
         self.visibility = visibility
         self.max_deliveries = max_deliveries
         self.capabilities = Capabilities(
+            system="rabbitmq",
             ordered=True, delay=True, nack_delay=True, extend=True, dead_letters=True, max_bytes=max_bytes,
             max_batch=256, late="refused",
         )  # fmt: skip

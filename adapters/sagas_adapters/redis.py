@@ -288,6 +288,7 @@ class RedisQueue:
     """
 
     ABLE = Capabilities(
+        system="redis",
         ordered=True, groups=True, delay=True, nack_delay=True, extend=True, dedup_window=300.0, dead_letters=True,
         max_bytes=8_000_000, max_batch=100, late="refused",
     )  # fmt: skip

@@ -110,6 +110,7 @@ class SqsQueue:
         self.max_deliveries = max_deliveries
         self._fifo = queue.endswith(".fifo")
         self.capabilities = Capabilities(
+            system="aws_sqs",
             groups=self._fifo, delay=not self._fifo, nack_delay=True, extend=True,
             dedup_window=300.0 if self._fifo else None, dead_letters=True,
             # Bytes that are no text travel as base64.

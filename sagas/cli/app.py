@@ -137,6 +137,31 @@ def top(
             watch(opened, every)
 
 
+@app.command("retell")
+def retell_sagas(
+    saga_ids: Annotated[list[str], typer.Argument(metavar="ID…", help="The sagas.")],
+    *,
+    service: Annotated[str, typer.Option("--service", help="Name of the service that ran them.")] = "sagas",
+    endpoint: Annotated[
+        str | None, typer.Option("--endpoint", metavar="URL", help="Where to, by OTLP over HTTP: http://host:4318")
+    ] = None,
+    store: Store = None,
+    json: Json = False,
+) -> None:
+    """Send the traces of sagas again, from the journal, after a process died before it had sent all of them."""
+    from sagas.cli import retelling
+    from sagas.cli.reading import existing_store
+    from sagas.cli.rendering import print_json
+
+    with existing_store(url_of(store)) as opened:
+        told = retelling.retell_sagas(opened, saga_ids, service=service, endpoint=endpoint)
+    if json:
+        print_json(told)
+        return
+    for saga_id, count in told.items():
+        typer.echo(f"{saga_id}: {count} spans" if count else f"{saga_id}: it was not traced, or not in the sample")
+
+
 @app.command()
 def coordinators(*, store: Store = None, json: Json = False) -> None:
     """List the coordinators that are alive, and what each has code for."""

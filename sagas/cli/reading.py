@@ -24,10 +24,11 @@ if TYPE_CHECKING:
     from collections.abc import Generator, Iterable
 
     from sagas.coordinator.fleet import CoordinatorView
+    from sagas.coordinator.loading import History
     from sagas.coordinator.views import SagaSummary, SagaView
     from sagas.stores import Store
 
-__all__ = ["existing_store", "find_row", "read_coordinators", "read_summaries", "read_view"]
+__all__ = ["existing_store", "find_row", "history_of", "read_coordinators", "read_summaries", "read_view"]
 
 # So many sagas are read at a time to look for few of them.
 _MANY = 1_000
@@ -131,9 +132,15 @@ def read_view(store: Store, saga_id: str, secret: Iterable[str] = ()) -> SagaVie
     """
     row = find_row(store, saga_id)
     fleet = fleet_for(store, [row], time.time())
+    mask = Mask(name.strip() for name in secret if name.strip())
+    return view_of(row, history_of(store, saga_id), fleet, mask)
+
+
+def history_of(store: Store, saga_id: str) -> History:
+    """Reads a saga's journal; raises as ``read_view``."""
+    find_row(store, saga_id)
     try:
-        mask = Mask(name.strip() for name in secret if name.strip())
-        return view_of(row, read_history(saga_id, store.load([saga_id]).get(saga_id, []), None), fleet, mask)
+        return read_history(saga_id, store.load([saga_id]).get(saga_id, []), None)
     except JournalCorrupted as error:
         if isinstance(error.__cause__, PayloadError):  # its digest is right, so this is what was written
             raise Problem(

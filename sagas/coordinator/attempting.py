@@ -8,7 +8,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import anyio
-from opentelemetry.trace import Status, StatusCode
+from opentelemetry.trace import SpanKind
 
 from sagas.context import Pulse, StepContext, running_step
 from sagas.coordinator.calling import Caller
@@ -18,7 +18,7 @@ from sagas.core import events as e
 from sagas.core.attempts import Act, Done, Pause, StepAttempts, UndoAttempts
 from sagas.core.commands import RunStep, RunUndo
 from sagas.core.definitions import NotApplied
-from sagas.core.failures import describe, is_rejection, one_line
+from sagas.core.failures import describe, is_rejection
 from sagas.errors import (
     DeclarationError,
     MessageTooLarge,
@@ -27,14 +27,12 @@ from sagas.errors import (
     SagaNotRegistered,
     StoreError,
 )
+from sagas.telemetry import mark, mark_error, unsampled
 from sagas.transport.port import StepReply
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Mapping
+    from collections.abc import Awaitable, Mapping, Sequence
     from contextlib import AbstractContextManager
-
-    from opentelemetry.trace import Span
-    from opentelemetry.util.types import AttributeValue
 
     from sagas.coordinator.calling import UserFunction
     from sagas.coordinator.clock import Clock
@@ -46,7 +44,7 @@ if TYPE_CHECKING:
     from sagas.coordinator.transactional import Work
     from sagas.core.attempts import Next
     from sagas.core.definitions import Compensator, Step
-    from sagas.telemetry import Tracing
+    from sagas.telemetry import Held
 
 __all__ = ["Attempting", "Job"]
 
@@ -63,18 +61,14 @@ class Attempting:
     Args:
         clock: Time and chance.
         journal: For transactional steps and compensators.
-        tracing: If spans are wanted.
         threads: How many ``def`` steps may run side by side.
         limits: Of steps and compensators.
         routes: To the steps that are performed elsewhere.
     """
 
-    def __init__(
-        self, clock: Clock, journal: Journal, tracing: Tracing | None, threads: int, limits: Limits, *, routes: Routes
-    ) -> None:
+    def __init__(self, clock: Clock, journal: Journal, threads: int, limits: Limits, *, routes: Routes) -> None:
         self.clock = clock
         self.journal = journal
-        self._tracing = tracing
         self.caller = Caller(threads)
         self.limits = limits
         self.routes = routes
@@ -109,6 +103,13 @@ class Attempting:
         remote = route is not None
         attempts = StepAttempts(command, remote=remote) if isinstance(command, RunStep) else UndoAttempts(command)
         run = _Run(self, runtime, command, attempts, route)
+        try:
+            await self._go_on(run, runtime)
+        finally:
+            run.give_up()
+
+    async def _go_on(self, run: _Run, runtime: Runtime) -> None:
+        """Makes attempts until there is an outcome, and feeds that to the saga."""
         action = run.begin()
         while not isinstance(action, Done):
             if isinstance(action, Pause):
@@ -124,31 +125,12 @@ class Attempting:
                 return
             action = after
         if not runtime.discarded and not run.fed:
-            runtime.feed(action.event)
+            runtime.feed(action.event, held=run.take_held())
 
     @property
     def lapsed(self) -> bool:
         """Whether nothing may act now, because others may think that this coordinator is dead."""
         return self.clock.steady() >= self.lease_until and not self.closing
-
-    def span(
-        self, runtime: Runtime, name: str, command: RunStep | RunUndo, attempt: int
-    ) -> AbstractContextManager[Span | None]:
-        """Traces an attempt, if the saga is traced."""
-        if self._tracing is None or not runtime.trace:
-            return _UNTRACED
-        attributes: dict[str, AttributeValue] = {
-            "saga.id": runtime.id,
-            "saga.name": runtime.execution.saga.name if runtime.execution.saga else "",
-            "saga.step": command.name,
-            "saga.path": command.path,
-            "saga.attempt": attempt,
-        }
-        undoes = ""
-        if isinstance(command, RunUndo):
-            attributes["saga.compensation"] = True
-            undoes = command.span
-        return self._tracing.attempt(runtime.trace, name, attributes, undoes=undoes)
 
 
 class _Run:
@@ -160,8 +142,8 @@ class _Run:
     """
 
     __slots__ = (
-        "_arguments", "_attempts", "_command", "_home", "_pulse", "_route", "_runtime", "_sender", "_step", "fed",
-        "made",
+        "_arguments", "_attempts", "_command", "_held", "_home", "_pulse", "_route", "_runtime", "_sender", "_step",
+        "fed", "made",
     )  # fmt: skip
 
     def __init__(
@@ -181,8 +163,35 @@ class _Run:
         self._arguments: Mapping[str, object] = {}
         self._pulse = Pulse(now=home.clock.steady)
         self._sender: Sender | None = None
+        self._held: list[Held] | None = None
         self.made = False
         self.fed = False
+
+    # --- spans --------------------------------------------------------------------------------------------------
+
+    def _span(self, role: str, number: int) -> AbstractContextManager[Held | None]:
+        """Traces an attempt, or a question to a probe, if the saga is traced."""
+        runtime, command = self._runtime, self._command
+        if runtime.story is None:
+            return unsampled(runtime.origin) if runtime.origin.trace else _UNTRACED
+        kind = SpanKind.INTERNAL if self._sender is None else self._sender.kind
+        first = number == command.tried + 1
+        if self._held is None:
+            self._held = []
+        now = self._home.clock.now
+        return runtime.story.attempt(role, command, number, now, first=first, kind=kind, held=self._held)
+
+    def take_held(self) -> Sequence[Held]:
+        """Gives the spans of its attempts away, to be shown with their record."""
+        held, self._held = self._held, None
+        return held or ()
+
+    def give_up(self) -> None:
+        """Lets go of the spans of attempts that are in no record."""
+        for held in self.take_held():
+            held.give_up()
+
+    # --- attempts -----------------------------------------------------------------------------------------------
 
     def begin(self) -> Next:
         """Decodes the arguments, and says what to do first."""
@@ -296,17 +305,17 @@ class _Run:
         assert step is not None, "begin has made sure"
         self.made = True
         started, number = clock.now(), attempts.attempt
-        with self._home.span(self._runtime, f"step {step.name}", self._command, number) as span:
+        with self._span("step", number) as held:
             within = self._timeout(step, started)
             try:
                 reply = await sender.send("action", number, within, step.options.heartbeat)
             except (MessageTooLarge, NotSupported) as error:
-                _mark(span, error)
+                _mark(held, error)
                 return attempts.not_run(error)
             if reply is None:
                 return None
-            _mark_reply(span, reply)
-            span_id = f"{span.get_span_context().span_id:016x}" if span is not None else ""
+            _mark_reply(held, reply)
+            span_id = "" if held is None else held.id
             return sender.told(attempts, reply, started, clock.chance(), stop=self._stop(), span=span_id)
 
     async def _send_undo(self, sender: Sender, attempts: UndoAttempts) -> Next | None:
@@ -316,30 +325,30 @@ class _Run:
         assert step.undo is not None, "begin has made sure"
         self.made = True
         started, number = clock.now(), attempts.attempt
-        with self._home.span(self._runtime, f"compensate {step.name}", self._command, number) as span:
+        with self._span("compensate", number) as held:
             try:
                 reply = await sender.send("undo", number, step.undo.timeout, None)
             except (MessageTooLarge, NotSupported) as error:
-                _mark(span, error)
+                _mark(held, error)
                 return attempts.not_run(error)
             if reply is None:
                 return None
-            _mark_reply(span, reply)
-            span_id = f"{span.get_span_context().span_id:016x}" if span is not None else ""
+            _mark_reply(held, reply)
+            span_id = "" if held is None else held.id
             return sender.told_undo(attempts, reply, started, clock.chance(), span=span_id)
 
     async def _send_probe(self, sender: Sender, attempts: StepAttempts) -> Next | None:
         """Asks a participant what became of a step."""
         step = self._step
         assert step is not None, "only a step with a definition has a probe"
-        with self._home.span(self._runtime, f"probe {step.name}", self._command, attempts.attempt) as span:
+        with self._span("probe", attempts.attempt) as held:
             try:
                 reply = await sender.send("probe", attempts.attempt, step.options.timeout, None)
             except (MessageTooLarge, NotSupported) as error:
                 reply = StepReply.in_doubt(describe(error))
             if reply is None:
                 return None
-            _mark_reply(span, reply)
+            _mark_reply(held, reply)
         return sender.told_probe(attempts, reply, self._home.clock.chance(), stop=self._stop())
 
     async def _act_step(self, attempts: StepAttempts) -> Next:
@@ -351,11 +360,11 @@ class _Run:
         self.made = True
         if step.options.transactional:
             return await self._act_in_transaction(StepWork(step, self._arguments, attempts, self._stop), step.where)
-        home, clock = self._home, self._home.clock
+        clock = self._home.clock
         number = attempts.attempt
         started = clock.now()
-        with home.span(self._runtime, f"step {step.name}", self._command, number) as span:
-            span_id = f"{span.get_span_context().span_id:016x}" if span is not None else ""
+        with self._span("step", number) as held:
+            span_id = "" if held is None else held.id
             try:
                 within = self._timeout(step, started)
                 result = await self._call(step, self._arguments, number, within, step.options.heartbeat)
@@ -363,7 +372,7 @@ class _Run:
             except BaseException as error:
                 if not self._is_failure(error):
                     raise
-                _mark(span, error)
+                _mark(held, error)
                 if not is_rejection(error, step.options.rejects):
                     self._report("attempt", number, error)
                 now, stop = clock.now(), self._stop()
@@ -380,12 +389,11 @@ class _Run:
             return work.not_run(refusal)
         attempt = TransactionalAttempt(self._runtime, work, clock=home.clock, context=context, refused=home.refused)
         role = "compensate" if context.undoes else "step"
-        with home.span(self._runtime, f"{role} {context.step}", self._command, context.attempt) as span:
-            attempt.span = f"{span.get_span_context().span_id:016x}" if span is not None else ""
+        with self._span(role, context.attempt) as held:
+            attempt.traced_as(held, self.take_held)
             home.journal.transact(attempt)
             action = await attempt.outcome()
             if attempt.error is not None:
-                _mark(span, attempt.error)
                 self._report_unless_rejected(context, attempt.error)
         self.fed = attempt.fed
         return action
@@ -409,14 +417,14 @@ class _Run:
             return await self._undo_in_transaction(step, undo, attempts)
         number = attempts.attempt
         started = clock.now()
-        with self._home.span(self._runtime, f"compensate {step.name}", self._command, number) as span:
-            span_id = f"{span.get_span_context().span_id:016x}" if span is not None else ""
+        with self._span("compensate", number) as held:
+            span_id = "" if held is None else held.id
             try:
                 await self._call(undo, self._for_undo(step, undo), number, undo.timeout)
             except BaseException as error:
                 if not self._is_failure(error):
                     raise
-                _mark(span, error)
+                _mark(held, error)
                 self._report("undo", number, error)
                 return attempts.failed(error, started, clock.now(), clock.chance(), span=span_id)
         return attempts.succeeded(e.Attempt(started, round(clock.now() - started, 6), None, span_id))
@@ -452,7 +460,7 @@ class _Run:
         if self._sender is not None:
             return await self._send_probe(self._sender, attempts)
         probe = step.query
-        with self._home.span(self._runtime, f"probe {step.name}", self._command, attempts.attempt) as span:
+        with self._span("probe", attempts.attempt) as held:
             try:
                 arguments = probe.select(self._arguments)
                 found = await self._call(probe, arguments, attempts.attempt, step.options.timeout)
@@ -461,7 +469,7 @@ class _Run:
             except BaseException as error:
                 if not self._is_failure(error):
                     raise
-                _mark(span, error)
+                _mark(held, error)
                 return attempts.probe_failed(clock.chance())
         if applied:
             return attempts.applied(payload, clock.now())
@@ -544,15 +552,13 @@ def _let_out() -> bool:
     return not anyio.get_current_task().has_pending_cancellation()
 
 
-def _mark_reply(span: Span | None, reply: StepReply) -> None:
+def _mark_reply(held: Held | None, reply: StepReply) -> None:
     """Shows in a span what came back, if that is a failure."""
-    if span is not None and reply.outcome not in {"succeeded", "not_applied"}:
-        told = one_line(reply.error) if reply.error is not None else ""
-        span.set_status(Status(StatusCode.ERROR, f"{reply.outcome}: {told}"))
+    if held is not None and reply.outcome not in {"succeeded", "not_applied"}:
+        mark_error(held.span, reply.error, reply.outcome)
 
 
-def _mark(span: Span | None, error: BaseException) -> None:
+def _mark(held: Held | None, error: BaseException) -> None:
     """Shows a failure in a span."""
-    if span is not None and span.is_recording():
-        span.record_exception(error)
-        span.set_status(Status(StatusCode.ERROR, f"{type(error).__name__}: {error}"))
+    if held is not None:
+        mark(held.span, error)

@@ -25,7 +25,7 @@ from sagas.core.versions import Versions
 from sagas.errors import RequestError, StoreError
 from sagas.stores import is_store, store_for
 from sagas.stores.port import NewSaga
-from sagas.telemetry import find_tracing
+from sagas.telemetry import UNTRACED, find_tracing
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
@@ -178,11 +178,9 @@ class Client(Access[Link]):
     def _submit(self, wish: Wish) -> Write:
         """Writes a saga that a coordinator is to run."""
         link, saga = self._running(), wish.saga
-        trace, parent = link.tracing.start(saga.name) if link.tracing is not None else ("", "")
+        origin = UNTRACED if link.tracing is None else link.tracing.start(saga.name, wish.id)
         now = self._clock.now()
-        event = e.SagaSubmitted(
-            saga.name, saga.version, wish.arguments, f"{wish.id}.{self._clock.token(4)}", trace, parent
-        )
+        event = e.SagaSubmitted(saga.name, saga.version, wish.arguments, f"{wish.id}.{self._clock.token(4)}", *origin)
         commands = Execution(saga, wish.id, {}).apply(event, now)
         row = write_record(event, now, commands, saga_id=wish.id, seq=0, after=wish.id.encode(), codec=self._codec)
         new = NewSaga(wish.id, saga.name, saga.version, wish.fingerprint, now, owner="", rank=wish.rank)

@@ -28,6 +28,7 @@ from sagas.core.failures import describe, one_line
 from sagas.core.replay import parked_by, replay
 from sagas.errors import JournalCorrupted
 from sagas.stores.port import NewSaga
+from sagas.telemetry import Origin, find_story
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
@@ -96,7 +97,7 @@ class Engine(Link):
         self.timers = Timers(clock, self._timer_due, self._timer_matters)
         self.load = Load(max_running)
         self.limits = Limits(clock, self, limit_turn)
-        self.attempting = Attempting(clock, self.journal, tracing, threads, self.limits, routes=routes or Routes({}))
+        self.attempting = Attempting(clock, self.journal, threads, self.limits, routes=routes or Routes({}))
         self.pool: Pool[Job] = Pool(self.attempting.run)
         self.parking = Parking(self)
         self.sagas: dict[str, Runtime] = {}
@@ -113,6 +114,7 @@ class Engine(Link):
         self._dropped: set[str] = set()
         self._rewound: set[str] = set()
         self._refused: dict[str, StoreError] = {}
+        self._untold: dict[str, list[tuple[Runtime, Write]]] = {}
 
     def find(self, saga_id: str) -> Runtime | None:
         """See ``Link``."""
@@ -133,10 +135,11 @@ class Engine(Link):
         runtime.active = True
         runtime.rank = wish.rank
         if self.tracing is not None:
-            runtime.trace, runtime.parent = self.tracing.start(saga.name)
+            origin = runtime.origin = self.tracing.start(saga.name, saga_id)
+            runtime.story = find_story(self.tracing, origin, saga_id)
         now = runtime.started_at = self.clock.now()
         event = e.SagaStarted(
-            saga.name, saga.version, wish.arguments, f"{saga_id}.{self.clock.token(4)}", runtime.trace, runtime.parent
+            saga.name, saga.version, wish.arguments, f"{saga_id}.{self.clock.token(4)}", *runtime.origin
         )
         new = NewSaga(saga_id, saga.name, saga.version, wish.fingerprint, now, self.owner, wish.rank)
         self.sagas[saga_id] = runtime
@@ -163,11 +166,10 @@ class Engine(Link):
             self._run_local(runtime, command)
         elif isinstance(command, c.Halt):
             logger.error("saga %s is stuck and needs an operator: %s", runtime.id, one_line(command.error))
-            runtime.note("stuck", runtime.execution.at, error=one_line(command.error))
         elif isinstance(command, c.Emit):
             self.emitted()
-        elif isinstance(command, c.Complete):
-            self._ended(runtime, command)
+        elif isinstance(command, c.Complete) and runtime.story is not None:
+            runtime.story.end(runtime.execution.children or {})
 
     def reported(self, saga_id: str, status: str) -> None:
         """Tells those who wait elsewhere."""
@@ -182,28 +184,6 @@ class Engine(Link):
         except BaseException as error:
             event = e.StepRejected(command.path, describe(error))
         runtime.feed(event)
-
-    def _ended(self, runtime: Runtime, command: c.Complete) -> None:
-        """Emits the root span of a saga."""
-        if self.tracing is None or not runtime.trace:
-            return
-        execution = runtime.execution
-        name = execution.saga.name if execution.saga is not None else ""
-        self.tracing.end(
-            runtime.trace,
-            runtime.parent,
-            name,
-            started=runtime.started_at,
-            ended=execution.at,
-            attributes={
-                "saga.id": runtime.id,
-                "saga.name": name,
-                "saga.version": execution.saga.version if execution.saga is not None else "",
-                "saga.outcome": execution.state.status,
-            },
-            moments=runtime.moments or (),
-            error=None if command.cause is None else one_line(command.cause),
-        )
 
     def settled(self, runtime: Runtime) -> None:
         """Lets go of sagas that ended, and of the oldest of those that only wait, if they are too many."""
@@ -247,6 +227,29 @@ class Engine(Link):
         self.forget(runtime)
         self._rewound.add(runtime.id)
         self.want(runtime.id)
+
+    def untold(self, runtime: Runtime, write: Write) -> None:
+        """Keeps what spans tell of a record, until it is known whether that is durable after all."""
+        if self.closing:
+            write.give_up_spans()
+            return
+        self._untold.setdefault(runtime.id, []).append((runtime, write))
+        self.want(runtime.id)
+
+    async def _tell_after_all(self, saga_ids: Sequence[str]) -> None:
+        """Shows the spans of records that are durable, though it had looked as if others had been faster."""
+        untold = [saga_id for saga_id in saga_ids if saga_id in self._untold]
+        journals = await self.in_thread(self.store.load, untold)
+        for saga_id in untold:
+            writes = self._untold.pop(saga_id, [])
+            durable = {bytes(row.digest) for row in journals.get(saga_id, ())}
+            for runtime, write in writes:
+                if not write.rows or write.rows[-1].digest not in durable:
+                    write.give_up_spans()
+                    continue
+                write.show_spans()
+                if runtime.story is not None and any(isinstance(x, c.Complete) for x in write.dispatch):
+                    runtime.story.end(runtime.execution.children or {})
 
     def refused(self, runtime: Runtime, error: StoreError) -> None:
         """Lets go of a saga with a record that cannot be written; it is parked where its journal ends."""
@@ -338,6 +341,8 @@ class Engine(Link):
 
     async def fetch(self, saga_ids: Sequence[str]) -> None:
         """Reads those of some sagas that this coordinator may drive, and goes on with them."""
+        if self._untold:
+            await self._tell_after_all(saga_ids)
         rows = (await self.in_thread(self.store.find, saga_ids)).values()
         self._tell_which_are_lost(saga_ids, rows)
         mine = [row for row in rows if row.ended_at is None and not self.lacks_code(row)]
@@ -364,6 +369,8 @@ class Engine(Link):
     async def bring_back(self, rows: Sequence[SagaRow]) -> None:
         """Reads sagas and goes on with them; returns when this is durable."""
         last: Write | None = None
+        if self._untold:
+            await self._tell_after_all([row.id for row in rows])
         async with self._hands:
             absent = [row for row in rows if row.id not in self.sagas]
             journals = await self.in_thread(self.store.load, [row.id for row in absent])
@@ -408,8 +415,6 @@ class Engine(Link):
         """Drives a replayed saga from here; gives what it wrote."""
         runtime = self.adopt(row, history, execution)
         if row.owner != self.owner:
-            if not execution.submitted:
-                runtime.note("taken over", self.clock.now(), owner=self.owner)
             begins = execution.submitted
             runtime.arrival = runtime.feed(e.SagaTakenOver(self.owner), dispatch=outstanding(execution))
             runtime.arrival.begins = begins
@@ -423,13 +428,13 @@ class Engine(Link):
     def adopt(self, row: SagaRow, history: History, execution: Execution) -> Runtime:
         """Takes a replayed saga into memory."""
         runtime = Runtime(self, row.id, execution, fingerprint=row.fingerprint)
-        runtime.trace, runtime.parent = history.start.trace, history.start.parent
+        start = history.start
+        runtime.origin = Origin(start.trace, start.parent, start.state, start.baggage)
+        runtime.story = find_story(self.tracing, runtime.origin, row.id, history.records)
         runtime.started_at = history.records[0].at
         runtime.rank = row.rank
         stale = row.owner != self.owner or row.status == "stuck"
         runtime.restored(len(history.records), history.digest, revision=history.revision, taken_over=stale)
-        for at, owner in history.takeovers:
-            runtime.note("taken over", at, owner=owner)
         if self.measuring is not None:
             self.measuring.restored(runtime, history.records)
         self.sagas[row.id] = runtime

@@ -186,7 +186,6 @@ class Orders:
             raise NotApplicable(f"saga {runtime.id} has passed its pivot, so it can only go forward")
         if not execution.can_cancel():
             return None
-        runtime.note("cancelled", execution.at, reason=event.reason)
         return runtime.feed(event, read=read)
 
     def _mend(

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, cast
 
 import anyio
+from opentelemetry.trace import SpanKind
 
 from sagas.core import events as e
 from sagas.core.attempts import Act, Heard
@@ -80,6 +81,11 @@ class Sender:
         self._caller = caller
         self._pulse = pulse
         self._unwanted = unwanted
+
+    @property
+    def kind(self) -> SpanKind:
+        """What a request is in a trace: a message that is sent, or a call."""
+        return SpanKind.PRODUCER if getattr(self._route.transport, "is_queue", False) else SpanKind.CLIENT
 
     async def ready(self, left: float | None) -> bool:
         """Waits until something can be sent; not longer than ``left`` seconds. Says whether it can."""

@@ -14,6 +14,7 @@ from sagas.core import events as e
 from sagas.core.failures import one_line
 from sagas.errors import IllegalTransition, PayloadError
 from sagas.stores.port import Change, LockChange, Outgoing, PayloadContext
+from sagas.telemetry import UNTRACED
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -26,7 +27,7 @@ if TYPE_CHECKING:
     from sagas.core.execution import Execution
     from sagas.errors import StoreError
     from sagas.stores.port import Codec, JournalRow, NewSaga
-    from sagas.telemetry import Moment
+    from sagas.telemetry import Held, Story
 
 __all__ = ["Hub", "Runtime"]
 
@@ -55,6 +56,10 @@ class Hub(Protocol):
 
     def lost(self, runtime: Runtime, *, driven: bool = True) -> None:
         """Called when the saga belongs to somebody else; ``driven``: though it was driven here."""
+        ...
+
+    def untold(self, runtime: Runtime, write: Write) -> None:
+        """Called when the saga belongs to somebody else, though a record is perhaps durable that spans tell of."""
         ...
 
     def refused(self, runtime: Runtime, error: StoreError) -> None:
@@ -86,10 +91,9 @@ class Runtime:
         kept: Number of its last durable record; -1 if there is none.
         kept_digest: Of that record.
         unwritten: How many of its records are not durable yet.
-        trace: ``traceparent`` of its root span; empty when it is not traced.
-        parent: ``traceparent`` of its caller.
+        origin: Where its trace begins.
+        story: What its trace tells; ``None`` if nobody is to hear it.
         started_at: POSIX time of its first event.
-        moments: Events for its root span.
         changed: Set at every durable change of status, if somebody waits.
         reported: Its status as far as it is durable.
         arrival: The record by which it is being taken over here, until that is durable.
@@ -101,8 +105,8 @@ class Runtime:
 
     __slots__ = (
         "_hub", "_saved", "active", "arrival", "birth", "busy", "changed", "digest", "discarded", "execution",
-        "failed_at", "fingerprint", "id", "kept", "kept_digest", "moments", "parent", "rank", "reported", "revision",
-        "seq", "started_at", "tickets", "trace", "unwritten", "void",
+        "failed_at", "fingerprint", "id", "kept", "kept_digest", "origin", "rank", "reported", "revision", "seq",
+        "started_at", "story", "tickets", "unwritten", "void",
     )  # fmt: skip
 
     def __init__(self, hub: Hub, saga_id: str, execution: Execution, *, fingerprint: bytes = b"") -> None:
@@ -117,10 +121,9 @@ class Runtime:
         self.void = False
         self.unwritten = 0
         self.busy = 0
-        self.trace = ""
-        self.parent = ""
+        self.origin = UNTRACED
+        self.story: Story | None = None
         self.started_at = 0.0
-        self.moments: list[Moment] | None = None
         self.fingerprint = fingerprint
         self.changed: Gong | None = None
         self.birth: Write | None = None
@@ -132,6 +135,11 @@ class Runtime:
         self.tickets: dict[Ticket, str | None] | None = None
         self._saved: tuple[str, bool, float | None] = ("running", True, None)
 
+    @property
+    def trace(self) -> str:
+        """``traceparent`` of its root span; empty when it is not traced."""
+        return self.origin.trace
+
     def feed(
         self,
         event: e.Event,
@@ -140,6 +148,7 @@ class Runtime:
         read: tuple[int, ...] = (),
         noted: Sequence[c.Command] = (),
         dispatch: Sequence[c.Command] = (),
+        held: Sequence[Held] = (),
     ) -> Write:
         """Takes a fact: the body runs on at once, and what it wants is carried out when the fact is durable.
 
@@ -149,6 +158,7 @@ class Runtime:
             read: Mail that this event takes into account.
             noted: Commands to note in addition, which an earlier event led to.
             dispatch: Commands to carry out in addition.
+            held: Spans of what has happened.
 
         Returns:
             The record on its way to the disk.
@@ -156,8 +166,9 @@ class Runtime:
         Raises:
             IllegalTransition: The state does not allow it; nothing was changed.
         """
-        execution = self.execution
+        execution, story = self.execution, self.story
         at = max(self._hub.clock.now(), execution.at)
+        waits = () if story is None else (*execution.waits.values(),)
         try:
             with Secluded():
                 given = execution.apply(event, at)
@@ -172,6 +183,9 @@ class Runtime:
         except Exception as error:
             self._hub.broken(self, error)
             raise
+        if story is not None:
+            story.take(row.seq, at, event, commands)
+            held = (*held, *story.waited(waits, execution.waits, event))
         write = Write(
             self,
             (row,),
@@ -181,6 +195,7 @@ class Runtime:
             dispatch=[*dispatch, *given] if dispatch else given,
             locks=() if execution.tickets is None else self._locks(commands, row),
             outgoing=self._outgoing(commands, row) if execution.emits else (),
+            held=held,
         )
         if self._hub.measuring is not None:
             write.event = event
@@ -217,7 +232,7 @@ class Runtime:
         source = f"/sagas/{execution.saga.name}" if execution.saga is not None else "/sagas"
         return [
             Outgoing(
-                f"{execution.key}:{x.path}", self.id, row.seq, row.at, source, x.type, x.subject, self.trace,
+                f"{execution.key}:{x.path}", self.id, row.seq, row.at, source, x.type, x.subject, self.origin.trace,
                 _coded(self._hub.codec, x.data, PayloadContext(self.id, x.path, "event")),
             )
             for x in commands
@@ -283,6 +298,7 @@ class Runtime:
         """See ``writes.Writer``."""
         self.unwritten -= 1
         self._keep(write)
+        write.show_spans()
         if write.done is not None:
             write.done.set()
         if self.discarded:
@@ -317,6 +333,8 @@ class Runtime:
         """See ``writes.Writer``."""
         self.unwritten -= 1
         write.taken, write.fenced = taken, not taken
+        if write.held or (self.story is not None and self.story.ended):
+            self._hub.untold(self, write)
         if write.done is not None:
             write.done.set()
         if not self.discarded:
@@ -327,6 +345,7 @@ class Runtime:
         """See ``writes.Writer``."""
         self.unwritten -= 1
         write.error = error
+        write.give_up_spans()
         if write.done is not None:
             write.done.set()
         if not self.discarded:
@@ -357,13 +376,6 @@ class Runtime:
         if self.changed is None:
             self.changed = Gong()
         await self.changed.wait()
-
-    def note(self, moment: str, at: float, **attributes: str) -> None:
-        """Keeps an event for the root span."""
-        if self.trace:
-            if self.moments is None:
-                self.moments = []
-            self.moments.append((moment, at, attributes))
 
 
 def _coded(codec: Codec | None, data: bytes, context: PayloadContext) -> bytes:

@@ -22,6 +22,7 @@ from sagas.errors import (
     TransportClosed,
     TransportError,
 )
+from sagas.telemetry import arriving
 from sagas.transport.events import CloudEvent, read_event
 from sagas.transport.intake import Intake
 
@@ -133,7 +134,8 @@ class Subscriber:
         try:
             event = read_event(delivery.message)
             if fnmatchcase(event.type, self._subscription.type):
-                await self._start(self._subscription.call(event), _saga_id(event))
+                with arriving(event.trace):
+                    await self._start(self._subscription.call(event), _saga_id(event))
             await self._queue.ack(delivery)
         except DeliveryExpired as error:
             logger.info("%s", error)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, Protocol
 
 import anyio
+from opentelemetry import context as otel_context
 from sqlalchemy import Connection
 
 from sagas.context import running_step
@@ -13,9 +14,10 @@ from sagas.core.attempts import Act, Done
 from sagas.errors import StoreError, StoreUnavailable
 from sagas.stores.outage import is_outage
 from sagas.stores.port import Superseded
+from sagas.telemetry import mark
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable, Mapping, Sequence
 
     from sqlmodel import Session
 
@@ -24,6 +26,7 @@ if TYPE_CHECKING:
     from sagas.coordinator.runtime import Runtime
     from sagas.core.attempts import Next, StepAttempts, UndoAttempts
     from sagas.core.definitions import Compensator, Step
+    from sagas.telemetry import Held
 
 __all__ = ["StepWork", "TransactionalAttempt", "UndoWork", "Work"]
 
@@ -139,7 +142,6 @@ class TransactionalAttempt:
         fed: Whether the saga was told the outcome.
         holds: Whether it holds back the other records of its saga.
         error: What the function raised.
-        span: Span id of the attempt.
         work: What is attempted.
         context: What the function can know about itself.
     """
@@ -151,7 +153,6 @@ class TransactionalAttempt:
         self.fed = False
         self.holds = False
         self.error: BaseException | None = None
-        self.span = ""
         self.work = work
         self.context = context
         self._clock = clock
@@ -160,6 +161,19 @@ class TransactionalAttempt:
         self._action: Next | None = None
         self._untold: Exception | None = None
         self._ended = anyio.Event()
+        self._held: Held | None = None
+        self._take_held: Callable[[], Sequence[Held]] = tuple
+        self._surroundings = otel_context.get_current()
+
+    def traced_as(self, held: Held | None, take: Callable[[], Sequence[Held]]) -> None:
+        """Says which span it has.
+
+        Args:
+            held: The span, which is current; ``None`` if it is not traced.
+            take: Gives the spans of all attempts, to be shown with their record.
+        """
+        self._held, self._take_held = held, take
+        self._surroundings = otel_context.get_current()
 
     def run(self, session: Session, instead: Callable[..., Any] | None = None) -> None:
         """Runs the function; what it wrote is rolled back to the savepoint if it raises.
@@ -173,7 +187,7 @@ class TransactionalAttempt:
         bind = session.get_bind()
         assert isinstance(bind, Connection), "stores bind it to the transaction's own"
         savepoint = bind.begin_nested()  # the session's own is released if the function commits
-        token = running_step.set(self.context)
+        token, traced = running_step.set(self.context), otel_context.attach(self._surroundings)
         try:
             self.work.keep((instead or self.work.target.function)(session, **self.work.arguments))
             session.commit()
@@ -185,6 +199,7 @@ class TransactionalAttempt:
             savepoint.rollback()
             self.error = error
         finally:
+            otel_context.detach(traced)
             running_step.reset(token)
 
     def feed(self) -> None:
@@ -198,14 +213,24 @@ class TransactionalAttempt:
     def _next(self) -> Next:
         """Says what comes after the attempt, if what it wrote becomes durable."""
         now = self._clock.now()
+        span = self._close_span(now)
         if self.error is not None:
-            return self.work.failed(self.error, self._started, now, self._clock.chance(), span=self.span)
-        return self.work.succeeded(e.Attempt(self._started, round(now - self._started, 6), None, self.span))
+            return self.work.failed(self.error, self._started, now, self._clock.chance(), span=span)
+        return self.work.succeeded(e.Attempt(self._started, round(now - self._started, 6), None, span))
+
+    def _close_span(self, now: float) -> str:
+        """Shows in the span how it went, before it may be shown itself; gives its id."""
+        if self._held is None:
+            return ""
+        self._held.at = now
+        if self.error is not None:
+            mark(self._held.span, self.error)
+        return self._held.id
 
     def _tell(self, action: Done) -> None:
         """Feeds the outcome to the saga; if the saga does not take it, what was written is rolled back."""
         try:
-            self.writer.feed(action.event)
+            self.writer.feed(action.event, held=self._take_held())
         except Exception as error:
             self._untold = error
             raise

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from sagas.core.commands import Command
     from sagas.core.events import Event
     from sagas.stores.port import Change, JournalRow, LockChange, NewSaga, Outgoing
+    from sagas.telemetry import Held
 
 __all__ = ["Transaction", "Unattended", "Write", "Writer", "batch_of", "living", "undiscarded"]
 
@@ -65,14 +66,15 @@ class Write:
         outgoing: Events that it emits.
         event: What it tells, if that is to be measured.
         begins: Whether it begins a saga that was submitted.
+        held: Spans of what it tells.
         taken: Afterwards, whether its saga's id was somebody else's.
         fenced: Afterwards, whether its saga was somebody else's by then.
         error: Afterwards, why it could not be written.
     """
 
     __slots__ = (
-        "begins", "change", "dispatch", "done", "error", "event", "fenced", "locks", "new", "outgoing", "read", "rows",
-        "taken", "writer",
+        "begins", "change", "dispatch", "done", "error", "event", "fenced", "held", "locks", "new", "outgoing", "read",
+        "rows", "taken", "writer",
     )  # fmt: skip
 
     def __init__(
@@ -86,6 +88,7 @@ class Write:
         dispatch: Sequence[Command] = (),
         locks: Sequence[LockChange] = (),
         outgoing: Sequence[Outgoing] = (),
+        held: Sequence[Held] = (),
     ) -> None:
         self.writer = writer
         self.rows = rows
@@ -97,10 +100,21 @@ class Write:
         self.outgoing = outgoing
         self.event: Event | None = None
         self.begins = False
+        self.held = held
         self.done: Gong | None = None
         self.taken = False
         self.fenced = False
         self.error: StoreError | None = None
+
+    def show_spans(self) -> None:
+        """Shows what it tells, now that it is on disk."""
+        for span in self.held:
+            span.show()
+
+    def give_up_spans(self) -> None:
+        """Lets go of what it would have told."""
+        for span in self.held:
+            span.give_up()
 
     async def durable(self) -> bool:
         """Waits until it is on disk, and says so; or until it is lost. To be called before it can be either.

@@ -16,7 +16,7 @@ from sagas.errors import PayloadError
 if TYPE_CHECKING:
     from sagas.core.commands import RunStep, RunUndo
 
-__all__ = ["PROBE_RETRY", "Act", "Ask", "Done", "Heard", "Next", "Pause", "StepAttempts", "UndoAttempts"]
+__all__ = ["PROBE_RETRY", "Act", "Ask", "Done", "Heard", "Next", "Pause", "StepAttempts", "UndoAttempts", "last_span"]
 
 # A pause at least this long, in seconds, is written to the journal, so that a restart does not begin anew.
 PERSIST_FROM = 2.0
@@ -76,6 +76,11 @@ class Heard:
     final: bool = False
     sent: bool = True
     retry_after: float = 0.0
+
+
+def last_span(attempts: tuple[e.Attempt, ...]) -> str:
+    """Gives the span id of the last attempt that was traced; ``""`` if none was."""
+    return next((attempt.span for attempt in reversed(attempts) if attempt.span), "")
 
 
 class StepAttempts:

@@ -46,15 +46,18 @@ class Driver(Locking):
     Attributes:
         key: What idempotency keys and random values are derived from.
         open: Commands that no event has answered yet, by path.
+        emits: Whether it has ever emitted an event.
+        children: Names of the child sagas that it has begun, by path; ``None`` while there are none.
     """
 
-    __slots__ = ("_changes", "_signals", "emits", "key", "open")
+    __slots__ = ("_changes", "_signals", "children", "emits", "key", "open")
 
     def __init__(self) -> None:
         super().__init__()
         self.key = ""
         self.open: dict[str, c.RunStep | c.RunUndo | c.RunLocal] = {}
         self.emits = False
+        self.children: dict[str, str] | None = None
         self._signals: dict[str, deque[bytes]] | None = None
         self._changes: dict[str, bool] | None = None
 
@@ -133,6 +136,9 @@ class Driver(Locking):
             )
         schema = saga.arguments_schema
         arguments = schema.decode(schema.encode(call.arguments))
+        if self.children is None:
+            self.children = {}
+        self.children[path] = saga.name
         group = Group("child", path, fiber)
         child = Fiber(saga.function(**arguments), path, group=group)
         group.fibers[0] = child

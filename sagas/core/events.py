@@ -78,6 +78,8 @@ class SagaStarted:
         key: What idempotency keys and random values of this saga are derived from.
         trace: W3C ``traceparent`` of the saga's root span; empty when it is not traced.
         parent: W3C ``traceparent`` of the caller's own span; empty when there was none.
+        state: The caller's W3C ``tracestate``.
+        baggage: The caller's W3C ``baggage``, which its steps get.
     """
 
     name: str
@@ -86,6 +88,8 @@ class SagaStarted:
     key: str
     trace: str = ""
     parent: str = ""
+    state: str = ""
+    baggage: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,6 +105,8 @@ class SagaSubmitted:
     key: str
     trace: str = ""
     parent: str = ""
+    state: str = ""
+    baggage: str = ""
 
 
 @dataclass(frozen=True, slots=True)

@@ -178,6 +178,11 @@ class Execution(Stepping):
         """Names the signals that the body waits for, by the places at which it does."""
         return {path: wait.signal for path, wait in self._waits.items() if wait.kind == "receive"}
 
+    @property
+    def waits(self) -> Mapping[str, Wait]:
+        """What the body waits for other than steps, by path."""
+        return self._waits
+
     def close(self) -> None:
         """Lets go of the body, without letting it start anything."""
         if self._root is not None:

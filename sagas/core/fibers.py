@@ -177,9 +177,13 @@ class Group:
 
 
 class Wait:
-    """Something that is neither a step nor a group: a pause, a signal, a local value, a child's timeout."""
+    """Something that is neither a step nor a group: a pause, a signal, a local value, a child's timeout.
 
-    __slots__ = ("fiber", "kind", "path", "schema", "signal")
+    Attributes:
+        since: POSIX time at which it began.
+    """
+
+    __slots__ = ("fiber", "kind", "path", "schema", "signal", "since")
 
     def __init__(
         self, kind: str, path: str, fiber: Fiber, *, signal: str = "", schema: ValueSchema[object] | None = None
@@ -189,6 +193,7 @@ class Wait:
         self.fiber = fiber
         self.signal = signal
         self.schema = schema
+        self.since = 0.0
 
 
 class Unwinding:

@@ -207,6 +207,10 @@ def _write_started(event: e.SagaStarted | e.SagaSubmitted) -> dict[str, Any]:
     }  # fmt: skip
     if event.trace:
         fields |= {"trace": event.trace, "parent": event.parent}
+    if event.state:
+        fields["tracestate"] = event.state
+    if event.baggage:
+        fields["baggage"] = event.baggage
     return fields
 
 
@@ -275,11 +279,12 @@ def _failed(kind: Callable[[str, e.ErrorInfo, tuple[e.Attempt, ...]], e.Event]) 
     return lambda path, f: kind(path, _read_error(f["error"]), _read_attempts(f))
 
 
-def _begun(kind: Callable[[str, str, bytes, str, str, str], e.Event]) -> Callable[[str, Any], e.Event]:
+def _begun(kind: Callable[..., e.Event]) -> Callable[[str, Any], e.Event]:
     """Makes a reader for one kind of beginning."""
     return lambda _, f: kind(
-        f["name"], f["version"], to_json(f["input"]), f["key"], f.get("trace", ""), f.get("parent", "")
-    )
+        f["name"], f["version"], to_json(f["input"]), f["key"],
+        *(f.get(name, "") for name in ("trace", "parent", "tracestate", "baggage")),
+    )  # fmt: skip
 
 
 _READERS: dict[str, Callable[[str, Any], e.Event]] = {

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from sagas.core import commands as c
 from sagas.core import events as e
+from sagas.core.attempts import last_span
 from sagas.core.execution import Execution
 from sagas.core.failures import one_line
 from sagas.core.fibers import Entry
@@ -261,7 +262,7 @@ def _note_outcome(execution: Execution, event: e.Event) -> None:
     entry.state = state
     if isinstance(event, e.StepSucceeded):
         entry.result = event.result
-        entry.span = event.attempts[-1].span if event.attempts else ""
+        entry.span = last_span(event.attempts)
         if entry.pivot:
             execution.state = SagaState.PIVOTED
 

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from sagas.core import commands as c
 from sagas.core import events as e
+from sagas.core.attempts import last_span
 from sagas.core.driver import Driver
 from sagas.core.failures import revive
 from sagas.core.fibers import Entry, Fiber, Group, Unwinding
@@ -77,7 +78,7 @@ class Stepping(Driver):
         del self.open[event.path]
         entry.result = event.result
         entry.doubt = False
-        entry.span = event.attempts[-1].span if event.attempts else ""
+        entry.span = last_span(event.attempts) or entry.span
         if entry.pivot:
             self._pivot(entry)
         fiber, entry.fiber = entry.fiber, None
@@ -102,7 +103,7 @@ class Stepping(Driver):
             self._halt(event.path, event.error)
             return
         entry.move(StepTrigger.DOUBT if doubt else StepTrigger.REJECT)
-        entry.span = event.attempts[-1].span if event.attempts else ""
+        entry.span = last_span(event.attempts) or entry.span
         del self.open[event.path]
         self._fail_step(entry, event.error, doubt=doubt)
 
@@ -132,6 +133,7 @@ class Stepping(Driver):
         entry.move(StepTrigger.BACK_OFF)
         del self.open[event.path]
         entry.tried, entry.doubt = event.tried, event.doubt
+        entry.span = last_span(event.attempts) or entry.span
         self._start_timer(event.path, event.until)
         if entry.stopped:
             self._stop_step(entry)

@@ -176,6 +176,7 @@ class Strands(ABC):
     def _begin_wait(self, wait: Wait, until: float | None) -> object:
         """Holds a fiber up."""
         self._waits[wait.path] = wait
+        wait.since = self.at
         wait.fiber.waits_for = wait
         if until is not None:
             self._start_timer(wait.path, until)

@@ -2,8 +2,41 @@
 
 from __future__ import annotations
 
+from sagas.telemetry.logs import SagaLogFilter
 from sagas.telemetry.metrics import Metering, find_metering
-from sagas.telemetry.propagation import find_tracer, serving, trace_headers
-from sagas.telemetry.tracing import Moment, Tracing, find_tracing
+from sagas.telemetry.propagation import (
+    arriving,
+    find_tracer,
+    is_here,
+    message_attributes,
+    serving,
+    tell_message,
+    trace_headers,
+)
+from sagas.telemetry.retelling import retell
+from sagas.telemetry.story import Story, find_story, mark, mark_error, unsampled
+from sagas.telemetry.tracing import UNTRACED, Held, Origin, Tracing, find_tracing
 
-__all__ = ["Metering", "Moment", "Tracing", "find_metering", "find_tracer", "find_tracing", "serving", "trace_headers"]
+__all__ = [
+    "UNTRACED",
+    "Held",
+    "Metering",
+    "Origin",
+    "SagaLogFilter",
+    "Story",
+    "Tracing",
+    "arriving",
+    "find_metering",
+    "find_story",
+    "find_tracer",
+    "find_tracing",
+    "is_here",
+    "mark",
+    "mark_error",
+    "message_attributes",
+    "retell",
+    "serving",
+    "tell_message",
+    "trace_headers",
+    "unsampled",
+]

@@ -5,6 +5,7 @@ from __future__ import annotations
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
+from opentelemetry import context as otel_context
 from opentelemetry import propagate, trace
 from opentelemetry.context import Context
 from opentelemetry.trace import SpanKind
@@ -15,7 +16,7 @@ if TYPE_CHECKING:
     from opentelemetry.trace import Span, Tracer, TracerProvider
     from opentelemetry.util.types import AttributeValue
 
-__all__ = ["find_tracer", "serving", "trace_headers"]
+__all__ = ["arriving", "find_tracer", "is_here", "message_attributes", "serving", "tell_message", "trace_headers"]
 
 _NOTHING: Mapping[str, str] = {}
 
@@ -37,6 +38,25 @@ def find_tracer(provider: TracerProvider | None) -> Tracer | None:
     )
 
 
+def is_here(headers: Mapping[str, str]) -> bool:
+    """Says whether the span that headers tell of is the one that runs here."""
+    current = trace.get_current_span().get_span_context()
+    return current.is_valid and f"{current.span_id:016x}" in headers.get("traceparent", "")
+
+
+@contextmanager
+def arriving(headers: Mapping[str, str]) -> Generator[None]:
+    """Makes the span that headers tell of current: what is begun here belongs to its trace."""
+    if "traceparent" not in headers:
+        yield
+        return
+    token = otel_context.attach(propagate.extract(headers, Context()))
+    try:
+        yield
+    finally:
+        otel_context.detach(token)
+
+
 @contextmanager
 def serving(
     tracer: Tracer | None,
@@ -46,7 +66,7 @@ def serving(
     *,
     kind: SpanKind = SpanKind.SERVER,
 ) -> Generator[Span | None]:
-    """Traces what is done for another process, as a child of the span that its headers tell of.
+    """Traces what is done for another process, as a child of the span that its headers tell of, with its baggage.
 
     Args:
         tracer: Of this process; ``None``: nothing is traced.
@@ -58,8 +78,29 @@ def serving(
     if tracer is None:
         yield None
         return
-    parent = propagate.extract(headers, Context())
-    with tracer.start_as_current_span(
-        name, context=parent, kind=kind, attributes=attributes, record_exception=False, set_status_on_exception=False
-    ) as span:
+    above = propagate.extract(headers, Context())
+    span = tracer.start_span(name, above, kind, attributes)
+    token = otel_context.attach(trace.set_span_in_context(span, above))
+    try:
         yield span
+    finally:
+        otel_context.detach(token)
+        span.end()
+
+
+def message_attributes(system: str, queue: str, operation: str, message_id: str) -> dict[str, AttributeValue]:
+    """Says which message it was, by the semantic conventions of OpenTelemetry."""
+    return {
+        "messaging.system": system,
+        "messaging.destination.name": queue,
+        "messaging.operation.name": operation,
+        "messaging.operation.type": operation,
+        "messaging.message.id": message_id,
+    }
+
+
+def tell_message(system: str, queue: str, message_id: str) -> None:
+    """Says in the span that runs here which message it sends."""
+    span = trace.get_current_span()
+    if span.is_recording():
+        span.set_attributes(message_attributes(system, queue, "send", message_id))

@@ -1,43 +1,46 @@
 """One trace a saga, across crashes and processes, that is always a tree.
 
-The root span's context is chosen when the saga starts, and kept in its journal; the span itself is emitted once,
-by whoever ends the saga. Attempts and compensations are its children, live, so that a client library's own
-spans nest in them; a compensation is linked to the attempt that it undoes.
+The root span's context is chosen when the saga starts, and kept in its journal. The ids of all other spans of a
+coordinator follow from it and from where the journal stands. So whoever goes on with a saga knows the id of what was
+under way when its coordinator died, and gives the spans that hang from it their parent.
 """
 
 from __future__ import annotations
 
 import secrets
-from contextlib import contextmanager
 from contextvars import ContextVar
-from typing import TYPE_CHECKING
+from copy import copy
+from hashlib import blake2b
+from typing import TYPE_CHECKING, NamedTuple
 
-from opentelemetry import context as otel_context
 from opentelemetry import trace
+from opentelemetry.baggage.propagation import W3CBaggagePropagator
+from opentelemetry.context import Context
 from opentelemetry.sdk.trace import Tracer as SdkTracer
 from opentelemetry.sdk.trace import TracerProvider
 from opentelemetry.sdk.trace.id_generator import IdGenerator
-from opentelemetry.sdk.trace.sampling import Decision
-from opentelemetry.trace import Link, NonRecordingSpan, SpanContext, SpanKind, Status, StatusCode, TraceFlags
+from opentelemetry.sdk.trace.sampling import ALWAYS_OFF, ALWAYS_ON, Decision
+from opentelemetry.trace import Link, NonRecordingSpan, Span, SpanContext, SpanKind, TraceFlags, TraceState
 
 if TYPE_CHECKING:
-    from collections.abc import Generator, Sequence
+    from collections.abc import Mapping
 
+    from opentelemetry.sdk.trace.sampling import Sampler
     from opentelemetry.util.types import AttributeValue
 
-__all__ = ["Moment", "Tracing", "find_tracing"]
+__all__ = [
+    "UNTRACED", "Held", "Origin", "Tracing", "find_tracing", "nanoseconds", "read_parent", "span_id",
+    "surroundings",
+]  # fmt: skip
 
-Moment = tuple[str, float, dict[str, str]]
-"""Something that happened to a saga: name, POSIX time, attributes."""
-
-_NANO = 1_000_000_000
 _PARTS = 4
+_BAGGAGE = W3CBaggagePropagator()
 
 _chosen_ids: ContextVar[tuple[int, int] | None] = ContextVar("sagas_chosen_ids", default=None)
 
 
 class _ChosenIds(IdGenerator):
-    """Gives a root span the ids that were chosen when its saga started; everything else as before."""
+    """Gives a span the ids that were chosen for it."""
 
     def __init__(self, inner: IdGenerator) -> None:
         self._inner = inner
@@ -54,123 +57,160 @@ class _ChosenIds(IdGenerator):
         return self._inner.is_trace_id_random()
 
 
+class Origin(NamedTuple):
+    """Where a saga's trace begins, as its journal keeps it.
+
+    Attributes:
+        trace: W3C ``traceparent`` of its root span; empty when it is not traced.
+        parent: That of the caller's own span; empty when there was none.
+        state: The caller's W3C ``tracestate``.
+        baggage: The caller's W3C ``baggage``.
+    """
+
+    trace: str = ""
+    parent: str = ""
+    state: str = ""
+    baggage: str = ""
+
+
+UNTRACED = Origin()
+
+
 def _write_parent(context: SpanContext) -> str:
     """Writes a span context as a W3C ``traceparent``."""
     return f"00-{context.trace_id:032x}-{context.span_id:016x}-{int(context.trace_flags) & 1:02x}"
 
 
-def _read_parent(parent: str) -> SpanContext | None:
-    """Reads a W3C ``traceparent``; ``None`` if it is none."""
+def read_parent(parent: str, state: str = "") -> SpanContext | None:
+    """Reads a W3C ``traceparent``, and ``tracestate``; ``None`` if it is none."""
     parts = parent.split("-")
     if len(parts) != _PARTS:
         return None
     try:
+        flags = TraceFlags(int(parts[3], 16))
+        found = TraceState.from_header([state]) if state else None
         context = SpanContext(
-            int(parts[1], 16), int(parts[2], 16), is_remote=True, trace_flags=TraceFlags(int(parts[3], 16))
+            int(parts[1], 16), int(parts[2], 16), is_remote=True, trace_flags=flags, trace_state=found
         )
     except ValueError:
         return None
     return context if context.is_valid else None
 
 
+def nanoseconds(at: float) -> int:
+    """Gives POSIX time as OpenTelemetry wants it."""
+    return int(at * 1_000_000_000)
+
+
+def span_id(trace: str, what: str) -> int:
+    """Derives the id of a span from that of its saga's root, and from what it is."""
+    return int.from_bytes(blake2b(f"{trace}/{what}".encode(), digest_size=8).digest()) or 1
+
+
+class Held:
+    """A span that is shown when what it tells of is durable; so a trace shows what the journal knows, and that once.
+
+    Attributes:
+        span: The span, not ended.
+        at: POSIX time at which it is over.
+        id: Its span id in hexadecimal.
+    """
+
+    __slots__ = ("_derived", "at", "span")
+
+    def __init__(self, span: Span, at: float = 0.0, *, derived: bool = False) -> None:
+        self.span = span
+        self.at = at
+        self._derived = derived
+
+    @property
+    def id(self) -> str:
+        """See the class."""
+        return f"{self.span.get_span_context().span_id:016x}"
+
+    def show(self) -> None:
+        """Shows it."""
+        self.span.end(nanoseconds(self.at))
+
+    def give_up(self) -> None:
+        """Leaves it to whoever goes on with the saga, and derives the same id; shows it if nobody could."""
+        if not self._derived:
+            self.span.set_attribute("saga.lost", True)  # noqa: FBT003 - as the API has it
+            self.show()
+
+
 class Tracing:
-    """Emits the spans of sagas.
+    """Makes the spans of sagas.
 
     Args:
         provider: Of the OpenTelemetry SDK.
     """
 
     def __init__(self, provider: TracerProvider) -> None:
-        tracer = provider.get_tracer("sagas")
-        self._tracer = tracer
-        self._sampled_out = not isinstance(tracer, SdkTracer)
-        if isinstance(tracer, SdkTracer) and not isinstance(tracer.id_generator, _ChosenIds):
-            # Only this tracer's: the provider's other tracers keep theirs.
+        # A copy, since a provider gives the same one to all who ask for this name, such as a worker.
+        self._tracer = tracer = copy(provider.get_tracer("sagas"))
+        self._sampler: Sampler = ALWAYS_OFF
+        if isinstance(tracer, SdkTracer):
+            # The sampler is asked when a saga starts, and has its word kept to the end, whatever it would say by then.
+            self._sampler, tracer.sampler = tracer.sampler, ALWAYS_ON
             tracer.id_generator = _ChosenIds(tracer.id_generator)
 
-    def start(self, name: str) -> tuple[str, str]:
-        """Chooses the context of a saga's root span, as a child of the caller's own span if there is one.
-
-        Returns:
-            ``traceparent`` of the root, and of its parent (empty if there is none).
-        """
+    def start(self, name: str, saga_id: str) -> Origin:
+        """Chooses the context of a saga's root span, as a child of the caller's own span if there is one."""
+        carried: dict[str, str] = {}
+        _BAGGAGE.inject(carried)
         caller = trace.get_current_span().get_span_context()
-        span_id = secrets.randbits(64) or 1
-        if caller.is_valid:
-            root = SpanContext(caller.trace_id, span_id, is_remote=False, trace_flags=caller.trace_flags)
-            return _write_parent(root), _write_parent(caller)
-        trace_id = secrets.randbits(128) or 1
-        flags = TraceFlags(TraceFlags.SAMPLED if self._samples(trace_id, name) else TraceFlags.DEFAULT)
-        return _write_parent(SpanContext(trace_id, span_id, is_remote=False, trace_flags=flags)), ""
+        state = caller.trace_state.to_header() if caller.is_valid and caller.trace_state else ""
+        trace_id = caller.trace_id if caller.is_valid else secrets.randbits(128) or 1
+        sampled = self._samples(trace_id, name, saga_id)
+        flags = TraceFlags(TraceFlags.SAMPLED if sampled else TraceFlags.DEFAULT)
+        root = SpanContext(trace_id, secrets.randbits(64) or 1, is_remote=False, trace_flags=flags)
+        parent = _write_parent(caller) if caller.is_valid else ""
+        return Origin(_write_parent(root), parent, state, carried.get("baggage", ""))
 
-    def _samples(self, trace_id: int, name: str) -> bool:
-        """Asks the sampler once, at the start; the attempts follow its word."""
-        if not isinstance(self._tracer, SdkTracer):
-            return False
-        result = self._tracer.sampler.should_sample(None, trace_id, f"saga {name}", SpanKind.INTERNAL)
-        return result.decision is Decision.RECORD_AND_SAMPLE
+    def _samples(self, trace_id: int, name: str, saga_id: str) -> bool:
+        """Asks the sampler once, at the start; all spans follow its word."""
+        attributes: Mapping[str, AttributeValue] = {"saga.id": saga_id, "saga.name": name}
+        asked = self._sampler.should_sample(None, trace_id, f"saga {name}", SpanKind.INTERNAL, attributes)
+        return asked.decision is Decision.RECORD_AND_SAMPLE
 
-    @contextmanager
-    def attempt(
-        self, root: str, name: str, attributes: dict[str, AttributeValue], *, undoes: str = ""
-    ) -> Generator[trace.Span]:
-        """Traces one attempt; what runs inside nests in it.
+    def begin(
+        self,
+        name: str,
+        above: Context,
+        at: float,
+        attributes: Mapping[str, AttributeValue],
+        *,
+        trace_id: int,
+        span_id: int,
+        kind: SpanKind = SpanKind.INTERNAL,
+        undoes: str = "",
+    ) -> Span:
+        """Begins a span.
 
         Args:
-            root: The saga's ``traceparent``.
             name: Of the span.
+            above: The context with the span above it.
+            at: POSIX time.
             attributes: Of the span.
-            undoes: Span id of the attempt that this one undoes.
+            trace_id: Of the saga's trace.
+            span_id: What was chosen for it; 0 for any.
+            kind: Of the span.
+            undoes: Span id of what it undoes.
         """
-        parent = _read_parent(root)
-        context = (
-            None if parent is None else trace.set_span_in_context(NonRecordingSpan(parent), otel_context.Context())
-        )
-        links: Sequence[Link] = ()
-        if undoes and parent is not None:
-            links = (
-                Link(SpanContext(parent.trace_id, int(undoes, 16), is_remote=True, trace_flags=parent.trace_flags)),
-            )
-        span = self._tracer.start_span(name, context=context, attributes=attributes, links=links)
-        token = otel_context.attach(trace.set_span_in_context(span, context))
+        flags = TraceFlags(TraceFlags.SAMPLED)
+        links = [Link(SpanContext(trace_id, int(undoes, 16), is_remote=True, trace_flags=flags))] if undoes else []
+        token = _chosen_ids.set((trace_id, span_id) if span_id else None)
         try:
-            yield span
-        finally:
-            otel_context.detach(token)
-            span.end()
-
-    def end(
-        self,
-        root: str,
-        parent: str,
-        name: str,
-        *,
-        started: float,
-        ended: float,
-        attributes: dict[str, AttributeValue],
-        moments: Sequence[Moment],
-        error: str | None,
-    ) -> None:
-        """Emits the root span of a saga that has ended; times are POSIX, in seconds."""
-        context = _read_parent(root)
-        if context is None:
-            return
-        above = _read_parent(parent)
-        surrounding = otel_context.Context()
-        if above is not None:
-            surrounding = trace.set_span_in_context(NonRecordingSpan(above), surrounding)
-        token = _chosen_ids.set((context.trace_id, context.span_id))
-        try:
-            span = self._tracer.start_span(
-                f"saga {name}", context=surrounding, attributes=attributes, start_time=int(started * _NANO)
-            )
+            return self._tracer.start_span(name, above, kind, attributes, links, nanoseconds(at))
         finally:
             _chosen_ids.reset(token)
-        for moment, at, details in moments:
-            span.add_event(moment, dict(details), timestamp=int(at * _NANO))
-        if error is not None:
-            span.set_status(Status(StatusCode.ERROR, error))
-        span.end(end_time=int(ended * _NANO))
+
+
+def surroundings(span: SpanContext, baggage: str = "") -> Context:
+    """Makes the context in which something is done for a span of another process."""
+    context = _BAGGAGE.extract({"baggage": baggage}, Context()) if baggage else Context()
+    return trace.set_span_in_context(NonRecordingSpan(span), context)
 
 
 def find_tracing(provider: object | None) -> Tracing | None:

@@ -41,6 +41,7 @@ if TYPE_CHECKING:
 
     from sagas.core.definitions import Saga
     from sagas.core.execution import Execution
+    from sagas.telemetry import Tracing
     from sagas.testing.history import History
     from sagas.testing.options import Options
     from sagas.testing.runs import Scenario
@@ -75,6 +76,7 @@ class Simulator:
         reachable: Names of the steps that the body mentions.
         coverage: What happened in all runs together.
         lines: Which lines of the body ran.
+        tracing: Makes the spans of the simulated coordinators; ``None`` for none. To be set before the first run.
     """
 
     def __init__(
@@ -101,6 +103,7 @@ class Simulator:
         self._database = database
         self._refusals: dict[str, Exception] = {}
         self._fleet: Fleet | None = None
+        self.tracing: Tracing | None = None
         self._shapes: set[object] = set()
         self._reference = (
             None if self.view is None else Reference(self._make_world, self.view, self.registry.steps, database)
@@ -149,6 +152,7 @@ class Simulator:
         """Plays a run to its end."""
         if self._fleet is None:
             self._fleet = Fleet([self.saga], self._steps, self._refusal, self._deployed)
+            self._fleet.tracing = self.tracing
         fleet = self._fleet
         commit = (*COMMIT, "deploy") if self._deployed else COMMIT
         stage = Stage(fleet.time, scenario.faults, commit=commit, late=self._late, mutation=self._mutation)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, cast
 from urllib.parse import unquote
@@ -10,10 +10,12 @@ from urllib.parse import unquote
 from pydantic_core import from_json, to_json
 
 from sagas.errors import TransportError
-from sagas.transport.messages import write_attribute
+from sagas.transport.messages import read_trace, write_attribute, write_trace
 from sagas.transport.queues import Message
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from sagas.stores.port import Outgoing
     from sagas.transport.queues import Capabilities
 
@@ -32,6 +34,7 @@ class CloudEvent:
         type: What has happened.
         subject: What it is about, if that is said.
         data: As JSON.
+        trace: W3C ``traceparent``, ``tracestate`` and ``baggage`` that came with it, by name.
     """
 
     id: str
@@ -39,6 +42,7 @@ class CloudEvent:
     type: str
     subject: str | None
     data: bytes
+    trace: Mapping[str, str] = field(default_factory=dict[str, str])
 
 
 def event_message(event: Outgoing, data: bytes, able: Capabilities) -> Message:
@@ -61,7 +65,7 @@ def event_message(event: Outgoing, data: bytes, able: Capabilities) -> Message:
     if event.subject:
         headers["ce-subject"] = write_attribute(event.subject)
     if event.trace:
-        headers["traceparent"] = event.trace
+        headers |= write_trace({"traceparent": event.trace})
     return Message(
         body=data,
         headers=headers,
@@ -77,30 +81,33 @@ def read_event(message: Message) -> CloudEvent:
         TransportError: The message is none.
     """
     if message.headers.get("content-type", "").partition(";")[0].strip() == _STRUCTURED:
-        return _read_structured(message.body)
+        return _read_structured(message)
     try:
         found = {name: unquote(message.headers[f"ce-{name}"]) for name in ("specversion", "id", "source", "type")}
     except KeyError as error:
         raise TransportError(f"the message is no CloudEvent: it has no header {error}") from error
     subject = message.headers.get("ce-subject")
-    return _checked(found, None if subject is None else unquote(subject), message.body or b"null")
+    trace = read_trace(message.headers)
+    return _checked(found, None if subject is None else unquote(subject), message.body or b"null", trace)
 
 
-def _read_structured(body: bytes) -> CloudEvent:
+def _read_structured(message: Message) -> CloudEvent:
     """Reads an event that is one JSON object.
 
     Raises:
         TransportError: It is none.
     """
     try:
-        told: object = from_json(body)
+        told: object = from_json(message.body)
     except ValueError as error:
         raise TransportError(f"the message is no CloudEvent: {error}") from error
     known = cast("dict[str, Any]", told) if isinstance(told, dict) else {}
-    return _checked(known, known.get("subject"), to_json(known.get("data")))
+    said = {f"ce-{name}": value for name, value in known.items() if isinstance(value, str)}
+    trace = read_trace(said | dict(message.headers))
+    return _checked(known, known.get("subject"), to_json(known.get("data")), trace)
 
 
-def _checked(found: dict[str, Any], subject: str | None, data: bytes) -> CloudEvent:
+def _checked(found: dict[str, Any], subject: str | None, data: bytes, trace: Mapping[str, str]) -> CloudEvent:
     """Makes an event of its attributes.
 
     Raises:
@@ -110,4 +117,6 @@ def _checked(found: dict[str, Any], subject: str | None, data: bytes) -> CloudEv
     if lacking or found["specversion"] != "1.0":
         what = f"it lacks {', '.join(lacking)}" if lacking else f"its version is {found['specversion']!r}"
         raise TransportError(f"the message is no CloudEvent 1.0: {what}")
-    return CloudEvent(id=found["id"], source=found["source"], type=found["type"], subject=subject, data=data)
+    return CloudEvent(
+        id=found["id"], source=found["source"], type=found["type"], subject=subject, data=data, trace=trace
+    )

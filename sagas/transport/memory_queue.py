@@ -98,6 +98,7 @@ class MemoryQueue:
     """
 
     ABLE = Capabilities(
+        system="memory",
         ordered=True, groups=True, delay=True, nack_delay=True, extend=True, dedup_window=300.0, dead_letters=True,
         max_bytes=1_000_000, max_batch=100, late="refused",
     )  # fmt: skip

@@ -32,11 +32,13 @@ __all__ = [
     "notice_message",
     "read_answer",
     "read_request",
+    "read_trace",
     "reply_message",
     "reply_to",
     "request_message",
     "wants_beats",
     "write_attribute",
+    "write_trace",
 ]
 
 HEARTBEAT, KEY_REUSED = "heartbeat", "key_reused"
@@ -53,6 +55,18 @@ _TRACE = ("traceparent", "tracestate", "baggage")
 def write_attribute(value: str) -> str:
     """Writes an attribute's value."""
     return value if value.isascii() and value.isalnum() else quote(value, safe=_PLAIN)
+
+
+def write_trace(headers: Mapping[str, str]) -> dict[str, str]:
+    """Gives the headers that take a trace along, also as the attributes that CloudEvents has for it."""
+    told = {name: headers[name] for name in _TRACE if name in headers}
+    return told | {f"ce-{name}": told[name] for name in _TRACE[:2] if name in told}
+
+
+def read_trace(headers: Mapping[str, str]) -> dict[str, str]:
+    """Takes from a message's headers what belongs to a trace."""
+    found = {name: headers.get(name) or headers.get(f"ce-{name}") for name in _TRACE}
+    return {name: value for name, value in found.items() if value}
 
 
 def request_message(
@@ -90,10 +104,7 @@ def request_message(
         headers["ce-sagastartby"] = repr(start_by)
     if beats:
         headers["ce-sagabeats"] = "true"
-    for name in _TRACE:
-        if name in request.headers:
-            headers[name] = request.headers[name]
-    return Message(body=_join(request), headers=headers)
+    return Message(body=_join(request), headers=headers | write_trace(request.headers))
 
 
 def _join(request: StepRequest) -> bytes:
@@ -156,7 +167,7 @@ def read_request(message: Message) -> StepRequest:
             arguments=arguments,
             result=result,
             deadline=None if deadline is None else float(deadline),
-            headers={name: headers[name] for name in _TRACE if name in headers},
+            headers=read_trace(headers),
         )
     except KeyError as error:
         raise TransportError(f"the message is no request for a step: it has no header {error}") from error
@@ -203,7 +214,7 @@ def _told(headers: Mapping[str, str], outcome: str, source: str) -> dict[str, st
         "ce-sagacall": headers["ce-id"],
         "ce-sagaoutcome": outcome,
     }
-    return told | {name: headers[name] for name in _TRACE if name in headers}
+    return told | write_trace(read_trace(headers))
 
 
 @dataclass(frozen=True, slots=True)

@@ -14,6 +14,7 @@ import anyio
 
 from sagas.core.failures import describe
 from sagas.errors import KeyReused, MessageTooLarge, NotSupported, TransportClosed, TransportError
+from sagas.telemetry import tell_message
 from sagas.transport.acks import Acks
 from sagas.transport.intake import Intake
 from sagas.transport.messages import HEARTBEAT, KEY_REUSED, read_answer, request_message
@@ -70,7 +71,12 @@ class QueueTransport:
             does not begin it later.
         source: What this process is called in messages (the CloudEvents attribute).
         now: Gives POSIX time.
+
+    Attributes:
+        is_queue: That requests are messages, for traces.
     """
+
+    is_queue = True
 
     def __init__(
         self,
@@ -160,6 +166,7 @@ class QueueTransport:
         name = f"{self._token}-{next(self._numbers)}"
         call = self._calls[name] = _Call(beat)
         try:
+            tell_message(self._requests.capabilities.system, self._requests.name, name)
             await self._sending.put(self._message(request, name, beats=beat is not None))
             return await self._answer(call, request)
         except (KeyReused, MessageTooLarge, NotSupported, TransportClosed):

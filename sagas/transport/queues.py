@@ -80,6 +80,7 @@ class Capabilities:
     """What a queue can do. Whatever it cannot, it refuses with ``NotSupported``; it never only pretends.
 
     Attributes:
+        system: What OpenTelemetry calls the broker (``messaging.system``).
         shared: Whether a message goes to whichever consumer asks for it. If not, each one has some of the messages to
             itself while it is connected, and gets them again itself; others get them when it is closed or lost.
         ordered: Whether messages without a group are delivered in the order in which they were sent, as long as
@@ -96,6 +97,7 @@ class Capabilities:
             more: ``refused`` with ``DeliveryExpired``, or ``ignored``. In both cases nothing is changed.
     """
 
+    system: str = "sagas"
     shared: bool = True
     ordered: bool = False
     groups: bool = False

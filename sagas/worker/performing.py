@@ -6,7 +6,7 @@ import logging
 from typing import TYPE_CHECKING, Any
 
 import anyio
-from opentelemetry.trace import Status, StatusCode
+from opentelemetry.trace import SpanKind
 
 from sagas.context import Pulse, StepContext, running_step
 from sagas.coordinator.calling import Caller
@@ -14,7 +14,7 @@ from sagas.core.definitions import NotApplied
 from sagas.core.failures import describe, describe_rejection, is_rejection
 from sagas.errors import PayloadError
 from sagas.stores.outage import is_outage
-from sagas.telemetry.propagation import serving
+from sagas.telemetry import is_here, mark, serving
 from sagas.transport.port import StepReply
 
 if TYPE_CHECKING:
@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from contextlib import AbstractContextManager
 
     from opentelemetry.trace import Span, Tracer
+    from opentelemetry.util.types import AttributeValue
     from sqlmodel import Session
 
     from sagas.coordinator.calling import UserFunction
@@ -65,6 +66,7 @@ class Performing:
         self._caller = caller
         self._clock = clock
         self._tracer = tracer
+        self._kind = SpanKind.INTERNAL if tracer is not None and is_here(request.headers) else SpanKind.SERVER
         self.pulse = Pulse(now=clock.steady)
 
     @property
@@ -234,17 +236,16 @@ class Performing:
     def _span(self, name: str) -> AbstractContextManager[Span | None]:
         """Traces a call, as part of the trace that the request belongs to."""
         request = self._request
-        return serving(
-            self._tracer, name, request.headers,
-            {
-                "saga.id": request.saga_id, "saga.step": request.step, "saga.path": request.path,
-                "saga.attempt": request.attempt, "saga.compensation": request.kind == "undo",
-            },
-        )  # fmt: skip
+        attributes: dict[str, AttributeValue] = {
+            "saga.id": request.saga_id, "saga.step": request.step, "saga.path": request.path,
+            "saga.attempt": request.attempt,
+        }  # fmt: skip
+        if request.kind == "undo":
+            attributes["saga.compensation"] = True
+        return serving(self._tracer, name, request.headers, attributes, kind=self._kind)
 
 
 def _mark(span: Span | None, error: Exception) -> None:
     """Shows a failure in a span."""
     if span is not None and span.is_recording():
-        span.record_exception(error)
-        span.set_status(Status(StatusCode.ERROR, f"{type(error).__name__}: {error}"))
+        mark(span, error)

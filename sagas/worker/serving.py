@@ -4,12 +4,16 @@ from __future__ import annotations
 
 import logging
 import time
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import anyio
+from opentelemetry import trace
+from opentelemetry.trace import SpanKind
 
 from sagas.core.failures import describe
 from sagas.errors import KeyReused, MessageTooLarge, NotSupported, TransportClosed, TransportError
+from sagas.telemetry import mark, message_attributes, serving, trace_headers
 from sagas.transport.acks import Acks
 from sagas.transport.intake import Intake
 from sagas.transport.messages import (
@@ -28,6 +32,7 @@ if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Mapping, Sequence
 
     from anyio.abc import TaskGroup
+    from opentelemetry.trace import Tracer
 
     from sagas.transport.port import Beat, Participant, StepRequest
     from sagas.transport.queues import Delivery, Message, Queue
@@ -56,6 +61,7 @@ class Serving:
         concurrency: How many are performed side by side, and at most taken from the queue.
         source: What this process is called in messages.
         now: Gives POSIX time.
+        tracer: For a span of each delivery; ``None`` for none.
 
     Attributes:
         gave_up: Called when a request was given back for the last time.
@@ -70,7 +76,9 @@ class Serving:
         concurrency: int,
         source: str,
         now: Callable[[], float] = time.time,
+        tracer: Tracer | None = None,
     ) -> None:
+        self._tracer = tracer
         self._participant = participant
         self._requests = requests
         self._intake = Intake(requests, "requests", logger)
@@ -143,7 +151,7 @@ class Serving:
     async def _handle(self, delivery: Delivery) -> None:
         """Deals with a delivery."""
         try:
-            await self._serve(delivery)
+            await self._serve_traced(delivery)
         except (TransportError, KeyError) as error:
             await self._give_back(delivery, error)
         except Exception as error:
@@ -165,10 +173,27 @@ class Serving:
         if not self._held:
             self._idle.set()
 
-    async def _serve(self, delivery: Delivery) -> None:
+    async def _serve_traced(self, delivery: Delivery) -> None:
+        """Performs a request, and answers it, within a span of its own."""
+        request = read_request(delivery.message)
+        if self._tracer is None:
+            await self._serve(delivery, request)
+            return
+        queue = self._requests
+        told = message_attributes(queue.capabilities.system, queue.name, "process", delivery.message.headers["ce-id"])
+        told |= {"saga.id": request.saga_id, "saga.step": request.step, "saga.delivery": delivery.count}
+        name, kind = f"process {queue.name}", SpanKind.CONSUMER
+        with serving(self._tracer, name, request.headers, told, kind=kind) as span:
+            try:
+                await self._serve(delivery, replace(request, headers=trace_headers()))
+            except Exception as error:
+                if span is not None:
+                    mark(span, error)
+                raise
+
+    async def _serve(self, delivery: Delivery, request: StepRequest) -> None:
         """Performs a request, and answers it."""
         headers = delivery.message.headers
-        request = read_request(delivery.message)
         answers = await self._answers(reply_to(headers))
         beats = _Beats(self._group, lambda: answers.put(notice_message(headers, HEARTBEAT, source=self._source)))
         if "ce-sagastartby" in headers:
@@ -190,6 +215,7 @@ class Serving:
             reply = await self._participant.perform(request, beat=beat)
         except KeyReused:
             return notice_message(headers, KEY_REUSED, source=self._source)
+        trace.get_current_span().set_attribute("saga.reply", reply.outcome)
         return reply_message(headers, reply, source=self._source)
 
     def _is_late(self, headers: Mapping[str, str]) -> bool:

@@ -239,7 +239,10 @@ class Worker:
         if self._group is None:
             raise RequestError("the worker is not running; use it inside `async with Worker(…)`")
         requests, answers = _queues(queue, replies)
-        serving = Serving(self, requests, answers, concurrency=concurrency, source="/sagas/worker", now=self._clock.now)
+        serving = Serving(
+            self, requests, answers, concurrency=concurrency, source="/sagas/worker", now=self._clock.now,
+            tracer=self._tracer,
+        )  # fmt: skip
         if (metering := self._metering) is not None:
             metering.write(DEAD_LETTERS, 0, requests.name)  # or nobody would see the first one as a change
             serving.gave_up = lambda: metering.write(DEAD_LETTERS, 1, requests.name)

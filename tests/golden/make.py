@@ -188,6 +188,7 @@ JOURNALS: dict[str, tuple[str, dict[str, object], Callable[[Execution], Script]]
     "waiting": ("careful", {"sku": "a"}, waiting),
     "submitted": ("patient", {"by": "ann"}, submitted),
     "compensators-noted": ("shop", {"lines": _LINES}, in_doubt),
+    "carried": ("shop", {"lines": _LINES}, completed),
 }
 
 
@@ -207,7 +208,8 @@ def journal(saga_id: str) -> dict[str, Any]:
         rows.append([len(rows), at, kind, path, data.decode(), digest.hex()])
 
     begun = e.SagaSubmitted if saga_id == "submitted" else e.SagaStarted
-    feed(begun(name, saga.version, saga.arguments_schema.encode(arguments), "k-1", "00-ab", "00-cd"), at)
+    carried = ("shop=x", "tenant=blue") if saga_id == "carried" else ()
+    feed(begun(name, saga.version, saga.arguments_schema.encode(arguments), "k-1", "00-ab", "00-cd", *carried), at)
     for event in script(execution):
         at = max(execution.at + 1.25, execution.timers[event.path] if isinstance(event, e.TimerFired) else 0.0)
         feed(event, at)

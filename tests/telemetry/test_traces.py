@@ -2,22 +2,55 @@
 
 from __future__ import annotations
 
+import io
+import logging
+import secrets
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from pathlib import Path
 
+import anyio
 import anyio.to_thread
 import pytest
-from opentelemetry import trace
+from opentelemetry import baggage, trace
+from opentelemetry.context import Context, attach, detach
 from opentelemetry.exporter.otlp.proto.grpc.trace_exporter import OTLPSpanExporter as GrpcExporter
 from opentelemetry.exporter.otlp.proto.http.trace_exporter import OTLPSpanExporter as HttpExporter
 from opentelemetry.sdk.trace import TracerProvider
 from opentelemetry.sdk.trace.export import BatchSpanProcessor, SpanExporter
-from opentelemetry.sdk.trace.sampling import ALWAYS_OFF, ParentBased, TraceIdRatioBased
+from opentelemetry.sdk.trace.sampling import (
+    ALWAYS_OFF,
+    Decision,
+    ParentBased,
+    Sampler,
+    SamplingResult,
+    TraceIdRatioBased,
+)
+from opentelemetry.trace import Link, NonRecordingSpan, SpanContext, SpanKind, TraceFlags, TraceState
+from opentelemetry.util.types import Attributes
 from sqlmodel import Session
 
-from sagas import Coordinator, Rejected, Retry, SagaCompensated, gather, saga, step
+from sagas import (
+    Coordinator,
+    Event,
+    ReceiveTimeout,
+    Rejected,
+    Retry,
+    SagaCompensated,
+    Subscription,
+    emit,
+    gather,
+    lock,
+    receive,
+    saga,
+    scope,
+    sleep,
+    step,
+)
+from sagas.telemetry import SagaLogFilter
+from sagas.transport import MemoryQueue
 from tests.support.otlp import OtlpReceiver, ReceivedSpan, SpanNode, tree
 
 
@@ -230,6 +263,228 @@ async def test_the_callers_own_span_is_the_parent_and_spans_inside_a_step_nest_i
     ]
 
 
+async def test_child_sagas_scopes_and_branches_hold_what_runs_in_them_and_waits_have_spans(
+    provider: TracerProvider, receiver: OtlpReceiver
+) -> None:
+    """By names of which there are few; what tells them apart are attributes."""
+
+    @saga
+    async def pack(sku: str) -> None:
+        await sleep(0.01)
+        await reserve(sku)
+
+    async def pick(sku: str) -> None:
+        await reserve(sku)
+        await reserve(sku)
+
+    @saga
+    async def body() -> None:
+        async with lock("shelf-7"):
+            await gather(pick("a"), pack("b"))
+        async with scope():
+            await charge(1)
+        await receive("address-of-7", str)
+        with suppress(ReceiveTimeout):
+            await receive("never", str, timeout=0.01)
+
+    async with Coordinator("memory:", sagas=[body], tracer_provider=provider) as coordinator:
+        handle = await coordinator.start(body(), id="s")
+        await coordinator.signal("s", "address-of-7", "here")
+        await handle.result()
+        root = await _tree(provider, receiver, (await coordinator.get("s")).trace)
+    below = {x.span.name: [y.span.name for y in x.children] for x in root.children}
+    assert below.keys() == {"branch", "saga pack", "scope", "wait for lock", "receive"}
+    assert below["branch"] == ["step reserve", "step reserve"]
+    assert below["saga pack"] == ["sleep", "step reserve"]
+    assert below["scope"] == ["step charge"]
+    waits = [x.span for x in root.walk() if x.span.name in {"sleep", "receive", "wait for lock"}]
+    assert all(root.span.start_ns <= x.start_ns <= x.end_ns <= root.span.end_ns for x in waits)
+    assert next(x for x in waits if x.name == "wait for lock").attributes["saga.lock"] == "shelf-7"
+    assert {"signal"} == {event.name for event in root.span.events}
+    timed_out = [x.attributes["saga.signal"] for x in waits if x.attributes.get("saga.timed_out")]
+    assert timed_out == ["never"]
+
+
+async def test_what_a_failed_child_saga_did_is_undone_at_a_glance(
+    provider: TracerProvider, receiver: OtlpReceiver
+) -> None:
+    """Undos are children of the root, whatever they undo was in."""
+
+    @saga
+    async def pack() -> None:
+        await reserve("a")
+        await charge(-1)
+
+    @saga
+    async def body() -> None:
+        await pack()
+
+    async with Coordinator("memory:", sagas=[body], tracer_provider=provider) as coordinator:
+        with pytest.raises(SagaCompensated):
+            await coordinator.run(body(), id="s")
+        root = await _tree(provider, receiver, (await coordinator.get("s")).trace)
+    assert [x.span.name for x in root.children] == ["saga pack", "compensate reserve"]
+    done, failed = root.children[0].children
+    assert [link.span_id for link in root.children[1].span.links] == [done.span.span_id]
+    assert (failed.span.status, failed.span.attributes["error.type"]) == ("ERROR", "sagas.errors.Rejected")
+    assert root.span.attributes["error.type"] == "sagas.errors.Rejected"
+
+
+async def test_a_callers_baggage_and_tracestate_reach_steps_and_survive_a_takeover(
+    receiver: OtlpReceiver, tmp_path: Path
+) -> None:
+    """They are in the journal."""
+    provider = _provider(receiver)
+    seen: list[tuple[object, str]] = []
+    looked = anyio.Event()
+
+    @step
+    async def look() -> None:
+        looked.set()
+        context = trace.get_current_span().get_span_context()
+        seen.append((baggage.get_baggage("tenant"), context.trace_state.to_header()))
+
+    @saga
+    async def body() -> None:
+        await look()
+        await receive("go", str)
+        await look()
+
+    store = f"sqlite:///{tmp_path / 'j.db'}"
+    caller = SpanContext(
+        secrets.randbits(128), 8, is_remote=True, trace_flags=TraceFlags(1), trace_state=TraceState([("shop", "x")])
+    )
+    context = trace.set_span_in_context(NonRecordingSpan(caller), baggage.set_baggage("tenant", "blue"))
+    try:
+        async with Coordinator(store, sagas=[body], tracer_provider=provider) as coordinator:
+            token = attach(context)
+            await coordinator.start(body(), id="s")
+            detach(token)
+            await looked.wait()
+        async with Coordinator(store, sagas=[body], tracer_provider=provider) as coordinator:
+            await coordinator.signal("s", "go", "")
+            await coordinator.run(body(), id="s")
+            spans = await _spans(provider, receiver, trace.format_trace_id(caller.trace_id))
+    finally:
+        provider.shutdown()
+    assert seen == [("blue", "shop=x")] * 2
+    root = next(span for span in spans if span.name == "saga body")
+    assert root.parent_span_id == f"{8:016x}"
+    assert {span.parent_span_id for span in spans if span is not root} == {root.span_id}
+
+
+async def test_the_sampler_is_asked_once_and_its_word_is_kept(receiver: OtlpReceiver) -> None:
+    """Also by one that would say something else a moment later, and with what it may want to know."""
+
+    class OnceOnly(Sampler):
+        def __init__(self) -> None:
+            self.asked: list[Attributes] = []
+
+        def should_sample(
+            self, parent_context: Context | None, trace_id: int, name: str, kind: SpanKind | None = None,
+            attributes: Attributes = None, links: Sequence[Link] | None = None, trace_state: TraceState | None = None,
+        ) -> SamplingResult:  # fmt: skip
+            self.asked.append(attributes)
+            return SamplingResult(Decision.RECORD_AND_SAMPLE if len(self.asked) == 1 else Decision.DROP)
+
+        def get_description(self) -> str:
+            return "once"
+
+    sampler = OnceOnly()
+    provider = _provider(receiver, sampler=sampler)
+    try:
+        async with Coordinator("memory:", sagas=[order], tracer_provider=provider) as coordinator:
+            await coordinator.run(order("a", 1), id="s")
+            await coordinator.run(order("a", 1), id="t")
+            root = await _tree(provider, receiver, (await coordinator.get("s")).trace)
+            assert await _spans(provider, receiver, (await coordinator.get("t")).trace.split("-")[1]) == []
+    finally:
+        provider.shutdown()
+    assert len(list(root.walk())) == 4
+    assert sampler.asked == [{"saga.id": "s", "saga.name": "order"}, {"saga.id": "t", "saga.name": "order"}]
+
+
+async def test_log_records_of_steps_say_which_saga_and_trace_they_belong_to(
+    provider: TracerProvider, receiver: OtlpReceiver, tmp_path: Path
+) -> None:
+    """In the event loop, in threads and in transactions; elsewhere they are empty."""
+    shown = io.StringIO()
+    handler = logging.StreamHandler(shown)
+    handler.addFilter(SagaLogFilter())
+    text = "%(message)s %(saga_id)s %(saga_step)s %(saga_path)s %(saga_attempt)s %(trace_id)s %(span_id)s"
+    handler.setFormatter(logging.Formatter(text))
+    log = logging.getLogger("tests.shop")
+    log.addHandler(handler)
+    log.setLevel(logging.INFO)
+
+    @step
+    async def looped() -> None:
+        log.info("loop")
+
+    @step
+    def threaded() -> None:
+        log.info("thread")
+
+    @step(transactional=True)
+    def transacted(session: Session) -> None:
+        log.info("transaction")
+
+    @saga
+    async def body() -> None:
+        await looped()
+        await threaded()
+        await transacted()
+
+    try:
+        log.info("before")
+        store = f"sqlite:///{tmp_path / 'j.db'}"
+        async with Coordinator(store, sagas=[body], tracer_provider=provider) as coordinator:
+            await coordinator.run(body(), id="s")
+            root = await _tree(provider, receiver, (await coordinator.get("s")).trace)
+    finally:
+        log.removeHandler(handler)
+    spans = [x.span for x in root.children]
+    names = ["looped", "threaded", "transacted"]
+    assert [x.name for x in spans] == [f"step {name}" for name in names]
+    said = ["loop", "thread", "transaction"]
+    assert shown.getvalue().splitlines() == ["before    0  "] + [
+        f"{what} s {name} {number} 1 {span.trace_id} {span.span_id}"
+        for number, (what, name, span) in enumerate(zip(said, names, spans, strict=True), 1)
+    ]
+
+
+async def test_a_saga_that_an_event_starts_belongs_to_the_trace_of_the_one_that_emitted_it(
+    receiver: OtlpReceiver,
+) -> None:
+    """Over a queue, in the headers and in the attributes that CloudEvents has for it."""
+    provider = _provider(receiver)
+
+    @saga
+    async def first() -> None:
+        await emit(Event(type="order.placed", data={"sku": "a"}))
+
+    @saga
+    async def second(data: dict[str, str]) -> str:
+        return await reserve(data["sku"])
+
+    queue = MemoryQueue("events")
+    try:
+        async with Coordinator(
+            "memory:", sagas=[first, second], events=queue, tracer_provider=provider,
+            subscriptions=[Subscription(queue, "order.*", second)],
+        ) as coordinator:  # fmt: skip
+            await coordinator.run(first(), id="s")
+            trace_id = (await coordinator.get("s")).trace.split("-")[1]
+            while len(spans := await _spans(provider, receiver, trace_id)) < 3:  # noqa: ASYNC110 - nobody tells
+                await anyio.sleep(0.01)
+            root = tree(spans)
+    finally:
+        provider.shutdown()
+    assert root.span.name == "saga first"
+    assert [x.span.name for x in root.children] == ["saga second"]
+    assert [x.span.name for x in root.children[0].children] == ["step reserve"]
+
+
 async def test_of_a_caller_that_is_not_sampled_nothing_is_exported(receiver: OtlpReceiver) -> None:
     """Nor of a saga that the sampler itself leaves out."""
     provider = _provider(receiver, sampler=ParentBased(ALWAYS_OFF))
@@ -274,7 +529,7 @@ async def test_without_a_provider_nothing_is_traced() -> None:
 
 
 def test_a_killed_process_and_its_successor_leave_one_trace_that_is_a_tree(tmp_path: Path) -> None:
-    """The attempt that was in flight never ended; the rest is there, and the recovery is an event of the root."""
+    """The attempt that was in flight is shown by whoever ends the saga; the recovery is an event of the root."""
     with OtlpReceiver() as receiver:
         command = [sys.executable, "-m", "tests.telemetry.child", str(tmp_path / "j.db"), receiver.grpc_endpoint]
         killed = subprocess.Popen([*command, "hang"], stdout=subprocess.PIPE, text=True)
@@ -291,11 +546,43 @@ def test_a_killed_process_and_its_successor_leave_one_trace_that_is_a_tree(tmp_p
     assert [(x.span.name, x.span.resource["service.name"]) for x in root.children] == [
         ("step reserve", "hang"),
         ("step charge", "go"),
+        ("step charge", "go"),
         ("compensate charge", "go"),
         ("compensate reserve", "go"),
     ]
+    lost = root.children[1].span
+    assert (lost.attributes["saga.lost"], lost.attributes["saga.attempt"], lost.status) == (True, 1, "UNSET")
+    assert [event.name for event in lost.events] == ["lost"]
     assert [event.name for event in root.span.events] == ["taken over"]
     assert root.span.start_ns <= root.children[0].span.start_ns
-    assert root.children[0].span.end_ns <= root.span.events[0].at_ns <= root.children[1].span.start_ns
+    assert root.children[0].span.end_ns <= root.span.events[0].at_ns <= root.children[2].span.start_ns
     assert [link.span_id for link in root.find("compensate reserve").span.links] == [root.children[0].span.span_id]
     assert root.span.status == "ERROR"
+
+
+def test_what_a_killed_process_did_not_send_is_told_again_from_the_journal(tmp_path: Path) -> None:
+    """Under the same ids, by a command."""
+    journal = f"sqlite:///{tmp_path / 'j.db'}"
+
+    async def run() -> None:
+        async with Coordinator(journal, sagas=[order], tracer_provider=TracerProvider()) as coordinator:
+            with pytest.raises(SagaCompensated):
+                await coordinator.run(order("a", -1), id="s")
+        async with Coordinator(journal, sagas=[order]) as coordinator:
+            await coordinator.run(order("a", 1), id="untraced")
+
+    anyio.run(run)
+    with OtlpReceiver() as receiver:
+        endpoint = receiver.http_endpoint.removesuffix("/v1/traces")
+        command = [sys.executable, "-m", "sagas", "retell", "s", "untraced", "--store", journal]
+        done = subprocess.run([*command, "--endpoint", endpoint, "--service", "shop"],
+            capture_output=True, text=True, timeout=60, check=True)  # fmt: skip
+        assert done.stdout == "s: 6 spans\nuntraced: it was not traced, or not in the sample\n"
+        root = tree(receiver.wait_for(lambda spans: len(spans) == 6))
+    assert [x.span.name for x in root.children] == [
+        "step reserve", "step reserve", "step charge", "compensate reserve", "compensate reserve",
+    ]  # fmt: skip
+    assert (root.span.status_message, root.span.resource["service.name"]) == ("Rejected: negative", "shop")
+    assert (root.children[2].span.status, root.children[2].span.attributes["saga.retold"]) == ("ERROR", True)
+    done_ids = {x.span.span_id for x in root.children[:2]}
+    assert {link.span_id for x in root.children[3:] for link in x.span.links} == done_ids

@@ -53,6 +53,7 @@ class SqlQueue:
     """
 
     ABLE = Capabilities(
+        system="sql",
         ordered=True, groups=True, delay=True, nack_delay=True, extend=True, dedup_window=300.0, dead_letters=True,
         max_bytes=_MAX_BYTES, max_batch=100, late="refused",
     )  # fmt: skip

@@ -15,6 +15,7 @@ from sagas.transport import QueueTransport, open_queue
 from sagas_adapters.http import HttpTransport
 
 from .contracts import Charge, Order, Reservation, charge_card, reserve_stock
+from .tracing import export_traces
 
 
 class Sale(SQLModel, table=True):
@@ -110,6 +111,7 @@ def prepare(store: str) -> None:
 
 def main(environ: dict[str, str]) -> None:
     """Runs the service as the environment says."""
+    export_traces("orders")
     prepare(environ["ORDERS_STORE"])
     coordinator = create_coordinator(
         environ["ORDERS_STORE"],

@@ -12,6 +12,7 @@ from sqlmodel import Field, Session, SQLModel, create_engine, select
 from sagas import Worker, step
 
 from .contracts import CardDeclined, Charge, Order
+from .tracing import export_traces
 
 CARDS = {"gold": 5_000_000, "silver": 150_000, "bronze": 20_000}
 
@@ -77,4 +78,5 @@ async def serve(database: str, queue: str) -> None:
 
 if __name__ == "__main__":
     logging.basicConfig(level=logging.INFO)
+    export_traces("payments")
     anyio.run(serve, os.environ["PAYMENTS_DATABASE"], os.environ["PAYMENTS_QUEUE"])

@@ -14,6 +14,7 @@ from sagas import Worker, step
 from sagas_adapters.http import participant_app
 
 from .contracts import Order, OutOfStock, Reservation
+from .tracing import export_traces
 
 SHELF = {"book": 350, "lamp": 60, "anvil": 12}
 
@@ -91,6 +92,7 @@ def create_app(database: str) -> FastAPI:
 
 
 if __name__ == "__main__":
+    export_traces("stock")
     uvicorn.run(
         create_app(os.environ["STOCK_DATABASE"]), host="127.0.0.1", port=int(os.environ["STOCK_PORT"]), access_log=False
     )

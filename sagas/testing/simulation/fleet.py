@@ -15,6 +15,7 @@ if TYPE_CHECKING:
 
     from sagas.core.definitions import Saga, Step
     from sagas.stores.port import Batch, Committed
+    from sagas.telemetry import Tracing
     from sagas.testing.simulation.stage import Stage
 
 __all__ = ["Endless", "Fleet"]
@@ -43,6 +44,7 @@ class Fleet:
         rejection: Makes what a step raises when it refuses.
         orders: What is to be done from outside, once everybody waits.
         delayed: Requests that are still on their way when whoever sent them has given them up.
+        tracing: Makes the spans of its coordinators; ``None`` for none.
     """
 
     def __init__(
@@ -53,6 +55,7 @@ class Fleet:
         deployed: Sequence[Saga[..., Any]] = (),
     ) -> None:
         self.time = Time(BEGINNING)
+        self.tracing: Tracing | None = None
         self.disk = Disk()
         self.tokens = Tokens()
         self.rejection = rejection

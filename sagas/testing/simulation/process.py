@@ -195,8 +195,8 @@ class SimulatedCoordinator(Coordinator):
     def _make_engine(self) -> Engine:
         """See ``Coordinator``."""
         engine = Engine(
-            self._store, self._registry, self._clock, codec=None, tracing=None, threads=1, keep_waiting=100,
-            max_running=None, limit_turn=1.0, calls=self._process.calls,
+            self._store, self._registry, self._clock, codec=None, tracing=self._process.fleet.tracing, threads=1,
+            keep_waiting=100, max_running=None, limit_turn=1.0, calls=self._process.calls,
         )  # fmt: skip
         engine.owner = self._process.fleet.tokens.owner()
         engine.journal.has_sessions = self._process.fleet.disk.database is not None
