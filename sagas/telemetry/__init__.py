@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from sagas.telemetry.logs import SagaLogFilter
+from sagas.telemetry.marking import mark, mark_error, unsampled
 from sagas.telemetry.metrics import Metering, find_metering
 from sagas.telemetry.propagation import (
     arriving,
@@ -14,7 +15,7 @@ from sagas.telemetry.propagation import (
     trace_headers,
 )
 from sagas.telemetry.retelling import retell
-from sagas.telemetry.story import Story, find_story, mark, mark_error, unsampled
+from sagas.telemetry.story import Story, find_story
 from sagas.telemetry.tracing import UNTRACED, Held, Origin, Tracing, find_tracing
 
 __all__ = [

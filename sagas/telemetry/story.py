@@ -6,7 +6,6 @@ from collections.abc import Callable
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from opentelemetry import context as otel_context
 from opentelemetry import trace
 from opentelemetry.context import Context
 from opentelemetry.trace import SpanKind, Status, StatusCode
@@ -14,6 +13,7 @@ from opentelemetry.trace import SpanKind, Status, StatusCode
 from sagas.core import commands as c
 from sagas.core import events as e
 from sagas.core.failures import one_line
+from sagas.telemetry.marking import type_name, within
 from sagas.telemetry.tracing import Held, Origin, nanoseconds, read_parent, span_id, surroundings
 
 if TYPE_CHECKING:
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from sagas.core.records import Record
     from sagas.telemetry.tracing import Tracing
 
-__all__ = ["Story", "find_story", "mark", "mark_error", "unsampled"]
+__all__ = ["Story", "find_story"]
 
 # So many events are told of one saga; as many as OpenTelemetry keeps of a span.
 _MOST_MOMENTS = 128
@@ -239,7 +239,7 @@ class Story:
         if held and held[-1].id == this.id:
             del held[-1]  # it was not even sent, and counts for nothing
         held.append(this)
-        with _within(trace.set_span_in_context(span, self._around)):
+        with within(trace.set_span_in_context(span, self._around)):
             yield this
         this.at = this.at or now()
 
@@ -352,7 +352,7 @@ class Story:
             "saga.id": self._saga_id, "saga.name": self._name, "saga.version": self._version, "saga.outcome": outcome,
         }  # fmt: skip
         if cause is not None:
-            details["error.type"] = _named(cause.type)
+            details["error.type"] = type_name(cause.type)
         parent = read_parent(self._origin.parent, self._origin.state)
         above = Context() if parent is None else surroundings(parent, self._origin.baggage)
         span = self._tracing.begin(
@@ -377,49 +377,6 @@ def find_story(tracing: Tracing | None, origin: Origin, saga_id: str, records: S
     for record in records:
         story.take(record.seq, record.at, record.event, record.commands)
     return story
-
-
-@contextmanager
-def _within(context: Context) -> Generator[None]:
-    """Makes a context current."""
-    token = otel_context.attach(context)
-    try:
-        yield
-    finally:
-        # Where a coroutine that nobody runs any more is collected, another one is current.
-        if otel_context.get_current() is context:
-            otel_context.detach(token)
-
-
-@contextmanager
-def unsampled(origin: Origin) -> Generator[None]:
-    """Lets those whom a step calls know that its saga was left out of the sample."""
-    root = read_parent(origin.trace, origin.state)
-    if root is None:
-        yield
-        return
-    with _within(surroundings(root, origin.baggage)):
-        yield
-
-
-def mark_error(span: Span, error: e.ErrorInfo | None, outcome: str) -> None:
-    """Shows in a span what a participant, or the way to it, said of a failure."""
-    if error is not None:
-        span.set_attribute("error.type", _named(error.type))
-    span.set_status(Status(StatusCode.ERROR, f"{outcome}: {'' if error is None else one_line(error)}"))
-
-
-def mark(span: Span, error: BaseException) -> None:
-    """Shows a failure in a span."""
-    told = f"{type(error).__name__}: {error}"
-    span.record_exception(error)
-    span.set_attribute("error.type", _named(f"{type(error).__module__}:{type(error).__qualname__}"))
-    span.set_status(Status(StatusCode.ERROR, told))
-
-
-def _named(kind: str) -> str:
-    """Names a type as OpenTelemetry does."""
-    return kind.removeprefix("builtins:").replace(":", ".")
 
 
 def _places(path: str) -> list[str]:
