@@ -37,6 +37,10 @@ _MINUTE = 60.0
 _GROUPS = {"open": tuple(status for status in STATUSES if status not in ENDED), "ended": ENDED}
 
 
+# Longer ones are too complex for databases to look for.
+_LONGEST_TEXT = 1_000
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SagaFilter:
     """Which sagas to look for; all of it has to hold. Times are from inclusive, before exclusive.
@@ -70,12 +74,14 @@ class SagaFilter:
         """Says this as stores take it.
 
         Raises:
-            RequestError: There is no such status, or a text is none, or a time has no zone.
+            RequestError: There is no such status, or a text is none or too long, or a time has no zone.
         """
         for what in ("name", "version", "step", "id_prefix", "error"):
             text = getattr(self, what)
             if text:
                 check_text(what, text)
+                if len(text) > _LONGEST_TEXT:
+                    raise RequestError(f"{what}= has {len(text):,} characters, and {_LONGEST_TEXT:,} is the most")
                 if "\x00" in text:
                     raise RequestError(f"{what}={text!r}: no saga has that, since databases take no NUL in texts")
         texts = (f"{self.step} (",) if self.step else ()

@@ -8,6 +8,8 @@ from dataclasses import dataclass
 from fnmatch import translate
 from typing import TYPE_CHECKING, Annotated, Any, cast
 
+from sagas.errors import DeclarationError
+
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
@@ -34,9 +36,14 @@ class Mask:
     Args:
         names: Of keys in payloads, or patterns for them (``"*_token"``); or ``NAME.result`` for all that a step or
             saga of that name gives.
+
+    Raises:
+        DeclarationError: A text is given in place of names.
     """
 
     def __init__(self, names: Iterable[str] = ()) -> None:
+        if isinstance(names, str):
+            raise DeclarationError(f"secret_fields={names!r} is one text; give a list of names, as in [{names!r}]")
         self.names = frozenset(names)
         pattern = "|".join(translate(name) for name in sorted(self.names))
         self._hides = re.compile(pattern).fullmatch if pattern else None
@@ -82,6 +89,8 @@ def secret_names(definitions: Iterable[Saga[..., Any] | Step[..., Any]]) -> set[
 
 def _names(name: str, hint: Any, seen: set[Any]) -> Iterator[str]:
     """Lists the name of a field, if it is marked, and those of the fields within it that are."""
+    for part in typing.get_args(hint) if hasattr(hint, "__value__") else ():
+        yield from _names(name, part, seen)  # what a generic alias is made for
     hint = getattr(hint, "__value__", hint)  # of `type Pin = …`
     if any(isinstance(mark, Secret) or mark is Secret for mark in getattr(hint, "__metadata__", ())):
         yield name
@@ -90,8 +99,9 @@ def _names(name: str, hint: Any, seen: set[Any]) -> Iterator[str]:
     kind = typing.get_origin(hint) or getattr(hint, "__supertype__", hint)
     if isinstance(kind, type) and kind not in seen:
         seen.add(kind)
+        is_root = getattr(kind, "__pydantic_root_model__", False)
         for field, inner in _fields(kind):
-            yield from _names(field, inner, seen)
+            yield from _names(name if is_root else field, inner, seen)
 
 
 def _fields(kind: type) -> Iterator[tuple[str, Any]]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import TYPE_CHECKING
 
 from typing_extensions import TypeIs
@@ -11,7 +12,7 @@ from sagas.errors import StoreError
 if TYPE_CHECKING:
     from sagas.stores.port import Store
 
-__all__ = ["is_store", "store_for"]
+__all__ = ["is_store", "store_for", "without_password"]
 
 _EXAMPLES = "'sqlite:///orders.db', 'postgresql+psycopg://user@host/database' or 'memory:'"
 
@@ -47,4 +48,9 @@ def store_for(url: str) -> Store:
         from sagas.stores.postgres import PostgresStore
 
         return PostgresStore(url.replace("postgres:", "postgresql:", 1) if url.startswith("postgres:") else url)
-    raise StoreError(f"no store goes by {url!r}; use {_EXAMPLES}")
+    raise StoreError(f"no store goes by {without_password(url)!r}; use {_EXAMPLES}")
+
+
+def without_password(url: str) -> str:
+    """Hides what may be a password in a text that is no URL of ours, and may be meant as one."""
+    return re.sub(r"password=[^&]*", "password=***", re.sub(r"://.*@", "://***@", url))

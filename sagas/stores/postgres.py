@@ -19,10 +19,11 @@ from sagas.stores import schema
 from sagas.stores.announcing import Announcements
 from sagas.stores.ground import digests_by_key, first_rows, groundless
 from sagas.stores.lifeline import Lifeline
+from sagas.stores.opening import without_password
 from sagas.stores.port import Committed, StoreRestarted, Superseded
 from sagas.stores.postgres_batches import write_batch
 from sagas.stores.postgres_stream import Stream
-from sagas.stores.raw import check_encoding, driver, own_url
+from sagas.stores.raw import check_encoding, driver, own_url, shown_url
 from sagas.stores.sql import SqlStore
 from sagas.stores.surveying import Counted
 from sagas.stores.tables import metadata
@@ -115,9 +116,9 @@ class PostgresStore(SqlStore):
     def __init__(self, url: str, *, parallel: int = 8, own_time: bool = True) -> None:
         try:
             parsed = make_url(url)
-        except ArgumentError as error:
-            raise StoreError(f"{url!r} is not a URL of a database: {error}") from error
-        super().__init__(parsed.render_as_string(hide_password=True))
+        except (ArgumentError, ValueError) as error:
+            raise StoreError(f"{without_password(url)!r} is not a URL of a database") from error
+        super().__init__(shown_url(parsed))
         driver()
         self.parallel = parallel
         self._own_time = own_time

@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     import psycopg
     from sqlalchemy import URL, Connection
 
-__all__ = ["check_encoding", "connect", "driver", "failure", "is_pooled", "own_url"]
+__all__ = ["check_encoding", "connect", "driver", "failure", "is_pooled", "own_url", "shown_url"]
 
 _CONNECT_TIMEOUT = 10
 
@@ -35,6 +35,12 @@ def failure() -> type[psycopg.Error]:
     import psycopg
 
     return psycopg.Error
+
+
+def shown_url(url: URL) -> str:
+    """Writes a URL for people, without the passwords that it may have in any place."""
+    hidden = {name: "***" for name in ("password", "sslpassword") if name in url.query}
+    return url.update_query_dict(hidden).render_as_string(hide_password=True)
 
 
 def own_url(url: URL) -> URL:

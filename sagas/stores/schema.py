@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING
 from sqlalchemy import inspect, make_url
 
 from sagas.errors import SchemaMismatch
+from sagas.stores.raw import shown_url
 
 if TYPE_CHECKING:
     from collections.abc import Generator
@@ -118,12 +119,12 @@ def ensure(connection: Connection, *, migrate: bool) -> None:
         if oldest in _KNOWN:
             return  # a newer library has added to them since, and says that this one can go on
         raise SchemaMismatch(
-            f"the tables in {connection.engine.url} are of version {found}, which is newer than this library knows "
-            f"({HEAD}), and need {oldest} at least. Install the newer version of sagakit"
+            f"the tables in {shown_url(connection.engine.url)} are of version {found}, which is newer than this "
+            f"library knows ({HEAD}), and need {oldest} at least. Install the newer version of sagakit"
         )
     if not migrate:
         raise SchemaMismatch(
-            f"the tables in {connection.engine.url} are of version {found or 'none'}, this library needs {HEAD}. "
-            f"Run {migrating(connection.engine.url)}"
+            f"the tables in {shown_url(connection.engine.url)} are of version {found or 'none'}, this library needs "
+            f"{HEAD}. Run {migrating(connection.engine.url)}"
         )
     upgrade(connection)

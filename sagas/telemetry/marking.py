@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING
 from opentelemetry import context as otel_context
 from opentelemetry.trace import Status, StatusCode
 
-from sagas.core.failures import one_line
+from sagas.core.failures import describe, one_line
+from sagas.telemetry.sparing import spared
 from sagas.telemetry.tracing import read_parent, surroundings
 
 if TYPE_CHECKING:
@@ -55,10 +56,20 @@ def mark_error(span: Span, error: e.ErrorInfo | None, outcome: str) -> None:
 
 def mark(span: Span, error: BaseException) -> None:
     """Shows a failure in a span."""
-    told = f"{type(error).__name__}: {error}"
-    span.record_exception(error)
-    span.set_attribute("error.type", type_name(f"{type(error).__module__}:{type(error).__qualname__}"))
-    span.set_status(Status(StatusCode.ERROR, told))
+    with spared("a failure could not be shown in a span"):
+        told = describe(error)  # which can write it, however its author made it
+        kind = type_name(told.type)
+        span.add_event(
+            "exception",
+            {
+                "exception.type": kind,
+                "exception.message": told.message,
+                "exception.stacktrace": told.traceback,
+                "exception.escaped": "False",
+            },
+        )
+        span.set_attribute("error.type", kind)
+        span.set_status(Status(StatusCode.ERROR, one_line(told)))
 
 
 def type_name(kind: str) -> str:

@@ -10,6 +10,8 @@ from opentelemetry import propagate, trace
 from opentelemetry.context import Context
 from opentelemetry.trace import SpanKind
 
+from sagas.telemetry.sparing import spared, tell_once
+
 if TYPE_CHECKING:
     from collections.abc import Generator, Mapping
 
@@ -78,14 +80,20 @@ def serving(
     if tracer is None:
         yield None
         return
-    above = propagate.extract(headers, Context())
-    span = tracer.start_span(name, above, kind, attributes)
+    try:
+        above = propagate.extract(headers, Context())
+        span = tracer.start_span(name, above, kind, attributes)
+    except Exception:  # noqa: BLE001 - of a processor, which may be anybody's
+        tell_once("a span could not be begun")
+        yield None
+        return
     token = otel_context.attach(trace.set_span_in_context(span, above))
     try:
         yield span
     finally:
         otel_context.detach(token)
-        span.end()
+        with spared("a span could not be shown"):
+            span.end()
 
 
 def message_attributes(system: str, queue: str, operation: str, message_id: str) -> dict[str, AttributeValue]:

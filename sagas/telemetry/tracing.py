@@ -22,6 +22,8 @@ from opentelemetry.sdk.trace.id_generator import IdGenerator
 from opentelemetry.sdk.trace.sampling import ALWAYS_OFF, ALWAYS_ON, Decision
 from opentelemetry.trace import Link, NonRecordingSpan, Span, SpanContext, SpanKind, TraceFlags, TraceState
 
+from sagas.telemetry.sparing import spared, tell_once
+
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
@@ -130,12 +132,16 @@ class Held:
 
     def show(self) -> None:
         """Shows it."""
-        self.span.end(nanoseconds(self.at))
+        try:
+            self.span.end(nanoseconds(self.at))
+        except Exception:  # noqa: BLE001 - of a processor, which may be anybody's
+            tell_once("a span could not be shown")
 
     def give_up(self) -> None:
         """Leaves it to whoever goes on with the saga, and derives the same id; shows it if nobody could."""
         if not self._derived:
-            self.span.set_attribute("saga.lost", True)  # noqa: FBT003 - as the API has it
+            with spared("a span could not be marked"):
+                self.span.set_attribute("saga.lost", True)  # noqa: FBT003 - as the API has it
             self.show()
 
 
@@ -158,7 +164,8 @@ class Tracing:
     def start(self, name: str, saga_id: str) -> Origin:
         """Chooses the context of a saga's root span, as a child of the caller's own span if there is one."""
         carried: dict[str, str] = {}
-        _BAGGAGE.inject(carried)
+        with spared("baggage could not be written"):
+            _BAGGAGE.inject(carried)
         caller = trace.get_current_span().get_span_context()
         state = caller.trace_state.to_header() if caller.is_valid and caller.trace_state else ""
         trace_id = caller.trace_id if caller.is_valid else secrets.randbits(128) or 1
@@ -171,7 +178,11 @@ class Tracing:
     def _samples(self, trace_id: int, name: str, saga_id: str) -> bool:
         """Asks the sampler once, at the start; all spans follow its word."""
         attributes: Mapping[str, AttributeValue] = {"saga.id": saga_id, "saga.name": name}
-        asked = self._sampler.should_sample(None, trace_id, f"saga {name}", SpanKind.INTERNAL, attributes)
+        try:
+            asked = self._sampler.should_sample(None, trace_id, f"saga {name}", SpanKind.INTERNAL, attributes)
+        except Exception:  # noqa: BLE001 - likewise
+            tell_once("the sampler could not be asked")
+            return False
         return asked.decision is Decision.RECORD_AND_SAMPLE
 
     def begin(
@@ -203,6 +214,10 @@ class Tracing:
         token = _chosen_ids.set((trace_id, span_id) if span_id else None)
         try:
             return self._tracer.start_span(name, above, kind, attributes, links, nanoseconds(at))
+        except Exception:  # noqa: BLE001 - likewise
+            tell_once("a span could not be begun")
+            unseen = SpanContext(trace_id, span_id or secrets.randbits(64) or 1, is_remote=False, trace_flags=flags)
+            return NonRecordingSpan(unseen)
         finally:
             _chosen_ids.reset(token)
 

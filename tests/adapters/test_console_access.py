@@ -68,7 +68,7 @@ async def test_from_elsewhere_nobody_sees_anything_before_the_console_knows_who_
         assert page.status_code == 403
         assert "--token" in page.text
     async with browsing(console_app(client)) as browser:
-        for name in ("x-forwarded-for", "forwarded", "x-real-ip", "via"):
+        for name in ("x-forwarded-for", "X-Forwarded-Proto", "forwarded", "x-real-ip", "via", "cf-connecting-ip"):
             page = await browser.get(path, headers={name: "127.0.0.1"})
             assert page.status_code == 403, name
 

@@ -246,6 +246,12 @@ async def test_a_signal_reaches_a_saga(site: Site) -> None:
     assert again.status_code == 409
 
 
+async def test_a_link_does_not_fill_in_why_or_how_the_saga_stood(site: Site) -> None:
+    fields = await form(site, "act?id=waiting-1&do=cancel&status=stuck&expected=77&reason=PRE")
+    assert (fields["status"], fields.get("reason", "")) == ("running", "")
+    assert fields["expected"] != "77"
+
+
 async def test_a_cancelled_saga_says_by_whom(site: Site) -> None:
     fields = await form(site, "act?id=waiting-1&do=cancel")
     assert (await site.browser.post("act", data={**fields, "reason": "not wanted"})).status_code == 303
@@ -262,6 +268,10 @@ async def test_all_of_a_group_are_tried_again_but_those_that_moved_on(site: Site
     refuse_markup(asked)
     members = [html.unescape(one) for one in re.findall(r'name="saga" value="([^"]+)"', asked.text)]
     assert len(members) == 2
+    broken = {"csrf": mark(asked), "do": "retry", "cause": "", "reason": "x", "saga": [members[0], "x y"]}
+    refused = await site.browser.post("act-all", data=broken)
+    assert refused.status_code == 400
+    assert (await site.coordinator.get(members[0].partition(" ")[2])).decisions == ()
     moved = members[0].partition(" ")[2]
     await site.coordinator.retry(moved)
     await settled(site.coordinator, moved, lambda view: view.revision > int(members[0].partition(" ")[0]) + 1)

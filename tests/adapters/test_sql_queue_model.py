@@ -67,11 +67,12 @@ class Both:
         assert ends[0] == ends[1], what
 
     async def ack_all(self, who: int) -> None:
-        """Acknowledges many together, some of them late."""
+        """Acknowledges many together, some of them late; of those of one message, the last."""
+        last = {pair[1].receipt.partition(".")[0]: pair for pair in self.given[-5:]}
         ends: list[bool] = []
         for number, queue in enumerate((self.models[who], self.reals[who])):
             try:
-                await queue.ack(*[pair[number] for pair in self.given[-5:]])
+                await queue.ack(*[pair[number] for pair in last.values()])
             except DeliveryExpired:
                 ends.append(False)
             else:

@@ -6,11 +6,12 @@ from dataclasses import dataclass
 from typing import Annotated, Generic, NamedTuple, NewType, TypeVar
 
 import pytest
-from pydantic import BaseModel, Field
+from pydantic import BaseModel, Field, RootModel
 from typing_extensions import TypeAliasType, TypedDict
 
 from sagas import Secret, saga, step
 from sagas.core.secrets import Mask, secret_names
+from sagas.errors import DeclarationError
 
 T = TypeVar("T")
 
@@ -118,3 +119,24 @@ def test_a_result_is_hidden_by_the_name_of_its_step(name: str, shown: object) ->
     mask = Mask(["issue.result"])
     assert mask.result(name, {"result": 1}) == shown
     assert mask.result(name, None) is None
+
+
+Many = TypeAliasType("Many", list[T], type_params=(T,))
+
+
+class Iban(RootModel[Annotated[str, Secret()]]): ...
+
+
+@step
+async def wrapped(cards: Many[Card], iban: Iban) -> None: ...
+
+
+def test_marks_are_found_in_what_generic_aliases_are_made_for_and_at_the_root_of_a_model() -> None:
+    assert secret_names([wrapped]) == {"number", "iban"}
+
+
+def test_one_text_is_no_list_of_names() -> None:
+    with pytest.raises(
+        DeclarationError, match=r"secret_fields='card' is one text; give a list of names, as in \['card'\]"
+    ):
+        Mask("card")

@@ -22,7 +22,8 @@ from alembic.script import ScriptDirectory
 from sqlalchemy import Connection, create_engine, inspect, make_url
 
 import sagas.stores.migrations
-from sagas.stores import schema
+from sagas.errors import StoreError
+from sagas.stores import schema, store_for
 from sagas.stores.sqlite import SqliteStore
 from sagas.stores.tables import metadata
 
@@ -175,3 +176,22 @@ def test_databases_are_made_side_by_side(tmp_path: Path) -> None:
 
     with ThreadPoolExecutor(count) as threads:
         assert list(threads.map(make, range(count))) == [schema.HEAD] * count
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "postgresql+psycopg://shop:hunter2@127.0.0.1:1/shop",
+        "postgresql+psycopg://127.0.0.1:1/shop?password=hunter2&user=shop",
+        "postgresql+psycopg://127.0.0.1:1/shop?sslpassword=hunter2",
+        "postgresql+psycopg://shop:hunter2@127.0.0.1:port/shop",
+        "oracle://shop:hunter2@127.0.0.1/shop",
+        "oracle://127.0.0.1/shop?password=hunter2",
+    ],
+)
+def test_no_message_shows_a_password(url: str) -> None:
+    with pytest.raises(StoreError) as raised:
+        store_for(url).open(migrate=True)
+    assert "hunter2" not in str(raised.value)
+    if "oracle" not in url and "port/" not in url:
+        assert "hunter2" not in store_for(url).url

@@ -579,6 +579,9 @@ def test_what_a_killed_process_did_not_send_is_told_again_from_the_journal(tmp_p
             capture_output=True, text=True, timeout=60, check=True)  # fmt: skip
         assert done.stdout == "s: 6 spans\nuntraced: it was not traced, or not in the sample\n"
         root = tree(receiver.wait_for(lambda spans: len(spans) == 6))
+    lost = subprocess.run([*command, "--endpoint", endpoint], capture_output=True, text=True, timeout=60, check=False)
+    assert lost.returncode != 0
+    assert f"6 of 6 spans were not taken at {endpoint}" in lost.stderr.replace("\n", " ")
     assert [x.span.name for x in root.children] == [
         "step reserve", "step reserve", "step charge", "compensate reserve", "compensate reserve",
     ]  # fmt: skip

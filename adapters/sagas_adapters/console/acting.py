@@ -50,7 +50,10 @@ class Acting:
     async def ask(self, request: Request) -> Response:
         """Asks whether something is to be done to a saga."""
         visitor = await self._frame.admit(request, to_act=True)
-        return await self._confirm(request, visitor, dict(request.query_params))
+        # How the saga stands, and why, is not for a link to say.
+        return await self._confirm(
+            request, visitor, {name: request.query_params.get(name, "") for name in ("id", "do", "path")}
+        )
 
     async def _confirm(
         self, request: Request, visitor: Visitor, given: dict[str, str], *, problem: str = ""

@@ -56,10 +56,12 @@ def possible(saga: SagaView) -> tuple[str, ...]:
     """Says what can be done to a saga as it stands."""
     if saga.ended_at is not None:
         return ()
+    only_forward = any(step.pivot and step.outcome == "succeeded" for step in saga.steps)
     if saga.status == "stuck":
         undoing = any(step.state.startswith("und") for step in saga.steps)
-        return ("retry", "skip", "resume", "signal") if undoing else ("retry", "skip", "resume", "signal", "cancel")
-    return ("signal", "cancel") if saga.status == "running" else ("signal",)
+        more = () if undoing or only_forward else ("cancel",)
+        return ("retry", "skip", "resume", "signal", *more)
+    return ("signal", "cancel") if saga.status == "running" and not only_forward else ("signal",)
 
 
 def concerned(saga: SagaView, path: str) -> list[StepView]:

@@ -13,7 +13,14 @@ Scope: TypeAlias = MutableMapping[str, Any]
 # Stands for every name of this machine for itself, in a list of allowed hosts.
 LOOPBACK: Final = "loopback"
 # What a proxy adds: then the peer is the proxy, which tells nothing of who asks.
-_PASSED_ON: Final = (b"forwarded", b"x-forwarded-for", b"x-forwarded-host", b"x-real-ip", b"via")
+# What proxies add, of which the many that begin with the last one are told by that.
+_PASSED_ON: Final = frozenset(
+    {
+        b"forwarded", b"via", b"x-real-ip", b"x-client-ip", b"x-envoy-external-address", b"cf-connecting-ip",
+        b"true-client-ip",
+    }
+)  # fmt: skip
+_PASSED_ON_SO = b"x-forwarded-"
 
 
 def header(scope: Scope, name: bytes) -> str | None:
@@ -54,5 +61,5 @@ def is_loopback_request(scope: Scope) -> bool:
     Without the second, a page anywhere could have a name of its own point here (DNS rebinding).
     """
     peer = scope.get("client")
-    passed_on = any(header(scope, name) is not None for name in _PASSED_ON)
+    passed_on = any(name in _PASSED_ON or name.startswith(_PASSED_ON_SO) for name, _ in scope["headers"])
     return peer is not None and not passed_on and is_loopback(str(peer[0])) and is_loopback(host_of(scope))

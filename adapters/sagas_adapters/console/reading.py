@@ -201,10 +201,15 @@ class Reading:
             members: Each the revision and the id of a saga, as forms have it.
             reason: Why.
             by: Who asks.
+
+        Raises:
+            Refusal: One of them has no revision. Nothing was done.
         """
         outcomes: list[Outcome] = []
-        for member in members:
-            expected, _, saga_id = member.partition(" ")
+        parsed = [member.partition(" ") for member in members]
+        for expected, _, _ in parsed:
+            _expected(expected)  # before anything is done
+        for expected, _, saga_id in parsed:
             try:
                 await self.act(do, saga_id, {"expected": expected, "reason": reason}, by)
             except SagaError as error:
