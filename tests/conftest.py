@@ -66,8 +66,17 @@ def anyio_backend(request: pytest.FixtureRequest) -> tuple[str, dict[str, Any]]:
     return backend
 
 
-# Where uvloop would only show again what asyncio shows: what it replaces is below what is tested there.
-_BELOW = {"transport", "worker"}
+# Where uvloop may show what asyncio does not. What it replaces is below what is tested elsewhere.
+_WITH_UVLOOP = {"coordinator"}
+# What takes half a minute, and whose like is tried all the same.
+_LONG = {
+    "test_a_mutant_is_caught[cut_off_block_not_left]",
+    "test_a_mutant_is_caught[scope_not_undone]",
+    "test_a_transactional_step_writes_once_between_whichever_statements_it_is_interrupted[cut-one]",
+    "test_a_transactional_step_writes_once_between_whichever_statements_it_is_interrupted[kill-undone]",
+    "test_what_a_reader_wrote_passes_the_contracts[my_store-100]",
+    "test_what_a_reader_wrote_passes_the_contracts[my_transport-60]",
+}
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
@@ -79,13 +88,15 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
 
 
 def _is_spared(item: pytest.Item) -> bool:
-    """Says whether a test runs under uvloop where that is of no interest, or with a further seed in real time."""
+    """Says whether a test takes long, runs under uvloop where that is of no interest, or with a further seed."""
+    if item.name in _LONG:
+        return True
     call: Any = getattr(item, "callspec", None)
     if call is None:
         return False
     folder = item.path.parent.name
     is_uvloop = call.params.get("anyio_backend") == ("asyncio", {"use_uvloop": True})
-    return (is_uvloop and folder in _BELOW) or (call.params.get("seed") in {2, 3} and folder == "adapters")
+    return (is_uvloop and folder not in _WITH_UVLOOP) or (call.params.get("seed") in {2, 3} and folder == "adapters")
 
 
 @pytest.fixture(scope="session")
