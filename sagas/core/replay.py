@@ -97,8 +97,8 @@ def _feed(execution: Execution, record: Record) -> None:
     """Applies one record, and holds what it leads to against what it led to."""
     recording = execution.recording
     halted = any(isinstance(x, c.Halt) and x.path == "" for x in record.commands)
-    if recording is not None and halted:
-        recording.free = True
+    if recording is not None:
+        recording.meet(record)
     try:
         given = execution.apply(record.event, record.at)
     except (IllegalTransition, PayloadError) as error:

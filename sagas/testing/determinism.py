@@ -39,9 +39,10 @@ def replay_all(
         How it differs; ``None`` if it does not.
     """
     execution = Execution(saga, saga_id, steps)
-    execution.recording = Recording(records, strict=True)
+    execution.recording = recording = Recording(records, strict=True)
     with closing(execution), Secluded():
         for record, row in zip(records, rows, strict=True):
+            recording.meet(record)
             try:
                 given = execution.apply(record.event, record.at)
             except (ReplayDiverged, IllegalTransition, PayloadError) as error:

@@ -115,9 +115,9 @@ class Twins:
             stack.enter_context(twin)
             self._exchange(twin, stack)
             execution = stack.enter_context(closing(Execution(self._saga, self._saga_id, self._steps)))
-            execution.recording = _Values(records, strict=True)
+            execution.recording = recording = _Values(records, strict=True)
             stack.enter_context(Secluded())
-            return _compare(self._saga, execution, records)
+            return _compare(self._saga, execution, recording, records)
 
     def _prepare(self) -> None:
         """Finds and rewrites the code, once."""
@@ -240,9 +240,10 @@ class _Values(Recording):
             return recorded.arguments
 
 
-def _compare(saga: Saga[..., Any], execution: Execution, records: Sequence[Record]) -> str | None:
+def _compare(saga: Saga[..., Any], execution: Execution, recording: Recording, records: Sequence[Record]) -> str | None:
     """Feeds a journal to a fresh body; says how what it asks for differs."""
     for record in records:
+        recording.meet(record)
         try:
             given = execution.apply(record.event, record.at)
         except (ReplayDiverged, IllegalTransition, PayloadError) as error:

@@ -29,6 +29,9 @@ ONCE_BROKEN = {
     "a scope half done beside a failure": Story(
         ["try", 9, ["gather", do(1, ends=("rejected",)), ["scope", ["seq", do(2), do(3)]]], do(4)], choices=(1, 0, 0)
     ),
+    "a lock that is asked for beside a failure after a pivot": Story(
+        ["seq", do(1, "settle"), ["gather", ["lock", "saga", "a", do(2)], ["raise"]]]
+    ),
     "a branch that is parked by a rejection after it was in doubt, and then loses": Story(
         ["seq", do(1, "settle"), ["race", do(2), do(3, ends=("unsure", "failed"))]], choices=(1, 1, 1, 0)
     ),

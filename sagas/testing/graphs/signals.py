@@ -43,10 +43,11 @@ def received(run: Run) -> list[Received]:
 def _replayed(run: Run) -> Iterator[Received]:
     """Replays the run; as far as its own code goes, since another release may have gone on with it."""
     execution = Execution(run.scenario.call.saga, "saga", run.steps)
-    execution.recording = Recording(run.records)
+    execution.recording = recording = Recording(run.records)
     with closing(execution), Secluded():
         for record in run.records:
             before = execution.receives()
+            recording.meet(record)
             try:
                 execution.apply(record.event, record.at)
             except SagaError:
