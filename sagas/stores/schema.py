@@ -30,8 +30,8 @@ __all__ = ["HEAD", "MIGRATION_TABLE", "VERSION_TABLE", "current", "ensure", "mig
 MIGRATION_TABLE = "saga_migration"
 # The oldest version that will do. The first release kept its migrations here.
 VERSION_TABLE = "saga_schema"
-HEAD = "0007"
-_KNOWN = ("0001", "0002", "0003", "0004", "0005", "0006", "0007")
+HEAD = "0008"
+_KNOWN = ("0001", "0002", "0003", "0004", "0005", "0006", "0007", "0008")
 _OLDEST_THAT_WORKS = "0001"
 # These tell what alembic does, as it is imported and as it migrates.
 _TALKATIVE = ("alembic.runtime.plugins", "alembic.runtime.migration")

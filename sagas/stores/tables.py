@@ -107,9 +107,13 @@ class JournalTable(_Base, table=True):
 
 
 class MailTable(_Base, table=True):
-    """Signals, cancels and operator's orders that the owner has not taken yet."""
+    """Signals, cancels and operator's orders that the owner has not taken yet.
+
+    Ids are never given twice: whoever read something that others have dealt with since must not delete what came later.
+    """
 
     __tablename__ = "saga_mail"  # pyright: ignore[reportAssignmentType] - typed as a function there, documented as a text
+    __table_args__ = ({"sqlite_autoincrement": True},)
 
     id: int | None = Field(default=None, primary_key=True, sa_type=_Key)
     saga_id: str = Field(sa_type=_Text, index=True)

@@ -15,6 +15,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
+from alembic import command
 from alembic.autogenerate import compare_metadata
 from alembic.config import Config
 from alembic.migration import MigrationContext
@@ -78,6 +79,27 @@ def test_created_from_the_models_or_migrated_is_the_same(connection: Connection,
     assert sqlite._engine is not None
     with sqlite._engine.connect() as migrated:
         assert _tables(migrated) == _tables(connection)
+
+
+def test_mail_that_waits_while_the_tables_are_migrated_keeps_its_id(connection: Connection) -> None:
+    """And what comes later comes after it, also when all of it is gone."""
+    insert = "INSERT INTO saga_mail (saga_id, at, kind, body) VALUES ('s', 1.0, 'signal', x'') RETURNING id"
+    schema.upgrade(connection)
+    _move(connection, "0007")
+    before = [connection.exec_driver_sql(insert).scalar_one() for _ in range(3)]
+    connection.exec_driver_sql("DELETE FROM saga_mail WHERE id = 1")
+    _move(connection, "head")
+    assert connection.exec_driver_sql("SELECT id FROM saga_mail ORDER BY id").scalars().all() == before[1:]
+    connection.exec_driver_sql("DELETE FROM saga_mail")
+    assert connection.exec_driver_sql(insert).scalar_one() == before[-1] + 1
+
+
+def _move(connection: Connection, revision: str) -> None:
+    """Has alembic go to a version, forth or back."""
+    config = Config()
+    config.set_main_option("script_location", str(Path(sagas.stores.migrations.__path__[0])))
+    config.attributes["connection"] = connection
+    (command.upgrade if revision == "head" else command.downgrade)(config, revision)
 
 
 def test_the_journal_is_clustered_by_its_key(sqlite: SqliteStore) -> None:

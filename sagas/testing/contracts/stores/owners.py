@@ -171,6 +171,20 @@ class OwnerContract(StoreCase):
         store.commit(batch)
         assert [mail.id for mail in store.mail("a", 3.0, 10)] == [second]
 
+    def test_ids_of_mail_are_never_given_twice(self, connect: OpenStore) -> None:
+        """Whoever is late to discard what others have dealt with discards nothing newer."""
+        store, late = connect(), connect()
+        store.commit(start("s"))
+        first = store.post("s", 1.0, "signal", b"{}")
+        store.discard([first])
+        second = store.post("s", 2.0, "signal", b"{}")
+        late.discard([first])
+        batch = append(row("s", 1))
+        batch.read.append(first)
+        late.commit(batch)
+        assert first < second
+        assert [mail.id for mail in store.mail("a", 3.0, 10)] == [second]
+
     def test_mail_is_for_the_owner_while_it_lives_and_for_anybody_afterwards(self, store: Store) -> None:
         """Mail for nobody's saga comes to everybody, who discards it."""
         store.commit(start("s", owner="a"))
