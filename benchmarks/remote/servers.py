@@ -12,14 +12,15 @@ from pathlib import Path
 __all__ = ["QUICK", "WAYS", "missing", "server"]
 
 QUICK = ("http", "sql")
-WAYS = (*QUICK, "nats", "redis", "rabbitmq", "sqs")
+WAYS = (*QUICK, "nats", "redis", "rabbitmq", "kafka", "sqs")
 
 _NEEDED = {
     "http": ("uvicorn", "httpx2"), "sql": (), "nats": ("nats",), "redis": ("redis",), "rabbitmq": ("aio_pika",),
-    "sqs": ("boto3", "moto"),
+    "kafka": ("aiokafka", "confluent_kafka"), "sqs": ("boto3", "moto"),
 }  # fmt: skip
 _SERVERS = {
-    "nats": "NatsServer", "redis": "RedisServer", "rabbitmq": "RabbitServer", "sqs": "SqsServer",
+    "nats": "NatsServer", "redis": "RedisServer", "rabbitmq": "RabbitServer", "kafka": "KafkaServer",
+    "sqs": "SqsServer",
 }  # fmt: skip
 _RABBITMQ = Path("/usr/lib/rabbitmq/bin/rabbitmq-server")
 
