@@ -533,7 +533,7 @@ async def test_a_timeout_of_a_step_holds_for_participants_too() -> None:
 async def test_signs_of_life_keep_a_long_step_elsewhere_alive() -> None:
     """And one that falls silent is given up."""
 
-    @step(name="long", heartbeat=0.2)
+    @step(name="long", heartbeat=0.8)
     async def long(silent: bool) -> str:
         raise AssertionError("it is only declared here")
 
@@ -548,8 +548,8 @@ async def test_signs_of_life_keep_a_long_step_elsewhere_alive() -> None:
         async def call(self, request: StepRequest, *, beat: Beat | None = None) -> StepReply:
             if request.kind == "action":
                 assert beat is not None
-                for _ in range(0 if b"true" in request.arguments else 20):
-                    await anyio.sleep(0.05)
+                for _ in range(0 if b"true" in request.arguments else 10):
+                    await anyio.sleep(0.1)
                     beat()
                 if b"true" in request.arguments:
                     await anyio.sleep_forever()

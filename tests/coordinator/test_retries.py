@@ -154,17 +154,17 @@ async def test_a_step_that_gives_no_sign_of_life_is_cancelled(place: Place) -> N
 async def test_a_step_that_gives_signs_of_life_may_take_its_time(place: Place) -> None:
     """From the event loop and from a worker thread."""
 
-    @step(heartbeat=0.2)
+    @step(heartbeat=0.8)
     async def beats() -> int:
-        for _ in range(8):
-            await anyio.sleep(0.05)
+        for _ in range(10):
+            await anyio.sleep(0.1)
             current_step().heartbeat()
         return 1
 
-    @step(heartbeat=0.2)
+    @step(heartbeat=0.8)
     def beats_in_a_thread() -> int:
-        for _ in range(8):
-            anyio.from_thread.run(anyio.sleep, 0.05)
+        for _ in range(10):
+            anyio.from_thread.run(anyio.sleep, 0.1)
             current_step().heartbeat()
         return 2
 
