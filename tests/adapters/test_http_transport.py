@@ -304,7 +304,7 @@ async def test_a_promise_that_is_forgotten_is_asked_for_with_the_same_key() -> N
 
 async def test_what_is_still_at_work_at_its_deadline_is_in_doubt() -> None:
     with misbehaving(answering(response(202, b"", location="/jobs/7", retry_after="0"))) as url:
-        reply = await called(url, action(deadline=time.time() + 0.3))
+        reply = await called(url, action(deadline=time.time() + 1.0))
     assert reply.outcome == "in_doubt"
 
 
