@@ -11,17 +11,14 @@ import asyncio
 import time
 from contextlib import suppress
 from dataclasses import dataclass, field
-from functools import partial
 from importlib import import_module
 from itertools import islice
 from typing import TYPE_CHECKING, Any, TypeVar, TypeVarTuple
 from urllib.parse import parse_qsl, urlsplit
 from uuid import uuid4
 
-import anyio
-
-from sagas.errors import DeliveryExpired, MessageTooLarge, SagaError, TransportClosed, TransportError
-from sagas.transport.portal import AsyncioPortal
+from sagas.errors import MessageTooLarge, TransportError
+from sagas.transport.broker_queue import AsyncioQueue
 from sagas.transport.queues import Capabilities, DeadLetter, Delivery, Message
 
 if TYPE_CHECKING:
@@ -143,7 +140,7 @@ class _Part:
         return offset >= first and (count != 0 or entry is None or entry.done)
 
 
-class KafkaQueue:
+class KafkaQueue(AsyncioQueue):
     """A topic on Kafka; it is created when it is first used, if the broker lets us, and so is ``NAME.dead``.
 
     Args:
@@ -158,6 +155,9 @@ class KafkaQueue:
         options: More for aiokafka's clients, such as ``security_protocol`` and ``ssl_context``.
     """
 
+    BROKER = "Kafka"
+    OVER = ", or its partition is another consumer's now"
+
     def __init__(
         self,
         servers: str,
@@ -171,18 +171,15 @@ class KafkaQueue:
         group: str | None = None,
         options: Mapping[str, Any] | None = None,
     ) -> None:
-        self.name = queue
-        self.visibility = visibility
-        self.max_deliveries = max_deliveries
-        self.capabilities = Capabilities(
+        able = Capabilities(
             system="kafka",
             shared=False, groups=True, nack_delay=True, extend=True, dead_letters=True, max_bytes=max_bytes,
             max_batch=_WINDOW, late="refused",
         )  # fmt: skip
+        super().__init__(queue, visibility=visibility, max_deliveries=max_deliveries, capabilities=able)
         self._options = {"bootstrap_servers": servers, **(options or {})}
         self._group, self._session, self._partitions = group or queue, session, partitions
         self._dead = f"{queue}.dead"
-        self._portal = AsyncioPortal()
         self._starting, self._fetching, self._committing = asyncio.Lock(), asyncio.Lock(), asyncio.Lock()
         self._admin: Any = None
         self._producer: Any = None
@@ -192,81 +189,8 @@ class KafkaQueue:
         self._held: dict[str, tuple[_Part, _Entry]] = {}
         self._settled: dict[str, None] = {}
         self._tasks: set[asyncio.Task[None]] = set()
-        self._closed = False
-
-    # --- the protocol -------------------------------------------------------------------------------------------
-
-    async def send(self, *messages: Message) -> None:
-        """See ``Queue.send``."""
-        self._check_open()
-        self.capabilities.admit(messages, where=self._where)
-        for message in messages:
-            self._check_size(message)
-        await self._run(self._send, self.name, [(message, _NOTHING) for message in messages])
-
-    async def receive(self, limit: int = 1, *, wait: float = 0.0) -> Sequence[Delivery]:
-        """See ``Queue.receive``. The first time, this consumer joins the others, which takes some seconds."""
-        if limit < 1:
-            raise ValueError(f"receive(limit={limit}): at least one message")
-        self._check_open()
-        return await self._run(self._receive, min(limit, _WINDOW), wait)
-
-    async def ack(self, *deliveries: Delivery) -> None:
-        """See ``Queue.ack``."""
-        self._check_open()
-        await self._run(self._ack, deliveries)
-
-    async def nack(self, delivery: Delivery, *, delay: float = 0.0, reason: str = "") -> None:
-        """See ``Queue.nack``. If this consumer is lost before the delay is over, the message comes earlier."""
-        self._check_open()
-        await self._run(self._nack, delivery, delay, reason or "given back, and nobody said why")
-
-    async def extend(self, delivery: Delivery, seconds: float) -> None:
-        """See ``Queue.extend``."""
-        self._check_open()
-        await self._run(self._extend, delivery, seconds)
-
-    async def dead_letters(self, limit: int = 100) -> Sequence[DeadLetter]:
-        """See ``Queue.dead_letters``. It reads the whole topic of them."""
-        self._check_open()
-        dead = await self._run(self._scan)
-        return [self._letter(name, record) for name, record in list(dead.items())[:limit]]
-
-    async def redrive(self, ids: Collection[str] | None = None) -> int:
-        """See ``Queue.redrive``. Two at the same time may send a message twice."""
-        self._check_open()
-        return await self._run(self._redrive, ids)
-
-    async def close(self) -> None:
-        """See ``Queue.close``."""
-        if not self._closed:
-            self._closed = True
-            with anyio.CancelScope(shield=True):
-                await self._portal.run(self._stop)
-                await self._portal.close()
 
     # --- connecting ---------------------------------------------------------------------------------------------
-
-    async def _run(self, function: Callable[[*Ts], Awaitable[T]], *args: *Ts) -> T:
-        """Calls a function on asyncio."""
-        return await self._portal.run(self._guard, partial(function, *args))
-
-    async def _guard(self, act: Callable[[], Awaitable[T]]) -> T:
-        """Calls a function; says what went wrong in words of ours.
-
-        Raises:
-            TransportError: Kafka cannot be reached, or refuses something.
-        """
-        try:
-            return await act()
-        except SagaError:
-            raise
-        except Exception as error:
-            self._check_open()
-            why = str(error) or type(error).__name__
-            raise TransportError(
-                f"{self._where}: Kafka cannot be reached, or refuses: {why}. It may have been done"
-            ) from error
 
     def _clients(self) -> dict[str, Any]:
         """Gives the options that all clients share."""
@@ -394,7 +318,7 @@ class KafkaQueue:
                 with suppress(Exception):
                     await consumer.stop()
 
-    async def _stop(self) -> None:
+    async def _disconnect(self) -> None:
         """Disconnects; after what was begun."""
         async with self._starting:
             if self._tasks:
@@ -411,7 +335,11 @@ class KafkaQueue:
 
     # --- sending ------------------------------------------------------------------------------------------------
 
-    async def _send(self, topic: str, messages: Sequence[tuple[Message, Mapping[str, str]]]) -> None:
+    async def _send(self, messages: Sequence[Message]) -> None:
+        """Sends messages."""
+        await self._publish(self.name, [(message, _NOTHING) for message in messages])
+
+    async def _publish(self, topic: str, messages: Sequence[tuple[Message, Mapping[str, str]]]) -> None:
         """Sends, side by side; returns when all replicas in sync have them."""
         producer = await self._have_producer()
         sent = [await producer.send(topic, **_record(message, added)) for message, added in messages]
@@ -419,6 +347,12 @@ class KafkaQueue:
         for failure in failures:
             if isinstance(failure, BaseException):
                 raise failure
+
+    def _admit(self, messages: Sequence[Message]) -> None:
+        """Refuses what could not be sent, before anything is."""
+        super()._admit(messages)
+        for message in messages:
+            self._check_size(message)
 
     def _check_size(self, message: Message) -> None:
         """Refuses what Kafka would refuse.
@@ -436,7 +370,7 @@ class KafkaQueue:
     # --- receiving ----------------------------------------------------------------------------------------------
 
     async def _receive(self, limit: int, wait: float) -> list[Delivery]:
-        """Takes messages; joins the group again when its consumer has failed."""
+        """Takes messages; joins the group, which takes some seconds, and again when its consumer has failed."""
         failures = _library().errors.KafkaError
         until = time.monotonic() + wait
         for left in reversed(range(_TRIES)):
@@ -515,14 +449,14 @@ class KafkaQueue:
         for part in list(self._parts.values()):
             for entry in list(part.entries.values()):
                 if _is_ready(entry) and entry.count >= self.max_deliveries and not part.leaving:
-                    await self._bury(part, entry, entry.reason or f"not acknowledged within {self.visibility:g} s")
+                    await self._bury(part, entry, entry.reason or self._unheard)
 
     async def _bury(self, part: _Part, entry: _Entry, reason: str) -> None:
         """Puts a message to the dead letters; a crash in between leaves both."""
         entry.ready_at = time.monotonic() + self.visibility  # others leave it alone meanwhile
         self._held.pop(entry.receipt, None)
         entry.receipt = ""
-        await self._send(self._dead, [(_read(entry.record), {_COUNT: str(entry.count), _REASON: reason})])
+        await self._publish(self._dead, [(_read(entry.record), {_COUNT: str(entry.count), _REASON: reason})])
         part.finish(entry)
         await self._commit()
 
@@ -537,11 +471,11 @@ class KafkaQueue:
 
     async def _ack(self, deliveries: Sequence[Delivery]) -> None:
         """Acknowledges; commits how far that brings its partitions."""
-        late = False
+        late: list[str] = []
         for delivery in deliveries:
             held = self._find(delivery.receipt)
             if held is None:
-                late = late or delivery.receipt not in self._settled
+                late += [delivery.receipt] if delivery.receipt not in self._settled else []
                 continue
             held[0].finish(held[1])
             del self._held[delivery.receipt]
@@ -550,13 +484,13 @@ class KafkaQueue:
             del self._settled[receipt]
         await self._commit()
         if late:
-            raise self._expired()
+            raise self._expired(late[0])
 
     async def _nack(self, delivery: Delivery, delay: float, reason: str) -> None:
-        """Gives a message back."""
+        """Gives a message back. If this consumer is lost before the delay is over, the message comes earlier."""
         part, entry = self._find(delivery.receipt) or (None, None)
         if part is None or entry is None:
-            raise self._expired()
+            raise self._expired(delivery.receipt)
         if entry.count >= self.max_deliveries:
             return await self._bury(part, entry, reason)
         del self._held[delivery.receipt]
@@ -568,7 +502,7 @@ class KafkaQueue:
         """Keeps a message for longer."""
         _, entry = self._find(delivery.receipt) or (None, None)
         if entry is None:
-            raise self._expired()
+            raise self._expired(delivery.receipt)
         entry.ready_at = time.monotonic() + seconds
 
     async def _commit(self) -> None:
@@ -599,6 +533,11 @@ class KafkaQueue:
 
     # --- dead letters -------------------------------------------------------------------------------------------
 
+    async def _dead_letters(self, limit: int) -> list[DeadLetter]:
+        """Reads the whole topic of them."""
+        dead = await self._scan()
+        return [self._letter(name, record) for name, record in list(dead.items())[:limit]]
+
     async def _scan(self) -> dict[str, Any]:
         """Reads the dead letters that were not redriven, by name."""
         producer, library = await self._have_producer(), _library()
@@ -627,12 +566,12 @@ class KafkaQueue:
                     yield record
 
     async def _redrive(self, ids: Collection[str] | None) -> int:
-        """Sends dead letters again, and marks them."""
+        """Sends dead letters again, and marks them. Two at the same time may send a message twice."""
         dead = await self._scan()
         chosen = {name: record for name, record in dead.items() if ids is None or name in ids}
         for name, record in chosen.items():
-            await self._send(self.name, [(_read(record), _NOTHING)])
-            await self._send(self._dead, [(Message(body=b""), {_REDRIVEN: name})])
+            await self._send([_read(record)])
+            await self._publish(self._dead, [(Message(body=b""), {_REDRIVEN: name})])
         return len(chosen)
 
     def _letter(self, name: str, record: Any) -> DeadLetter:
@@ -640,29 +579,6 @@ class KafkaQueue:
         headers = _headers(record)
         count = int(headers.get(_COUNT, self.max_deliveries))
         return DeadLetter(id=name, message=_read(record), count=count, reason=headers.get(_REASON, "nobody said why"))
-
-    # --- words --------------------------------------------------------------------------------------------------
-
-    @property
-    def _where(self) -> str:
-        """Names it in messages."""
-        return f"queue {self.name}"
-
-    def _check_open(self) -> None:
-        """Refuses to go on.
-
-        Raises:
-            TransportClosed: It is closed.
-        """
-        if self._closed:
-            raise TransportClosed(f"{self._where} is closed")
-
-    def _expired(self) -> DeliveryExpired:
-        """Says that a delivery is over."""
-        return DeliveryExpired(
-            f"{self._where}: a delivery was not acknowledged within {self.visibility:g} s, or its partition is another "
-            "consumer's now. Nothing was changed. Extend deliveries that take longer"
-        )
 
 
 def _library() -> ModuleType:

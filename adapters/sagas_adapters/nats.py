@@ -13,8 +13,7 @@ import asyncio
 import json
 import re
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Generator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from importlib import import_module
@@ -24,8 +23,8 @@ from urllib.parse import parse_qsl, quote, unquote, urlsplit, urlunsplit
 
 import anyio
 
-from sagas.errors import DeliveryExpired, MessageTooLarge, NotSupported, TransportClosed, TransportError
-from sagas.transport.portal import AsyncioPortal
+from sagas.errors import MessageTooLarge, NotSupported, TransportError
+from sagas.transport.broker_queue import AsyncioQueue
 from sagas.transport.queues import Capabilities, DeadLetter, Delivery, Message
 
 if TYPE_CHECKING:
@@ -70,7 +69,7 @@ class _Hold(NamedTuple):
     link: _Link
 
 
-class NatsQueue:
+class NatsQueue(AsyncioQueue):
     """A queue on NATS JetStream.
 
     What was sent is in the server's file store when ``send`` returns. The server writes that to its disk at once only
@@ -91,6 +90,7 @@ class NatsQueue:
         TransportError: The library ``nats-py`` is not installed.
     """
 
+    BROKER = "NATS"
     ABLE = Capabilities(
         system="nats",
         ordered=True, groups=False, delay=True, nack_delay=True, extend=True, dedup_window=120.0, dead_letters=True,
@@ -111,65 +111,21 @@ class NatsQueue:
         options: Mapping[str, Any] | None = None,
     ) -> None:
         _need_library()
-        self.name = queue
-        self._place = _public(url)
-        self.visibility = visibility
-        self.max_deliveries = max_deliveries
-        self.capabilities = replace(self.ABLE, dedup_window=dedup_window, max_bytes=max_bytes)
+        super().__init__(
+            queue, visibility=visibility, max_deliveries=max_deliveries, place=_public(url),
+            capabilities=replace(self.ABLE, dedup_window=dedup_window, max_bytes=max_bytes),
+        )  # fmt: skip
         self._names = _Names.of(queue)
         self._dedup_window = dedup_window
         self._max_bytes = max_bytes
         self._replicas = replicas
         self._timeout = timeout
         self._options = {"servers": _servers(url), "name": "sagas", **(options or {})}
-        self._portal = AsyncioPortal()
         self._opening: asyncio.Task[_Link] | None = None
         self._link: _Link | None = None
         self._ahead = 0.0
         self._held: dict[str, _Hold] = {}
         self._crowded = 1000
-        self._closed = False
-
-    # --- the protocol -------------------------------------------------------------------------------------------
-
-    async def send(self, *messages: Message) -> None:
-        """See ``Queue.send``."""
-        await self._run(self._send, messages)
-
-    async def receive(self, limit: int = 1, *, wait: float = 0.0) -> Sequence[Delivery]:
-        """See ``Queue.receive``."""
-        if limit < 1:
-            raise ValueError(f"receive(limit={limit}): at least one message")
-        return await self._run(self._receive, min(limit, self.capabilities.max_batch), wait)
-
-    async def ack(self, *deliveries: Delivery) -> None:
-        """See ``Queue.ack``."""
-        await self._run(self._ack, deliveries)
-
-    async def nack(self, delivery: Delivery, *, delay: float = 0.0, reason: str = "") -> None:
-        """See ``Queue.nack``."""
-        await self._run(self._nack, delivery, delay, reason)
-
-    async def extend(self, delivery: Delivery, seconds: float) -> None:
-        """See ``Queue.extend``."""
-        await self._run(self._extend, delivery, seconds)
-
-    async def dead_letters(self, limit: int = 100) -> Sequence[DeadLetter]:
-        """See ``Queue.dead_letters``; one whose last consumer fell silent is there when it would be due again."""
-        return await self._run(self._dead_letters, limit)
-
-    async def redrive(self, ids: Collection[str] | None = None) -> int:
-        """See ``Queue.redrive``."""
-        return await self._run(self._redrive, ids)
-
-    async def close(self) -> None:
-        """See ``Queue.close``."""
-        if self._closed:
-            return
-        self._closed = True
-        with anyio.CancelScope(shield=True):
-            await self._portal.run(self._disconnect)
-        await self._portal.close()
 
     async def _disconnect(self) -> None:
         """Closes the connection, or has nobody open it."""
@@ -177,6 +133,9 @@ class NatsQueue:
             await asyncio.wait([self._opening])
         if self._link is not None:
             await self._link.close()
+
+    def _admit(self, messages: Sequence[Message]) -> None:
+        """Waits with that until the server has said what it takes."""
 
     # --- sending ------------------------------------------------------------------------------------------------
 
@@ -254,7 +213,7 @@ class NatsQueue:
             found = [self._delivery(msg, link) for msg in arrived]
             spent = [delivery for delivery in found if delivery.count > self.max_deliveries]
             for delivery in spent:
-                await self._bury(delivery, f"not acknowledged within {self.visibility:g} s")
+                await self._bury(delivery, self._unheard)
             if spent:
                 found = [delivery for delivery in found if delivery.count <= self.max_deliveries]
             if found or not arrived:
@@ -293,7 +252,7 @@ class NatsQueue:
         await self._finish(link, [delivery.receipt for delivery in deliveries if self._is_held(delivery)])
         for delivery in late:
             if await self._is_left(link, delivery):
-                raise self._expired(delivery)
+                raise self._expired(delivery.receipt)
 
     async def _finish(self, link: _Link, receipts: Sequence[str]) -> None:
         """Ends deliveries.
@@ -318,7 +277,7 @@ class NatsQueue:
         link = await self._connect()
         self._need_held(delivery)
         if delivery.count >= self.max_deliveries:
-            await self._bury(delivery, reason or "given back, and nobody said why")
+            await self._bury(delivery, reason)
         elif await self._is_known(link, delivery):
             await link.ask([_Post(delivery.receipt, _put_off(delay) if delay > 0 else b"-NAK")])
         self._held.pop(delivery.receipt, None)
@@ -333,7 +292,7 @@ class NatsQueue:
         self._need_held(delivery)
         if not await self._is_known(link, delivery):
             self._held.pop(delivery.receipt, None)
-            raise self._expired(delivery)
+            raise self._expired(delivery.receipt)
         began = time.monotonic()
         await link.ask([_Post(delivery.receipt, b"+WPI" if seconds == self.visibility else _put_off(seconds))])
         hold = self._held.get(delivery.receipt)
@@ -361,14 +320,7 @@ class NatsQueue:
             DeliveryExpired: It is.
         """
         if not self._is_held(delivery):
-            raise self._expired(delivery)
-
-    def _expired(self, delivery: Delivery) -> DeliveryExpired:
-        """Says that a delivery is over."""
-        return DeliveryExpired(
-            f"{self._where}: delivery {delivery.receipt} is not this consumer's any more, so the message is delivered "
-            f"to others, or it is dead. Deliveries last {self.visibility:g} s; extend those that take longer"
-        )
+            raise self._expired(delivery.receipt)
 
     async def _is_left(self, link: _Link, delivery: Delivery) -> bool:
         """Says whether a message that is not ours is there still, alive or dead, so that it is not dealt with."""
@@ -424,35 +376,6 @@ class NatsQueue:
         return done
 
     # --- the connection -----------------------------------------------------------------------------------------
-
-    @property
-    def _where(self) -> str:
-        """Names it in messages."""
-        return f"queue {self.name} at {self._place}"
-
-    async def _run(self, function: Callable[[*Ts], Awaitable[T]], *args: *Ts) -> T:
-        """Does something where the connection lives.
-
-        Raises:
-            TransportClosed: The queue is closed.
-            TransportError: The server cannot be reached, or has refused.
-        """
-        self._check_open()
-        try:
-            with _explained(self._where):
-                return await self._portal.run(function, *args)
-        except TransportError:
-            self._check_open()  # then that is why
-            raise
-
-    def _check_open(self) -> None:
-        """Refuses to go on.
-
-        Raises:
-            TransportClosed: It is closed.
-        """
-        if self._closed:
-            raise TransportClosed(f"{self._where} is closed")
 
     async def _connect(self) -> _Link:
         """Gives the connection; makes a new one if there is none, or it was lost.
@@ -559,7 +482,7 @@ class _Inlet:
         if self.call.answers or status in ("404", "408"):
             self.call.end()
         else:
-            self.call.end(TransportError(f"the server says {status} {headers.get('Description', '')}".rstrip()))
+            self.call.end(ConnectionError(f"it says {status} {headers.get('Description', '')}".rstrip()))
 
 
 class _Link:
@@ -679,7 +602,7 @@ class _Link:
                 await call.ended
         except TimeoutError:
             await self.close()
-            raise TransportError(f"no answer from the server within {seconds:g} s; it may have been done") from None
+            raise TimeoutError(f"no answer within {seconds:g} s") from None
 
     async def _answered(self, msg: Msg) -> None:
         """Hands an answer to whoever asked."""
@@ -745,9 +668,9 @@ class _Link:
         if self.lost:
             raise self._lost()
 
-    def _lost(self) -> TransportError:
+    def _lost(self) -> ConnectionError:
         """Says so."""
-        return TransportError(f"the connection was lost, and what was under way may have been done: {self._trouble}")
+        return ConnectionError(f"the connection was lost: {self._trouble}")
 
     async def _note(self, error: Exception) -> None:
         """Remembers what went wrong."""
@@ -882,17 +805,6 @@ def _need_library() -> None:
         import_module("nats")
     except ModuleNotFoundError as error:
         raise TransportError(f'a queue on NATS needs nats-py ({error}); pip install "sagakit[nats]"') from error
-
-
-@contextmanager
-def _explained(where: str) -> Generator[None]:
-    """Has whatever the library raises be a ``TransportError``."""
-    from nats.errors import Error
-
-    try:
-        yield
-    except (Error, OSError, TimeoutError) as error:
-        raise TransportError(f"{where}: {str(error) or repr(error)}") from error
 
 
 def _servers(url: str) -> list[str]:

@@ -20,10 +20,8 @@ from typing import TYPE_CHECKING, Any, TypeVar, TypeVarTuple, cast
 from urllib.parse import parse_qsl, urlencode, urlsplit, urlunsplit
 from uuid import uuid4
 
-import anyio
-
-from sagas.errors import DeliveryExpired, MessageTooLarge, NotSupported, SagaError, TransportClosed, TransportError
-from sagas.transport.portal import AsyncioPortal
+from sagas.errors import MessageTooLarge, NotSupported, SagaError, TransportError
+from sagas.transport.broker_queue import AsyncioQueue
 from sagas.transport.queues import Capabilities, DeadLetter, Delivery, Message
 
 if TYPE_CHECKING:
@@ -154,7 +152,7 @@ class _Link:
         self.wake()
 
 
-class RabbitQueue:
+class RabbitQueue(AsyncioQueue):
     """A quorum queue on RabbitMQ, 3.10 or newer; it is created when it is first used, and so is ``NAME.dead``.
 
     Args:
@@ -165,120 +163,56 @@ class RabbitQueue:
         max_bytes: The largest message; no more than the broker's ``max_message_size``.
     """
 
+    BROKER = "RabbitMQ"
+    OVER = ", or its connection was lost"
     MAX_BYTES = 16 * 1024 * 1024  # what RabbitMQ 4 takes by default; 3 takes more
 
     def __init__(
         self, url: str, queue: str, *, visibility: float = 30.0, max_deliveries: int = 5, max_bytes: int = MAX_BYTES
     ) -> None:
-        self.name = queue
-        self.visibility = visibility
-        self.max_deliveries = max_deliveries
-        self.capabilities = Capabilities(
+        able = Capabilities(
             system="rabbitmq",
             ordered=True, delay=True, nack_delay=True, extend=True, dead_letters=True, max_bytes=max_bytes,
             max_batch=256, late="refused",
         )  # fmt: skip
+        super().__init__(queue, visibility=visibility, max_deliveries=max_deliveries, capabilities=able)
         self._url = url
         self._dead = f"{queue}.dead"
-        self._portal = AsyncioPortal()
         self._connecting = asyncio.Lock()
         self._link: _Link | None = None
         self._settled: dict[str, None] = {}
         self._tasks: set[asyncio.Task[None]] = set()
-        self._closed = False
-
-    # --- the protocol -------------------------------------------------------------------------------------------
-
-    async def send(self, *messages: Message) -> None:
-        """See ``Queue.send``."""
-        self._check_open()
-        self.capabilities.admit(messages, where=self._where)
-        for message in messages:
-            self._check_headers(message)
-        await self._run(self._send, messages)
-
-    async def receive(self, limit: int = 1, *, wait: float = 0.0) -> Sequence[Delivery]:
-        """See ``Queue.receive``."""
-        if limit < 1:
-            raise ValueError(f"receive(limit={limit}): at least one message")
-        self._check_open()
-        return await self._run(self._receive, min(limit, self.capabilities.max_batch), wait)
-
-    async def ack(self, *deliveries: Delivery) -> None:
-        """See ``Queue.ack``."""
-        self._check_open()
-        await self._run(_whole, self._ack, deliveries)
-
-    async def nack(self, delivery: Delivery, *, delay: float = 0.0, reason: str = "") -> None:
-        """See ``Queue.nack``."""
-        self._check_open()
-        self._check_delay(delay)
-        await self._run(_whole, self._nack, delivery, delay, reason or "given back, and nobody said why")
-
-    async def extend(self, delivery: Delivery, seconds: float) -> None:
-        """See ``Queue.extend``."""
-        self._check_open()
-        await self._run(self._extend, delivery, seconds)
-
-    async def dead_letters(self, limit: int = 100) -> Sequence[DeadLetter]:
-        """See ``Queue.dead_letters``. While somebody reads them, others do not see them."""
-        self._check_open()
-        return await self._run(self._read_dead, limit)
-
-    async def redrive(self, ids: Collection[str] | None = None) -> int:
-        """See ``Queue.redrive``."""
-        self._check_open()
-        return await self._run(self._redrive, ids)
-
-    async def close(self) -> None:
-        """See ``Queue.close``."""
-        if not self._closed:
-            self._closed = True
-            with anyio.CancelScope(shield=True):
-                await self._portal.run(self._close)
-                await self._portal.close()
 
     # --- connecting ---------------------------------------------------------------------------------------------
 
-    async def _run(self, function: Callable[[*Ts], Awaitable[T]], *args: *Ts) -> T:
-        """Calls a function on asyncio.
-
-        Raises:
-            TransportClosed: It was cut off by ``close``.
-        """
-        try:
-            return await self._portal.run(self._guard, partial(function, *args))
-        except TransportError as error:
-            if self._closed and not isinstance(error, TransportClosed):
-                raise TransportClosed(f"{self._where} is closed") from error
-            raise
+    async def _reach(self, function: Callable[[*Ts], Awaitable[T]], *args: *Ts) -> T:
+        """Calls a function on asyncio."""
+        return await super()._reach(self._guard, partial(function, *args))
 
     async def _guard(self, act: Callable[[], Awaitable[T]]) -> T:
-        """Calls a function; says what went wrong in words of ours.
+        """Calls a function; after a failure, nothing more is tried with the same connection.
 
         Raises:
-            TransportError: The broker cannot be reached, or refuses something.
+            ConnectionError: What aiormq also rejects with a cancellation: a lost connection has cut it off.
         """
         try:
             return await act()
-        except asyncio.CancelledError as error:  # aiormq also rejects with it what a lost connection cuts off
+        except SagaError:
+            raise
+        except asyncio.CancelledError as error:
             task = asyncio.current_task()
             if task is not None and task.cancelling():
                 raise
-            raise self._failure(error) from error
-        except SagaError:
+            self._mistrust()
+            raise ConnectionError("the connection was lost") from error
+        except Exception:
+            self._mistrust()
             raise
-        except Exception as error:
-            raise self._failure(error) from error
 
-    def _failure(self, error: BaseException) -> TransportError:
-        """Says what went wrong."""
-        if self._closed:
-            return TransportClosed(f"{self._where} is closed")
+    def _mistrust(self) -> None:
+        """Has the next call make another connection."""
         if self._link is not None:
             self._link.failed = True
-        why = str(error) or type(error).__name__
-        return TransportError(f"{self._where}: RabbitMQ cannot be reached, or refuses: {why}. It may have been done")
 
     async def _linked(self) -> _Link:
         """Gives the connection; a new one, if there is none or it was lost."""
@@ -332,7 +266,7 @@ class RabbitQueue:
             ) from error
         await channel.close()
 
-    async def _close(self) -> None:
+    async def _disconnect(self) -> None:
         """Disconnects; after what was begun."""
         async with self._connecting:
             if self._tasks:
@@ -404,6 +338,12 @@ class RabbitQueue:
             await channel.close()
             link.delays[name] = now + _SLACK / 4
         return name
+
+    def _admit(self, messages: Sequence[Message]) -> None:
+        """Refuses what could not be sent, before anything is."""
+        super()._admit(messages)
+        for message in messages:
+            self._check_headers(message)
 
     def _check_headers(self, message: Message) -> None:
         """Refuses what would not fit into a frame.
@@ -555,7 +495,11 @@ class RabbitQueue:
         return held
 
     async def _ack(self, deliveries: Sequence[Delivery]) -> None:
-        """Acknowledges those that are this consumer's."""
+        """Acknowledges those that are this consumer's; all of it, once it was begun."""
+        await _whole(self._acknowledge, deliveries)
+
+    async def _acknowledge(self, deliveries: Sequence[Delivery]) -> None:
+        """Does it."""
         link, receipts = self._link, {delivery.receipt for delivery in deliveries}
         late = [receipt for receipt in receipts if not (link and receipt in link.held) and receipt not in self._settled]
         if link is not None:
@@ -581,7 +525,12 @@ class RabbitQueue:
                 link.tell(tag)
 
     async def _nack(self, delivery: Delivery, delay: float, reason: str) -> None:
-        """Gives a message back."""
+        """Gives a message back; to the end, once it was begun."""
+        self._check_delay(delay)
+        await _whole(self._give_back, delivery, delay, reason)
+
+    async def _give_back(self, delivery: Delivery, delay: float, reason: str) -> None:
+        """Does it."""
         link = self._link
         held = self._claim(link, delivery.receipt) if link is not None else None
         if link is None or held is None:
@@ -623,8 +572,8 @@ class RabbitQueue:
 
     # --- dead letters -------------------------------------------------------------------------------------------
 
-    async def _read_dead(self, limit: int) -> list[DeadLetter]:
-        """Takes dead letters, and gives them back."""
+    async def _dead_letters(self, limit: int) -> list[DeadLetter]:
+        """Takes dead letters, and gives them back. While somebody reads them, others do not see them."""
         link = await self._linked()
         channel = await _channel(link.connection, confirms=False)
         try:
@@ -653,34 +602,6 @@ class RabbitQueue:
         count = _number(headers.get(_COUNT)) or self.max_deliveries
         reason = str(headers.get(_REASON) or "its consumers were lost, or closed, before they acknowledged it")
         return DeadLetter(id=_id(message), message=_read(message), count=count, reason=reason)
-
-    # --- words --------------------------------------------------------------------------------------------------
-
-    @property
-    def _where(self) -> str:
-        """Names it in messages."""
-        return f"queue {self.name}"
-
-    @property
-    def _unheard(self) -> str:
-        """Why a message is given back that nobody gave back."""
-        return f"not acknowledged within {self.visibility:g} s"
-
-    def _expired(self, receipt: str) -> DeliveryExpired:
-        """Says that a delivery is over."""
-        return DeliveryExpired(
-            f"{self._where}: delivery {receipt} was not acknowledged within {self.visibility:g} s, or its connection "
-            "was lost, so the message is delivered to others. Nothing was changed. Extend deliveries that take longer"
-        )
-
-    def _check_open(self) -> None:
-        """Refuses to go on.
-
-        Raises:
-            TransportClosed: It is closed.
-        """
-        if self._closed:
-            raise TransportClosed(f"{self._where} is closed")
 
 
 class _Consumers(dict[str, Any]):

@@ -26,8 +26,7 @@ import json
 import math
 import time
 from collections import deque
-from collections.abc import Awaitable, Callable, Collection, Generator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, replace
 from importlib import import_module
 from typing import TYPE_CHECKING, Any, TypeVar, TypeVarTuple
@@ -35,8 +34,8 @@ from urllib.parse import parse_qsl, urlencode, urlsplit, urlunsplit
 
 import anyio
 
-from sagas.errors import DeliveryExpired, TransportClosed, TransportError
-from sagas.transport.portal import AsyncioPortal
+from sagas.errors import TransportError
+from sagas.transport.broker_queue import AsyncioQueue
 from sagas.transport.queues import Capabilities, DeadLetter, Delivery, Message
 
 if TYPE_CHECKING:
@@ -267,7 +266,7 @@ return done
 """)
 
 
-class RedisQueue:
+class RedisQueue(AsyncioQueue):
     """A queue on Redis Streams; Redis 6.2 or newer, one server (with replicas or without).
 
     When ``send`` returns, the server has the message. How durable that is, is the server's setting: with ``appendonly
@@ -287,6 +286,7 @@ class RedisQueue:
         TransportError: The library ``redis`` is not installed, or the URL is none.
     """
 
+    BROKER = "Redis"
     ABLE = Capabilities(
         system="redis",
         ordered=True, groups=True, delay=True, nack_delay=True, extend=True, dedup_window=300.0, dead_letters=True,
@@ -305,61 +305,11 @@ class RedisQueue:
         timeout: float = 10.0,
     ) -> None:
         _need_library()
-        self.name = queue
-        self._place = _public(url)
-        self.visibility = visibility
-        self.max_deliveries = max_deliveries
-        self.capabilities = replace(self.ABLE, dedup_window=dedup_window, max_bytes=max_bytes)
+        super().__init__(
+            queue, visibility=visibility, max_deliveries=max_deliveries, place=_public(url),
+            capabilities=replace(self.ABLE, dedup_window=dedup_window, max_bytes=max_bytes),
+        )  # fmt: skip
         self._server = _Server(url, f"sagas:{{{queue}}}", timeout)
-        self._silence = f"not acknowledged within {visibility:g} s"
-        self._portal = AsyncioPortal()
-        self._closed = False
-
-    # --- the protocol -------------------------------------------------------------------------------------------
-
-    async def send(self, *messages: Message) -> None:
-        """See ``Queue.send``; all of them or, if the server fails meanwhile, the first hundreds of many."""
-        self._check_open()
-        self.capabilities.admit(messages, where=self._where)
-        await self._run(self._send, messages)
-
-    async def receive(self, limit: int = 1, *, wait: float = 0.0) -> Sequence[Delivery]:
-        """See ``Queue.receive``."""
-        if limit < 1:
-            raise ValueError(f"receive(limit={limit}): at least one message")
-        return await self._run(self._receive, min(limit, self.ABLE.max_batch), wait)
-
-    async def ack(self, *deliveries: Delivery) -> None:
-        """See ``Queue.ack``."""
-        await self._run(self._ack, deliveries)
-
-    async def nack(self, delivery: Delivery, *, delay: float = 0.0, reason: str = "") -> None:
-        """See ``Queue.nack``."""
-        why = reason or "given back, and nobody said why"
-        args: list[_Arg] = [*delivery.receipt.split(), _ms(delay), self.max_deliveries, why]
-        await self._run(self._settle, _NACK, delivery, args)
-
-    async def extend(self, delivery: Delivery, seconds: float) -> None:
-        """See ``Queue.extend``."""
-        args: list[_Arg] = [*delivery.receipt.split(), _ms(seconds)]
-        await self._run(self._settle, _EXTEND, delivery, args)
-
-    async def dead_letters(self, limit: int = 100) -> Sequence[DeadLetter]:
-        """See ``Queue.dead_letters``."""
-        return await self._run(self._dead_letters, limit)
-
-    async def redrive(self, ids: Collection[str] | None = None) -> int:
-        """See ``Queue.redrive``."""
-        return await self._run(self._redrive, ids)
-
-    async def close(self) -> None:
-        """See ``Queue.close``."""
-        if self._closed:
-            return
-        self._closed = True
-        with anyio.CancelScope(shield=True):
-            await self._portal.run(self._server.close)
-        await self._portal.close()
 
     # --- what each of them does ---------------------------------------------------------------------------------
 
@@ -376,7 +326,7 @@ class RedisQueue:
     async def _receive(self, limit: int, wait: float) -> Sequence[Delivery]:
         """Takes what is there; if there is nothing, sleeps until the bell rings or something is due."""
         until = time.monotonic() + wait
-        args: list[_Arg] = [limit, _ms(self.visibility), self.max_deliveries, self._silence]
+        args: list[_Arg] = [limit, _ms(self.visibility), self.max_deliveries, self._unheard]
         answer = await self._server.call(_TAKE, args)
         while not answer[0] and (left := until - time.monotonic()) > 0:
             soonest, rung = int(answer[1]), answer[2]
@@ -396,21 +346,22 @@ class RedisQueue:
         if late:
             raise self._expired(late[0].decode())
 
-    async def _settle(self, script: _Script, delivery: Delivery, args: list[_Arg]) -> None:
-        """Does something with what is held."""
-        if not await self._server.call(script, args):
-            raise self._expired(delivery.receipt)
+    async def _nack(self, delivery: Delivery, delay: float, reason: str) -> None:
+        """Gives a message back, or buries it."""
+        await self._settle(_NACK, delivery, _ms(delay), self.max_deliveries, reason)
 
-    def _expired(self, receipt: str) -> DeliveryExpired:
-        """Says that a delivery is over."""
-        return DeliveryExpired(
-            f"{self._where}: delivery {receipt} is not this consumer's any more, so the message is delivered to "
-            f"others, or it is dead. Deliveries last {self.visibility:g} s; extend those that take longer"
-        )
+    async def _extend(self, delivery: Delivery, seconds: float) -> None:
+        """Says when a message is due again."""
+        await self._settle(_EXTEND, delivery, _ms(seconds))
+
+    async def _settle(self, script: _Script, delivery: Delivery, *args: _Arg) -> None:
+        """Does something with what is held."""
+        if not await self._server.call(script, [*delivery.receipt.split(), *args]):
+            raise self._expired(delivery.receipt)
 
     async def _dead_letters(self, limit: int) -> Sequence[DeadLetter]:
         """Reads the dead letters."""
-        found = await self._server.call(_DEAD, [limit, self.max_deliveries, self._silence])
+        found = await self._server.call(_DEAD, [limit, self.max_deliveries, self._unheard])
         return [
             DeadLetter(id=number.decode(), message=_message(fields), count=count, reason=reason.decode())
             for number, fields, count, reason in found
@@ -426,36 +377,9 @@ class RedisQueue:
             done += int(await self._server.call(_REDRIVE, chosen[first : first + _AT_ONCE]))
         return done
 
-    # --- the connection -----------------------------------------------------------------------------------------
-
-    @property
-    def _where(self) -> str:
-        """Names it in messages."""
-        return f"queue {self.name} at {self._place}"
-
-    async def _run(self, function: Callable[[*Ts], Awaitable[T]], *args: *Ts) -> T:
-        """Does something where the connections live.
-
-        Raises:
-            TransportClosed: The queue is closed.
-            TransportError: The server cannot be reached, or has refused.
-        """
-        self._check_open()
-        try:
-            with _explained(self._where):
-                return await self._portal.run(function, *args)
-        except TransportError:
-            self._check_open()  # then that is why
-            raise
-
-    def _check_open(self) -> None:
-        """Refuses to go on.
-
-        Raises:
-            TransportClosed: It is closed.
-        """
-        if self._closed:
-            raise TransportClosed(f"{self._where} is closed")
+    async def _disconnect(self) -> None:
+        """Closes the connections."""
+        await self._server.close()
 
 
 # --- the server -------------------------------------------------------------------------------------------------
@@ -680,19 +604,6 @@ def _is_unknown_script(answer: object) -> bool:
     from redis.exceptions import NoScriptError
 
     return isinstance(answer, NoScriptError)
-
-
-@contextmanager
-def _explained(where: str) -> Generator[None]:
-    """Has whatever the library raises be a ``TransportError``."""
-    from redis.exceptions import RedisError
-
-    try:
-        yield
-    except TimeoutError as error:
-        raise TransportError(f"{where}: no answer from the server in time; it may have been done") from error
-    except (RedisError, OSError) as error:
-        raise TransportError(f"{where}: {str(error) or repr(error)}; what was under way may have been done") from error
 
 
 def _public(url: str) -> str:

@@ -22,7 +22,8 @@ from uuid import uuid4
 import anyio
 from anyio import to_thread
 
-from sagas.errors import DeliveryExpired, MessageTooLarge, NotSupported, SagaError, TransportClosed, TransportError
+from sagas.errors import MessageTooLarge, NotSupported, TransportError
+from sagas.transport.broker_queue import BrokerQueue
 from sagas.transport.queues import Capabilities, DeadLetter, Delivery, Message
 
 if TYPE_CHECKING:
@@ -78,7 +79,7 @@ class _Poll:
     left: bool = False
 
 
-class SqsQueue:
+class SqsQueue(BrokerQueue):
     """A queue on SQS. It is created when it is first used, if it is not there, and so is the one of its dead letters.
 
     Args:
@@ -92,6 +93,7 @@ class SqsQueue:
         client: A boto3 client of your own; it is not closed.
     """
 
+    BROKER = "SQS"
     MESSAGE_BYTES = 262_144
 
     def __init__(
@@ -105,19 +107,17 @@ class SqsQueue:
         message_bytes: int = MESSAGE_BYTES,
         client: Any = None,
     ) -> None:
-        self.name = queue
-        self.visibility = visibility
-        self.max_deliveries = max_deliveries
         self._fifo = queue.endswith(".fifo")
-        self.capabilities = Capabilities(
+        able = Capabilities(
             system="aws_sqs",
             groups=self._fifo, delay=not self._fifo, nack_delay=True, extend=True,
             dedup_window=300.0 if self._fifo else None, dead_letters=True,
             # Bytes that are no text travel as base64.
             max_bytes=(message_bytes - _OVERHEAD) * 3 // 4, max_batch=_BATCH, late="refused",
         )  # fmt: skip
+        super().__init__(queue, visibility=visibility, max_deliveries=max_deliveries, capabilities=able)
         self._message_bytes = message_bytes
-        self._place: dict[str, Any] = {"region_name": region, "endpoint_url": endpoint}
+        self._service: dict[str, Any] = {"region_name": region, "endpoint_url": endpoint}
         self._client: Any = client
         self._is_own = client is None
         self._threads = anyio.CapacityLimiter(_THREADS)
@@ -127,103 +127,6 @@ class SqsQueue:
         self._settled: dict[str, None] = {}
         self._polls: set[int] = set()
         self._waiting: dict[int, _Poll] = {}
-        self._closed = False
-
-    # --- the protocol -------------------------------------------------------------------------------------------
-
-    async def send(self, *messages: Message) -> None:
-        """See ``Queue.send``."""
-        self._check_open()
-        self.capabilities.admit(messages, where=self._where)
-        for message in messages:
-            self._check_seconds(message.delay, _DELAY_MAX)
-        entries = [self._entry(message) for message in messages]
-        await self._connect()
-        await self._send(self._url, entries)
-
-    async def receive(self, limit: int = 1, *, wait: float = 0.0) -> Sequence[Delivery]:
-        """See ``Queue.receive``.
-
-        Without ``wait``, SQS looks at some of its servers only, and may miss what is there.
-        """
-        if limit < 1:
-            raise ValueError(f"receive(limit={limit}): at least one message")
-        await self._connect()
-        until = time.monotonic() + wait
-        while True:
-            left = until - time.monotonic()
-            found = await self._poll(min(limit, _BATCH), max(0, int(min(left, _POLL))))
-            if found or left <= 0:
-                return [self._delivery(message) for message in found]
-            if left < 1:
-                await self._sleep(left)
-
-    async def ack(self, *deliveries: Delivery) -> None:
-        """See ``Queue.ack``."""
-        self._check_open()
-        receipts = dict.fromkeys(delivery.receipt for delivery in deliveries)
-        now = time.monotonic()
-        held = [receipt for receipt in receipts if self._until.get(receipt, 0.0) > now]
-        late = [receipt for receipt in receipts if receipt not in held and receipt not in self._settled]
-        refused = await self._delete(self._url, held)
-        for receipt in held:
-            self._until.pop(receipt, None)  # it may have ended otherwise meanwhile
-            if receipt not in refused:
-                self._settled[receipt] = None
-        for receipt in list(self._settled)[:-_SETTLED]:
-            del self._settled[receipt]
-        if late or refused:
-            raise self._expired()
-
-    async def nack(self, delivery: Delivery, *, delay: float = 0.0, reason: str = "") -> None:
-        """See ``Queue.nack``."""
-        self._check_open()
-        self._check_seconds(delay, _VISIBILITY_MAX)
-        self._check_held(delivery)
-        if delivery.count >= self.max_deliveries:
-            await self._bury(delivery, reason or "given back, and nobody said why")
-        else:
-            await self._hide(delivery, delay)
-        self._until.pop(delivery.receipt, None)
-
-    async def extend(self, delivery: Delivery, seconds: float) -> None:
-        """See ``Queue.extend``. SQS lets nobody hold a message for longer than 12 hours in all."""
-        self._check_open()
-        self._check_seconds(seconds, _VISIBILITY_MAX)
-        self._check_held(delivery)
-        await self._hide(delivery, seconds)
-        if delivery.receipt in self._until:  # else it has ended meanwhile
-            self._until[delivery.receipt] = time.monotonic() + seconds
-
-    async def dead_letters(self, limit: int = 100) -> Sequence[DeadLetter]:
-        """See ``Queue.dead_letters``. While somebody reads them, others do not see them."""
-        await self._connect()
-        taken = await self._take_dead(limit)
-        await self._give_back(taken)
-        return [self._letter(message) for message in taken]
-
-    async def redrive(self, ids: Collection[str] | None = None) -> int:
-        """See ``Queue.redrive``."""
-        await self._connect()
-        taken, done = list[Any](), 0
-        while some := await self._take_dead(_BATCH):
-            chosen = [message for message in some if ids is None or message["MessageId"] in ids]
-            await self._send(self._url, [self._entry(_read(message)) for message in chosen])
-            await self._delete(self._dead_url, [message["ReceiptHandle"] for message in chosen])
-            taken.extend(message for message in some if message not in chosen)
-            done += len(chosen)
-        await self._give_back(taken)
-        return done
-
-    async def close(self) -> None:
-        """See ``Queue.close``. A thread that waits for messages ends within 5 seconds, and gives back what comes."""
-        self._closed = True
-        for poll in self._waiting.values():
-            poll.scope.cancel()
-        if self._is_own and self._client is not None:
-            client, self._client = self._client, None
-            with anyio.CancelScope(shield=True):
-                await to_thread.run_sync(client.close)
 
     # --- connecting ---------------------------------------------------------------------------------------------
 
@@ -237,6 +140,14 @@ class SqsQueue:
                         self._client = await self._thread(self._make_client)
                     self._dead_url, self._url = await self._thread(self._have_queues)
 
+    async def _disconnect(self) -> None:
+        """Has nobody wait any more. A thread that still does ends within 5 seconds, and gives back what comes."""
+        for poll in self._waiting.values():
+            poll.scope.cancel()
+        if self._is_own and self._client is not None:
+            client, self._client = self._client, None
+            await to_thread.run_sync(client.close)
+
     def _make_client(self) -> Any:
         """Makes a client; in a thread, since it reads files."""
         session = _library()
@@ -244,7 +155,7 @@ class SqsQueue:
             retries={"mode": "standard", "total_max_attempts": 3}, max_pool_connections=_THREADS, connect_timeout=5,
             read_timeout=_POLL + 20, tcp_keepalive=True,
         )  # fmt: skip
-        return session.Session().client("sqs", config=config, **self._place)
+        return session.Session().client("sqs", config=config, **self._service)
 
     def _have_queues(self) -> tuple[str, str]:
         """Gives the URLs of the dead letters' queue and of this one, which are made if they are not there.
@@ -280,21 +191,8 @@ class SqsQueue:
         return dead, create(QueueName=self.name, Attributes={**lasting, "RedrivePolicy": policy})["QueueUrl"]
 
     async def _thread(self, function: Callable[[], T], *, abandon: bool = False) -> T:
-        """Calls a function in a thread; says what went wrong in words of ours.
-
-        Raises:
-            TransportError: SQS cannot be reached, or refuses something.
-        """
-        try:
-            return await to_thread.run_sync(function, limiter=self._threads, abandon_on_cancel=abandon)
-        except SagaError:
-            raise
-        except Exception as error:
-            self._check_open()
-            why = str(error) or type(error).__name__
-            raise TransportError(
-                f"{self._where}: SQS cannot be reached, or refuses: {why}. It may have been done"
-            ) from error
+        """Calls a function in a thread."""
+        return await to_thread.run_sync(function, limiter=self._threads, abandon_on_cancel=abandon)
 
     async def _each(self, calls: Iterable[Callable[[], T]]) -> list[T]:
         """Makes requests side by side, and gives the answers."""
@@ -303,10 +201,10 @@ class SqsQueue:
         async def call(function: Callable[[], T]) -> None:
             try:
                 answers.append(await self._thread(function))
-            except TransportError as error:
+            except Exception as error:  # noqa: BLE001 - raised below, when all have ended
                 failures.append(error)
 
-        failures: list[TransportError] = []
+        failures: list[Exception] = []
         async with anyio.create_task_group() as group:
             for function in calls:
                 group.start_soon(call, function)
@@ -316,7 +214,19 @@ class SqsQueue:
 
     # --- sending ------------------------------------------------------------------------------------------------
 
-    async def _send(self, url: str, entries: Sequence[dict[str, Any]]) -> None:
+    def _admit(self, messages: Sequence[Message]) -> None:
+        """Refuses what could not be sent, before anything is."""
+        super()._admit(messages)
+        for message in messages:
+            self._check_seconds(message.delay, _DELAY_MAX)
+
+    async def _send(self, messages: Sequence[Message]) -> None:
+        """Sends messages."""
+        entries = [self._entry(message) for message in messages]
+        await self._connect()
+        await self._put(self._url, entries)
+
+    async def _put(self, url: str, entries: Sequence[dict[str, Any]]) -> None:
         """Sends; side by side, unless there is an order to keep.
 
         Raises:
@@ -398,6 +308,18 @@ class SqsQueue:
 
     # --- receiving ----------------------------------------------------------------------------------------------
 
+    async def _receive(self, limit: int, wait: float) -> list[Delivery]:
+        """Takes messages. Without ``wait``, SQS looks at some of its servers only, and may miss what is there."""
+        await self._connect()
+        until = time.monotonic() + wait
+        while True:
+            left = until - time.monotonic()
+            found = await self._poll(limit, max(0, int(min(left, _POLL))))
+            if found or left <= 0:
+                return [self._delivery(message) for message in found]
+            if left < 1:
+                await self._sleep(left)
+
     async def _poll(self, limit: int, seconds: int) -> list[Any]:
         """Asks for messages, and waits for them; what comes when nobody waits any more goes back."""
         with anyio.CancelScope() as scope:
@@ -414,7 +336,7 @@ class SqsQueue:
     def _ask(self, poll: _Poll, limit: int, seconds: int) -> list[Any]:
         """Makes one request, in a thread."""
         client = self._client
-        found = self._receive(client, self._url, limit, seconds, math.ceil(self.visibility))
+        found = self._request(client, self._url, limit, seconds, math.ceil(self.visibility))
         if poll.left:
             with suppress(Exception):  # then they are visible again when their time is over
                 for message in found:
@@ -423,7 +345,7 @@ class SqsQueue:
                     )
         return found
 
-    def _receive(self, client: Any, url: str, limit: int, seconds: int, visibility: int) -> list[Any]:
+    def _request(self, client: Any, url: str, limit: int, seconds: int, visibility: int) -> list[Any]:
         """Makes one request."""
         answer = client.receive_message(
             QueueUrl=url, MaxNumberOfMessages=limit, WaitTimeSeconds=seconds, VisibilityTimeout=visibility,
@@ -454,6 +376,40 @@ class SqsQueue:
 
     # --- what becomes of a delivery -----------------------------------------------------------------------------
 
+    async def _ack(self, deliveries: Sequence[Delivery]) -> None:
+        """Deletes messages."""
+        receipts = dict.fromkeys(delivery.receipt for delivery in deliveries)
+        now = time.monotonic()
+        held = [receipt for receipt in receipts if self._until.get(receipt, 0.0) > now]
+        late = [receipt for receipt in receipts if receipt not in held and receipt not in self._settled]
+        refused = await self._delete(self._url, held)
+        for receipt in held:
+            self._until.pop(receipt, None)  # it may have ended otherwise meanwhile
+            if receipt not in refused:
+                self._settled[receipt] = None
+        for receipt in list(self._settled)[:-_SETTLED]:
+            del self._settled[receipt]
+        for receipt in (*late, *refused):
+            raise self._expired(receipt)
+
+    async def _nack(self, delivery: Delivery, delay: float, reason: str) -> None:
+        """Gives a message back, or buries it."""
+        self._check_seconds(delay, _VISIBILITY_MAX)
+        self._check_held(delivery)
+        if delivery.count >= self.max_deliveries:
+            await self._bury(delivery, reason)
+        else:
+            await self._hide(delivery, delay)
+        self._until.pop(delivery.receipt, None)
+
+    async def _extend(self, delivery: Delivery, seconds: float) -> None:
+        """Keeps a message for longer. SQS lets nobody hold one for longer than 12 hours in all."""
+        self._check_seconds(seconds, _VISIBILITY_MAX)
+        self._check_held(delivery)
+        await self._hide(delivery, seconds)
+        if delivery.receipt in self._until:  # else it has ended meanwhile
+            self._until[delivery.receipt] = time.monotonic() + seconds
+
     async def _delete(self, url: str, receipts: Sequence[str]) -> set[str]:
         """Deletes messages; gives those receipts that are over.
 
@@ -483,10 +439,10 @@ class SqsQueue:
         )  # fmt: skip
         try:
             await self._thread(change)
-        except TransportError as error:
-            if _code(error.__cause__) in _GONE:
+        except Exception as error:
+            if _code(error) in _GONE:
                 self._until.pop(delivery.receipt, None)
-                raise self._expired() from error
+                raise self._expired(delivery.receipt) from error
             raise
 
     async def _bury(self, delivery: Delivery, reason: str) -> None:
@@ -495,17 +451,37 @@ class SqsQueue:
         own = {"reason": reason, "count": delivery.count}
         if delivery.message.group is not None:  # or it would wait for others of the group to be redriven
             own["group"] = delivery.message.group
-        await self._send(self._dead_url, [self._entry(message, **own)])
+        await self._put(self._dead_url, [self._entry(message, **own)])
         await self._delete(self._url, [delivery.receipt])
 
     # --- dead letters -------------------------------------------------------------------------------------------
+
+    async def _dead_letters(self, limit: int) -> list[DeadLetter]:
+        """Takes dead letters, and gives them back. While somebody reads them, others do not see them."""
+        await self._connect()
+        taken = await self._take_dead(limit)
+        await self._give_back(taken)
+        return [self._letter(message) for message in taken]
+
+    async def _redrive(self, ids: Collection[str] | None) -> int:
+        """Sends the chosen ones, and gives back the others."""
+        await self._connect()
+        taken, done = list[Any](), 0
+        while some := await self._take_dead(_BATCH):
+            chosen = [message for message in some if ids is None or message["MessageId"] in ids]
+            await self._put(self._url, [self._entry(_read(message)) for message in chosen])
+            await self._delete(self._dead_url, [message["ReceiptHandle"] for message in chosen])
+            taken.extend(message for message in some if message not in chosen)
+            done += len(chosen)
+        await self._give_back(taken)
+        return done
 
     async def _take_dead(self, limit: int) -> list[Any]:
         """Takes dead letters for a while."""
         taken = list[Any]()
         while len(taken) < limit:
             most = min(_BATCH, limit - len(taken))
-            some = await self._thread(partial(self._receive, self._client, self._dead_url, most, 0, _LOOK))
+            some = await self._thread(partial(self._request, self._client, self._dead_url, most, 0, _LOOK))
             taken.extend(some)
             if not some:
                 break
@@ -526,24 +502,10 @@ class SqsQueue:
         own = _own(message)
         return DeadLetter(
             id=message["MessageId"], message=_read(message), count=own.get("count", self.max_deliveries),
-            reason=own.get("reason") or f"not acknowledged within {self.visibility:g} s",
+            reason=own.get("reason") or self._unheard,
         )  # fmt: skip
 
-    # --- words --------------------------------------------------------------------------------------------------
-
-    @property
-    def _where(self) -> str:
-        """Names it in messages."""
-        return f"queue {self.name}"
-
-    def _check_open(self) -> None:
-        """Refuses to go on.
-
-        Raises:
-            TransportClosed: It is closed.
-        """
-        if self._closed:
-            raise TransportClosed(f"{self._where} is closed")
+    # --- what is refused ----------------------------------------------------------------------------------------
 
     def _check_held(self, delivery: Delivery) -> None:
         """Refuses what is over: SQS itself takes an old receipt, and may act on it.
@@ -552,7 +514,7 @@ class SqsQueue:
             DeliveryExpired: It is over.
         """
         if self._until.get(delivery.receipt, 0.0) <= time.monotonic():
-            raise self._expired()
+            raise self._expired(delivery.receipt)
 
     def _check_seconds(self, seconds: float, most: float) -> None:
         """Refuses what SQS cannot wait for.
@@ -562,13 +524,6 @@ class SqsQueue:
         """
         if seconds > most:
             raise NotSupported(f"{self._where} waits for {most:g} s at most, not {seconds:g}; nothing was done")
-
-    def _expired(self) -> DeliveryExpired:
-        """Says that a delivery is over."""
-        return DeliveryExpired(
-            f"{self._where}: a delivery was not acknowledged within {self.visibility:g} s, so the message is "
-            "delivered to others. Nothing was changed. Extend deliveries that take longer"
-        )
 
 
 def _library() -> ModuleType:
