@@ -14,15 +14,16 @@ from dataclasses import dataclass, field
 from importlib import import_module
 from itertools import islice
 from typing import TYPE_CHECKING, Any, TypeVar, TypeVarTuple
-from urllib.parse import parse_qsl, urlsplit
+from urllib.parse import urlsplit
 from uuid import uuid4
 
-from sagas.errors import MessageTooLarge, TransportError
+from sagas.errors import MessageTooLarge
 from sagas.transport.broker_queue import AsyncioQueue
+from sagas.transport.clients import UrlSettings, need_library
 from sagas.transport.queues import Capabilities, DeadLetter, Delivery, Message
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Iterable, Iterator, Mapping, Sequence
+    from collections.abc import AsyncIterator, Awaitable, Collection, Iterable, Iterator, Mapping, Sequence
     from types import ModuleType
 
 __all__ = ["KafkaQueue", "open_queue"]
@@ -48,16 +49,15 @@ def open_queue(url: str, *, queue: str, visibility: float, max_deliveries: int) 
     The URL is ``kafka://host:9092,host:9092``. In its query may stand ``partitions=``, ``max_bytes=``, ``session=``,
     ``group=``, and, for users with a password, ``security_protocol=`` and ``sasl_mechanism=``.
     """
-    parts = urlsplit(url)
-    query = dict(parse_qsl(parts.query))
-    kinds: dict[str, Callable[[str], Any]] = {"partitions": int, "max_bytes": int, "session": float, "group": str}
-    own = {name: kind(query.pop(name)) for name, kind in kinds.items() if name in query}
-    options: dict[str, Any] = dict(query)
+    given, parts = UrlSettings.of(url, partitions=int, max_bytes=int, session=float, group=str), urlsplit(url)
+    options: dict[str, Any] = dict(given.rest)
     if parts.username is not None:
         options.setdefault("security_protocol", "SASL_SSL")
         options.update(sasl_plain_username=parts.username, sasl_plain_password=parts.password)
     servers = parts.netloc.rpartition("@")[2]
-    return KafkaQueue(servers, queue, visibility=visibility, max_deliveries=max_deliveries, options=options, **own)
+    return KafkaQueue(
+        servers, queue, visibility=visibility, max_deliveries=max_deliveries, options=options, **given.ours
+    )
 
 
 @dataclass(eq=False, slots=True)
@@ -587,10 +587,7 @@ def _library() -> ModuleType:
     Raises:
         TransportError: It is not installed.
     """
-    try:
-        return import_module("aiokafka")
-    except ImportError as error:
-        raise TransportError("Kafka needs aiokafka: pip install 'sagakit[kafka]'") from error
+    return need_library("aiokafka", broker="Kafka", package="aiokafka", extra="kafka")
 
 
 def _admin() -> Any:

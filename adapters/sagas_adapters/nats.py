@@ -16,15 +16,15 @@ import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
-from importlib import import_module
 from itertools import count
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar, TypeVarTuple, cast
-from urllib.parse import parse_qsl, quote, unquote, urlsplit, urlunsplit
+from urllib.parse import quote, unquote, urlsplit
 
 import anyio
 
 from sagas.errors import MessageTooLarge, NotSupported, TransportError
 from sagas.transport.broker_queue import AsyncioQueue
+from sagas.transport.clients import UrlSettings, need_library, public
 from sagas.transport.queues import Capabilities, DeadLetter, Delivery, Message
 
 if TYPE_CHECKING:
@@ -110,9 +110,9 @@ class NatsQueue(AsyncioQueue):
         timeout: float = 10.0,
         options: Mapping[str, Any] | None = None,
     ) -> None:
-        _need_library()
+        need_library("nats", broker="NATS", package="nats-py", extra="nats")
         super().__init__(
-            queue, visibility=visibility, max_deliveries=max_deliveries, place=_public(url),
+            queue, visibility=visibility, max_deliveries=max_deliveries, place=public(url),
             capabilities=replace(self.ABLE, dedup_window=dedup_window, max_bytes=max_bytes),
         )  # fmt: skip
         self._names = _Names.of(queue)
@@ -778,33 +778,12 @@ def open_queue(url: str, *, queue: str, visibility: float, max_deliveries: int) 
     Raises:
         TransportError: ``nats-py`` is not installed, or the query says what nobody knows.
     """
-    given = dict(parse_qsl(urlsplit(url).query))
-    options = {"user_credentials": given.pop("credentials")} if "credentials" in given else {}
-    known: dict[str, Callable[[str], Any]] = {
-        "dedup_window": float, "replicas": int, "max_bytes": int, "timeout": float,
-    }  # fmt: skip
-    if unknown := given.keys() - known.keys():
-        raise TransportError(f"{_public(url)}: nobody knows {', '.join(sorted(unknown))}; known are {', '.join(known)}")
-    try:
-        settings = {name: known[name](value) for name, value in given.items()}
-    except ValueError as error:
-        raise TransportError(f"{_public(url)}: {', '.join(known)} are numbers: {error}") from error
-    plain = url.partition("?")[0]
+    given = UrlSettings.all_of(url, dedup_window=float, replicas=int, max_bytes=int, timeout=float, credentials=str)
+    settings = given.ours
+    options = {"user_credentials": settings.pop("credentials")} if "credentials" in settings else {}
     return NatsQueue(
-        plain, queue=queue, visibility=visibility, max_deliveries=max_deliveries, options=options, **settings
+        given.plain, queue=queue, visibility=visibility, max_deliveries=max_deliveries, options=options, **settings
     )
-
-
-def _need_library() -> None:
-    """Imports the client library.
-
-    Raises:
-        TransportError: It is not installed.
-    """
-    try:
-        import_module("nats")
-    except ModuleNotFoundError as error:
-        raise TransportError(f'a queue on NATS needs nats-py ({error}); pip install "sagakit[nats]"') from error
 
 
 def _servers(url: str) -> list[str]:
@@ -812,9 +791,3 @@ def _servers(url: str) -> list[str]:
     parts = urlsplit(url)
     user, at, hosts = parts.netloc.rpartition("@")
     return [f"{parts.scheme}://{user}{at}{host}" for host in hosts.split(",")]
-
-
-def _public(url: str) -> str:
-    """Leaves out a URL's user, password and query."""
-    parts = urlsplit(url)
-    return urlunsplit(parts._replace(netloc=parts.netloc.rpartition("@")[2], query=""))

@@ -17,11 +17,11 @@ from dataclasses import dataclass, field
 from functools import partial
 from itertools import count, islice
 from typing import TYPE_CHECKING, Any, TypeVar, TypeVarTuple, cast
-from urllib.parse import parse_qsl, urlencode, urlsplit, urlunsplit
 from uuid import uuid4
 
 from sagas.errors import MessageTooLarge, NotSupported, SagaError, TransportError
 from sagas.transport.broker_queue import AsyncioQueue
+from sagas.transport.clients import UrlSettings, need_library
 from sagas.transport.queues import Capabilities, DeadLetter, Delivery, Message
 
 if TYPE_CHECKING:
@@ -53,11 +53,8 @@ _MANY = 4  # messages that are worth a consumer, where otherwise each is asked f
 
 def open_queue(url: str, *, queue: str, visibility: float, max_deliveries: int) -> RabbitQueue:
     """Makes a queue; see ``sagas.transport.QueueFactory``. ``max_bytes=`` in the URL's query is ours."""
-    parts = urlsplit(url)
-    query = dict(parse_qsl(parts.query))
-    most = int(query.pop("max_bytes", RabbitQueue.MAX_BYTES))
-    url = urlunsplit(parts._replace(query=urlencode(query)))
-    return RabbitQueue(url, queue, visibility=visibility, max_deliveries=max_deliveries, max_bytes=most)
+    given = UrlSettings.of(url, max_bytes=int)
+    return RabbitQueue(given.url, queue, visibility=visibility, max_deliveries=max_deliveries, **given.ours)
 
 
 @dataclass(eq=False, slots=True)
@@ -623,11 +620,7 @@ def _library() -> ModuleType:
     Raises:
         TransportError: It is not installed.
     """
-    try:
-        import aiormq
-    except ImportError as error:
-        raise TransportError("RabbitMQ needs aio-pika: pip install 'sagakit[rabbitmq]'") from error
-    return aiormq
+    return need_library("aiormq", broker="RabbitMQ", package="aio-pika", extra="rabbitmq")
 
 
 async def _channel(connection: AbstractConnection, *, confirms: bool = True) -> AbstractChannel:
@@ -637,9 +630,8 @@ async def _channel(connection: AbstractConnection, *, confirms: bool = True) -> 
 
 def _with_heartbeat(url: str) -> str:
     """Has a lost connection noticed within half a minute, unless the URL says otherwise."""
-    parts = urlsplit(url)
-    query = {"heartbeat": "10", **dict(parse_qsl(parts.query))}
-    return urlunsplit(parts._replace(query=urlencode(query)))
+    given = UrlSettings.of(url)
+    return given._replace(rest={"heartbeat": "10", **given.rest}).url
 
 
 def _dead_letters_to(queue: str) -> dict[str, Any]:

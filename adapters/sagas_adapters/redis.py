@@ -26,16 +26,15 @@ import json
 import math
 import time
 from collections import deque
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, replace
-from importlib import import_module
 from typing import TYPE_CHECKING, Any, TypeVar, TypeVarTuple
-from urllib.parse import parse_qsl, urlencode, urlsplit, urlunsplit
 
 import anyio
 
 from sagas.errors import TransportError
 from sagas.transport.broker_queue import AsyncioQueue
+from sagas.transport.clients import UrlSettings, need_library, public
 from sagas.transport.queues import Capabilities, DeadLetter, Delivery, Message
 
 if TYPE_CHECKING:
@@ -304,9 +303,9 @@ class RedisQueue(AsyncioQueue):
         max_bytes: int = 8_000_000,
         timeout: float = 10.0,
     ) -> None:
-        _need_library()
+        need_library("redis", broker="Redis", package="redis", extra="redis")
         super().__init__(
-            queue, visibility=visibility, max_deliveries=max_deliveries, place=_public(url),
+            queue, visibility=visibility, max_deliveries=max_deliveries, place=public(url),
             capabilities=replace(self.ABLE, dedup_window=dedup_window, max_bytes=max_bytes),
         )  # fmt: skip
         self._server = _Server(url, f"sagas:{{{queue}}}", timeout)
@@ -555,28 +554,10 @@ def open_queue(url: str, *, queue: str, visibility: float, max_deliveries: int) 
     In the URL's query there may be ``dedup_window``, ``max_bytes`` and ``timeout``; the rest is redis-py's.
 
     Raises:
-        TransportError: ``redis`` is not installed, or the query says what nobody knows.
+        TransportError: ``redis`` is not installed, or the query is not understood.
     """
-    given = dict(parse_qsl(urlsplit(url).query))
-    known: dict[str, Callable[[str], Any]] = {"dedup_window": float, "max_bytes": int, "timeout": float}
-    try:
-        settings = {name: read(given.pop(name)) for name, read in known.items() if name in given}
-    except ValueError as error:
-        raise TransportError(f"{_public(url)}: {', '.join(known)} are numbers: {error}") from error
-    plain = url.partition("?")[0] + (f"?{urlencode(given)}" if given else "")
-    return RedisQueue(plain, queue=queue, visibility=visibility, max_deliveries=max_deliveries, **settings)
-
-
-def _need_library() -> None:
-    """Imports the client library.
-
-    Raises:
-        TransportError: It is not installed.
-    """
-    try:
-        import_module("redis")
-    except ModuleNotFoundError as error:
-        raise TransportError(f'a queue on Redis needs redis ({error}); pip install "sagakit[redis]"') from error
+    given = UrlSettings.of(url, dedup_window=float, max_bytes=int, timeout=float)
+    return RedisQueue(given.url, queue=queue, visibility=visibility, max_deliveries=max_deliveries, **given.ours)
 
 
 def _pool(url: str, timeout: float) -> ConnectionPool:
@@ -596,7 +577,7 @@ def _pool(url: str, timeout: float) -> ConnectionPool:
             url, socket_connect_timeout=timeout, socket_timeout=None, protocol=2, retry=Retry(NoBackoff(), 0)
         )
     except ValueError as error:
-        raise TransportError(f"{_public(url)} is not a URL of a Redis server: {error}") from error
+        raise TransportError(f"{public(url)} is not a URL of a Redis server: {error}") from error
 
 
 def _is_unknown_script(answer: object) -> bool:
@@ -604,9 +585,3 @@ def _is_unknown_script(answer: object) -> bool:
     from redis.exceptions import NoScriptError
 
     return isinstance(answer, NoScriptError)
-
-
-def _public(url: str) -> str:
-    """Leaves out a URL's user, password and query."""
-    parts = urlsplit(url)
-    return urlunsplit(parts._replace(netloc=parts.netloc.rpartition("@")[2], query=""))

@@ -16,7 +16,7 @@ from dataclasses import dataclass, replace
 from functools import partial
 from importlib import import_module
 from typing import TYPE_CHECKING, Any, TypeVar
-from urllib.parse import parse_qsl, urlsplit
+from urllib.parse import urlsplit
 from uuid import uuid4
 
 import anyio
@@ -24,6 +24,7 @@ from anyio import to_thread
 
 from sagas.errors import MessageTooLarge, NotSupported, TransportError
 from sagas.transport.broker_queue import BrokerQueue
+from sagas.transport.clients import UrlSettings, need_library
 from sagas.transport.queues import Capabilities, DeadLetter, Delivery, Message
 
 if TYPE_CHECKING:
@@ -58,12 +59,9 @@ def open_queue(url: str, *, queue: str, visibility: float, max_deliveries: int) 
     The URL is ``sqs://REGION``, or ``sqs://`` for the region of the environment; ``endpoint=`` and ``message_bytes=``
     may stand in its query.
     """
-    parts = urlsplit(url)
-    query = dict(parse_qsl(parts.query))
-    return SqsQueue(
-        queue, region=parts.hostname, endpoint=query.get("endpoint"), visibility=visibility,
-        max_deliveries=max_deliveries, message_bytes=int(query.get("message_bytes", SqsQueue.MESSAGE_BYTES)),
-    )  # fmt: skip
+    given = UrlSettings.all_of(url, endpoint=str, message_bytes=int)
+    region = urlsplit(url).hostname
+    return SqsQueue(queue, region=region, visibility=visibility, max_deliveries=max_deliveries, **given.ours)
 
 
 @dataclass(slots=True)
@@ -532,10 +530,7 @@ def _library() -> ModuleType:
     Raises:
         TransportError: It is not installed.
     """
-    try:
-        return import_module("boto3.session")
-    except ImportError as error:
-        raise TransportError("SQS needs boto3: pip install 'sagakit[sqs]'") from error
+    return need_library("boto3.session", broker="SQS", package="boto3", extra="sqs")
 
 
 def _read(message: Any) -> Message:

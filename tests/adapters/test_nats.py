@@ -103,7 +103,7 @@ async def test_a_password_is_not_told() -> None:
 
 def test_without_its_library_it_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "nats", None)
-    with pytest.raises(TransportError, match=r'pip install "sagakit\[nats\]"'):
+    with pytest.raises(TransportError, match=r"pip install 'sagakit\[nats\]'"):
         open_queue("nats://localhost:4222?queue=q")
 
 

@@ -106,7 +106,7 @@ async def test_a_password_is_not_told() -> None:
 
 def test_without_its_library_it_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "redis", None)
-    with pytest.raises(TransportError, match=r'pip install "sagakit\[redis\]"'):
+    with pytest.raises(TransportError, match=r"pip install 'sagakit\[redis\]'"):
         open_queue("redis://localhost:6379?queue=q")
 
 
