@@ -20,6 +20,7 @@ from uuid import uuid4
 from sagas.errors import MessageTooLarge
 from sagas.transport.broker_queue import AsyncioQueue
 from sagas.transport.clients import UrlSettings, need_library
+from sagas.transport.holds import Settled
 from sagas.transport.queues import Capabilities, DeadLetter, Delivery, Message
 
 if TYPE_CHECKING:
@@ -38,7 +39,6 @@ _DONE = 0  # instead of a count
 _TRIES = 3  # to join the group
 _FIRST = 5.0  # seconds that even an impatient receive waits for the first answer of the brokers
 _SLICE = 0.2  # seconds after which a wait looks at what was given back meanwhile
-_SETTLED = 10_000  # acknowledged deliveries that are remembered, to be acknowledged twice
 _PER_HEADER = 20  # bytes beside a header's name and value
 _NO_POLLS = 2**31 - 1  # milliseconds; whoever holds deliveries need not ask for more of them
 
@@ -187,7 +187,7 @@ class KafkaQueue(AsyncioQueue):
         self._trouble: Exception | None = None
         self._parts: dict[Any, _Part] = {}
         self._held: dict[str, tuple[_Part, _Entry]] = {}
-        self._settled: dict[str, None] = {}
+        self._settled = Settled()
         self._tasks: set[asyncio.Task[None]] = set()
 
     # --- connecting ---------------------------------------------------------------------------------------------
@@ -479,9 +479,7 @@ class KafkaQueue(AsyncioQueue):
                 continue
             held[0].finish(held[1])
             del self._held[delivery.receipt]
-            self._settled[delivery.receipt] = None
-        for receipt in list(self._settled)[:-_SETTLED]:
-            del self._settled[receipt]
+            self._settled.add([delivery.receipt])
         await self._commit()
         if late:
             raise self._expired(late[0])

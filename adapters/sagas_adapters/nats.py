@@ -25,6 +25,7 @@ import anyio
 from sagas.errors import MessageTooLarge, NotSupported, TransportError
 from sagas.transport.broker_queue import AsyncioQueue
 from sagas.transport.clients import UrlSettings, need_library, public
+from sagas.transport.holds import Holds
 from sagas.transport.queues import Capabilities, DeadLetter, Delivery, Message
 
 if TYPE_CHECKING:
@@ -60,13 +61,6 @@ class _Post(NamedTuple):
     subject: str
     payload: bytes = b""
     headers: dict[str, str] | None = None
-
-
-class _Hold(NamedTuple):
-    """Until when a delivery is ours, and the connection by which it came."""
-
-    until: float
-    link: _Link
 
 
 class NatsQueue(AsyncioQueue):
@@ -124,8 +118,7 @@ class NatsQueue(AsyncioQueue):
         self._opening: asyncio.Task[_Link] | None = None
         self._link: _Link | None = None
         self._ahead = 0.0
-        self._held: dict[str, _Hold] = {}
-        self._crowded = 1000
+        self._held: Holds[_Link] = Holds()  # with the connection by which each came
 
     async def _disconnect(self) -> None:
         """Closes the connection, or has nobody open it."""
@@ -221,11 +214,7 @@ class NatsQueue(AsyncioQueue):
 
     def _delivery(self, msg: Msg, link: _Link) -> Delivery:
         """Makes a delivery, and notes until when it is ours."""
-        now = time.monotonic()
-        if len(self._held) >= self._crowded:
-            self._held = {receipt: hold for receipt, hold in self._held.items() if hold.until > now}
-            self._crowded = 2 * len(self._held) + 1000
-        self._held[msg.reply] = _Hold(now + self.visibility, link)
+        self._held.put(msg.reply, time.monotonic() + self.visibility, link)
         return Delivery(message=_message(msg.data, msg.headers), receipt=msg.reply, count=_Place.of(msg.reply).times)
 
     async def _bury(self, delivery: Delivery, reason: str) -> None:
@@ -248,8 +237,9 @@ class NatsQueue(AsyncioQueue):
     async def _ack(self, deliveries: Sequence[Delivery]) -> None:
         """Confirms messages; all in one go."""
         link = await self._connect()
-        late = [delivery for delivery in deliveries if not self._is_held(delivery)]
-        await self._finish(link, [delivery.receipt for delivery in deliveries if self._is_held(delivery)])
+        held = {delivery.receipt for delivery in deliveries if delivery.receipt in self._held}
+        late = [delivery for delivery in deliveries if delivery.receipt not in held]
+        await self._finish(link, list(held))
         for delivery in late:
             if await self._is_left(link, delivery):
                 raise self._expired(delivery.receipt)
@@ -262,15 +252,14 @@ class NatsQueue(AsyncioQueue):
         """
         posts: list[_Post] = []
         for receipt in receipts:
-            hold = self._held.get(receipt)  # what ends it may have been under way when it ended otherwise
-            if hold is None or hold.link is link:
+            if self._held.note(receipt) in (link, None):  # it may have ended otherwise meanwhile
                 posts.append(_Post(receipt, b"+ACK"))
             else:
                 asked = json.dumps({"seq": _Place.of(receipt).number, "no_erase": True}).encode()
                 posts.append(_Post(f"$JS.API.STREAM.MSG.DELETE.{self._names.stream}", asked))
         await link.ask(posts)
         for receipt in receipts:
-            self._held.pop(receipt, None)
+            self._held.end(receipt)
 
     async def _nack(self, delivery: Delivery, delay: float, reason: str) -> None:
         """Gives a message back, or buries it."""
@@ -280,7 +269,7 @@ class NatsQueue(AsyncioQueue):
             await self._bury(delivery, reason)
         elif await self._is_known(link, delivery):
             await link.ask([_Post(delivery.receipt, _put_off(delay) if delay > 0 else b"-NAK")])
-        self._held.pop(delivery.receipt, None)
+        self._held.end(delivery.receipt)
 
     async def _extend(self, delivery: Delivery, seconds: float) -> None:
         """Says when the message is due again.
@@ -291,35 +280,28 @@ class NatsQueue(AsyncioQueue):
         link = await self._connect()
         self._need_held(delivery)
         if not await self._is_known(link, delivery):
-            self._held.pop(delivery.receipt, None)
+            self._held.end(delivery.receipt)
             raise self._expired(delivery.receipt)
         began = time.monotonic()
         await link.ask([_Post(delivery.receipt, b"+WPI" if seconds == self.visibility else _put_off(seconds))])
-        hold = self._held.get(delivery.receipt)
-        if hold is not None:  # else it has ended meanwhile
-            self._held[delivery.receipt] = hold._replace(until=began + seconds)
+        self._held.extend(delivery.receipt, began + seconds)
 
     async def _is_known(self, link: _Link, delivery: Delivery) -> bool:
         """Says whether the server remembers a delivery; one that was restarted may not, and delivers it anew."""
-        hold = self._held.get(delivery.receipt)
-        if hold is None or hold.link is link:
-            return hold is not None
+        came_by = self._held.note(delivery.receipt)
+        if came_by in (link, None):
+            return came_by is not None
         (answer,) = await link.ask([_Post(f"$JS.API.CONSUMER.INFO.{self._names.stream}.{_CONSUMER}")])
         last = self._check_answer(answer)["delivered"]["stream_seq"]
         return bool(last >= _Place.of(delivery.receipt).number)
 
-    def _is_held(self, delivery: Delivery) -> bool:
-        """Says whether a delivery is ours. The server would take an answer from anybody, at any time."""
-        hold = self._held.get(delivery.receipt)
-        return hold is not None and hold.until > time.monotonic()
-
     def _need_held(self, delivery: Delivery) -> None:
-        """Refuses to touch what is somebody else's.
+        """Refuses to touch what is somebody else's. The server would take an answer from anybody, at any time.
 
         Raises:
             DeliveryExpired: It is.
         """
-        if not self._is_held(delivery):
+        if delivery.receipt not in self._held:
             raise self._expired(delivery.receipt)
 
     async def _is_left(self, link: _Link, delivery: Delivery) -> bool:

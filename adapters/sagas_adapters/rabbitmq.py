@@ -22,6 +22,7 @@ from uuid import uuid4
 from sagas.errors import MessageTooLarge, NotSupported, SagaError, TransportError
 from sagas.transport.broker_queue import AsyncioQueue
 from sagas.transport.clients import UrlSettings, need_library
+from sagas.transport.holds import Settled
 from sagas.transport.queues import Capabilities, DeadLetter, Delivery, Message
 
 if TYPE_CHECKING:
@@ -44,7 +45,6 @@ _DELAY_MAX = 30 * 86_400.0
 _SLACK = 3_600.0  # seconds that a queue of delayed messages outlives the last of them by
 _PERSISTENT = 2
 _UNLIMITED = 1_000_000_000  # deliveries; RabbitMQ 4 drops after 20 what has no limit
-_SETTLED = 10_000  # acknowledged deliveries that are remembered, to be acknowledged twice
 _AT_ONCE = 1_000  # messages on their way to be confirmed
 _PATIENCE = 30.0  # seconds for an answer
 _LULL = 0.02  # seconds without a message after which no more is expected
@@ -177,7 +177,7 @@ class RabbitQueue(AsyncioQueue):
         self._dead = f"{queue}.dead"
         self._connecting = asyncio.Lock()
         self._link: _Link | None = None
-        self._settled: dict[str, None] = {}
+        self._settled = Settled()
         self._tasks: set[asyncio.Task[None]] = set()
 
     # --- connecting ---------------------------------------------------------------------------------------------
@@ -502,10 +502,8 @@ class RabbitQueue(AsyncioQueue):
         if link is not None:
             claimed = [self._claim(link, receipt) for receipt in receipts]
             tags = {held.tag for held in claimed if held is not None}
-            self._settled.update((held.receipt, None) for held in claimed if held is not None)
+            self._settled.add(held.receipt for held in claimed if held is not None)
             await self._ack_tags(link, tags)
-        for receipt in list(self._settled)[:-_SETTLED]:
-            del self._settled[receipt]
         if late:
             raise self._expired(late[0])
 

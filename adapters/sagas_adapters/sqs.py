@@ -25,6 +25,7 @@ from anyio import to_thread
 from sagas.errors import MessageTooLarge, NotSupported, TransportError
 from sagas.transport.broker_queue import BrokerQueue
 from sagas.transport.clients import UrlSettings, need_library
+from sagas.transport.holds import Holds, Settled
 from sagas.transport.queues import Capabilities, DeadLetter, Delivery, Message
 
 if TYPE_CHECKING:
@@ -43,7 +44,6 @@ _LONGEST = 14 * 86_400  # seconds that SQS keeps a message at most
 _LOOK = 30  # seconds for which dead letters are taken to be read
 _POLL = 5.0  # seconds that one request waits; a thread that was given up ends no later
 _THREADS = 32
-_SETTLED = 10_000  # acknowledged deliveries that are remembered, to be acknowledged twice
 _OVERHEAD = 4_096  # bytes of a message for what this module adds
 _OWN = "sagas"  # the attribute for what has no place elsewhere
 _ALONE = "sagas.alone."  # begins the group of a message that has none, which FIFO queues do not know
@@ -121,9 +121,8 @@ class SqsQueue(BrokerQueue):
         self._threads = anyio.CapacityLimiter(_THREADS)
         self._connecting = anyio.Lock()
         self._url = self._dead_url = ""
-        self._until: dict[str, float] = {}
-        self._settled: dict[str, None] = {}
-        self._polls: set[int] = set()
+        self._held: Holds[None] = Holds()
+        self._settled = Settled()
         self._waiting: dict[int, _Poll] = {}
 
     # --- connecting ---------------------------------------------------------------------------------------------
@@ -354,10 +353,7 @@ class SqsQueue(BrokerQueue):
 
     def _delivery(self, message: Any) -> Delivery:
         """Notes that a message is this consumer's."""
-        now = time.monotonic()
-        for receipt in [receipt for receipt, until in self._until.items() if until <= now]:
-            del self._until[receipt]
-        self._until[message["ReceiptHandle"]] = now + self.visibility
+        self._held.put(message["ReceiptHandle"], time.monotonic() + self.visibility, None)
         count = int(message["Attributes"]["ApproximateReceiveCount"])
         return Delivery(message=_read(message), receipt=message["ReceiptHandle"], count=count)
 
@@ -377,16 +373,12 @@ class SqsQueue(BrokerQueue):
     async def _ack(self, deliveries: Sequence[Delivery]) -> None:
         """Deletes messages."""
         receipts = dict.fromkeys(delivery.receipt for delivery in deliveries)
-        now = time.monotonic()
-        held = [receipt for receipt in receipts if self._until.get(receipt, 0.0) > now]
+        held = [receipt for receipt in receipts if receipt in self._held]
         late = [receipt for receipt in receipts if receipt not in held and receipt not in self._settled]
         refused = await self._delete(self._url, held)
         for receipt in held:
-            self._until.pop(receipt, None)  # it may have ended otherwise meanwhile
-            if receipt not in refused:
-                self._settled[receipt] = None
-        for receipt in list(self._settled)[:-_SETTLED]:
-            del self._settled[receipt]
+            self._held.end(receipt)
+        self._settled.add(receipt for receipt in held if receipt not in refused)
         for receipt in (*late, *refused):
             raise self._expired(receipt)
 
@@ -398,15 +390,14 @@ class SqsQueue(BrokerQueue):
             await self._bury(delivery, reason)
         else:
             await self._hide(delivery, delay)
-        self._until.pop(delivery.receipt, None)
+        self._held.end(delivery.receipt)
 
     async def _extend(self, delivery: Delivery, seconds: float) -> None:
         """Keeps a message for longer. SQS lets nobody hold one for longer than 12 hours in all."""
         self._check_seconds(seconds, _VISIBILITY_MAX)
         self._check_held(delivery)
         await self._hide(delivery, seconds)
-        if delivery.receipt in self._until:  # else it has ended meanwhile
-            self._until[delivery.receipt] = time.monotonic() + seconds
+        self._held.extend(delivery.receipt, time.monotonic() + seconds)
 
     async def _delete(self, url: str, receipts: Sequence[str]) -> set[str]:
         """Deletes messages; gives those receipts that are over.
@@ -439,7 +430,7 @@ class SqsQueue(BrokerQueue):
             await self._thread(change)
         except Exception as error:
             if _code(error) in _GONE:
-                self._until.pop(delivery.receipt, None)
+                self._held.end(delivery.receipt)
                 raise self._expired(delivery.receipt) from error
             raise
 
@@ -511,7 +502,7 @@ class SqsQueue(BrokerQueue):
         Raises:
             DeliveryExpired: It is over.
         """
-        if self._until.get(delivery.receipt, 0.0) <= time.monotonic():
+        if delivery.receipt not in self._held:
             raise self._expired(delivery.receipt)
 
     def _check_seconds(self, seconds: float, most: float) -> None:
