@@ -18,13 +18,14 @@ from urllib.parse import urlsplit
 from uuid import uuid4
 
 from sagas.errors import MessageTooLarge
+from sagas.transport.aside import Aside
 from sagas.transport.broker_queue import AsyncioQueue
 from sagas.transport.clients import UrlSettings, need_library
 from sagas.transport.holds import Settled
 from sagas.transport.queues import Capabilities, DeadLetter, Delivery, Message
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Awaitable, Collection, Iterable, Iterator, Mapping, Sequence
+    from collections.abc import AsyncIterator, Collection, Iterable, Iterator, Mapping, Sequence
     from types import ModuleType
 
 __all__ = ["KafkaQueue", "open_queue"]
@@ -188,7 +189,7 @@ class KafkaQueue(AsyncioQueue):
         self._parts: dict[Any, _Part] = {}
         self._held: dict[str, tuple[_Part, _Entry]] = {}
         self._settled = Settled()
-        self._tasks: set[asyncio.Task[None]] = set()
+        self._aside = Aside()  # if it fails, it is done with the next of its kind
 
     # --- connecting ---------------------------------------------------------------------------------------------
 
@@ -321,8 +322,7 @@ class KafkaQueue(AsyncioQueue):
     async def _disconnect(self) -> None:
         """Disconnects; after what was begun."""
         async with self._starting:
-            if self._tasks:
-                await asyncio.wait(self._tasks)
+            await self._aside.ended()
             with suppress(Exception):
                 await self._commit()
             for client in (self._consumer, self._producer):
@@ -393,7 +393,7 @@ class KafkaQueue(AsyncioQueue):
             await self._fetch(consumer, limit, seconds)
             await self._bury_all()
             if found := [self._deliver(*each) for each in islice(self._free(), limit)]:
-                self._spawn(self._commit())  # how often they were delivered
+                self._aside.spawn(self._commit())  # how often they were delivered
                 return found
             now = time.monotonic()
             if now >= until and (now >= patient or not self._is_behind(consumer)):
@@ -517,17 +517,6 @@ class KafkaQueue(AsyncioQueue):
                 for part in dirty:
                     part.dirty = True
                 raise
-
-    def _spawn(self, act: Awaitable[object]) -> None:
-        """Does something aside; if it fails, it is done with the next of its kind."""
-
-        async def run() -> None:
-            with suppress(Exception):
-                await act
-
-        task = asyncio.ensure_future(run())
-        self._tasks.add(task)
-        task.add_done_callback(self._tasks.discard)
 
     # --- dead letters -------------------------------------------------------------------------------------------
 

@@ -20,13 +20,14 @@ from typing import TYPE_CHECKING, Any, TypeVar, TypeVarTuple, cast
 from uuid import uuid4
 
 from sagas.errors import MessageTooLarge, NotSupported, SagaError, TransportError
+from sagas.transport.aside import Aside, all_of, any_of, ended, whole
 from sagas.transport.broker_queue import AsyncioQueue
 from sagas.transport.clients import UrlSettings, need_library
 from sagas.transport.holds import Settled
 from sagas.transport.queues import Capabilities, DeadLetter, Delivery, Message
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Iterable, Iterator, Mapping, Sequence
+    from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Iterator, Mapping, Sequence
     from types import ModuleType
 
     from aiormq.abc import AbstractChannel, AbstractConnection, DeliveredMessage
@@ -178,7 +179,7 @@ class RabbitQueue(AsyncioQueue):
         self._connecting = asyncio.Lock()
         self._link: _Link | None = None
         self._settled = Settled()
-        self._tasks: set[asyncio.Task[None]] = set()
+        self._aside = Aside()  # if it fails, the connection is lost, and the broker does it
 
     # --- connecting ---------------------------------------------------------------------------------------------
 
@@ -240,7 +241,7 @@ class RabbitQueue(AsyncioQueue):
         for channel in (sending, taking):
             closing: asyncio.Future[Any] = cast("Any", channel).closing
             closing.add_done_callback(lambda _: link.drop())
-        taking.on_consumer_cancel_callbacks.add(lambda _: self._spawn(connection.close()))
+        taking.on_consumer_cancel_callbacks.add(lambda _: self._aside.spawn(connection.close()))
         return link
 
     async def _declare(self, connection: AbstractConnection) -> None:
@@ -266,8 +267,7 @@ class RabbitQueue(AsyncioQueue):
     async def _disconnect(self) -> None:
         """Disconnects; after what was begun."""
         async with self._connecting:
-            if self._tasks:
-                await asyncio.wait(self._tasks, timeout=_PATIENCE)
+            await self._aside.ended(within=_PATIENCE)
             await self._unlink()
 
     async def _unlink(self) -> None:
@@ -278,22 +278,6 @@ class RabbitQueue(AsyncioQueue):
             with suppress(Exception, asyncio.TimeoutError):
                 await asyncio.wait_for(link.connection.close(), 5.0)
 
-    def _spawn(self, act: Awaitable[object]) -> None:
-        """Does something aside; if it fails, the connection is lost, and the broker does it."""
-        _ = self._aside(act)
-
-    def _aside(self, act: Awaitable[object]) -> asyncio.Task[None]:
-        """Does the same; gives what ends when it is done, or has failed."""
-
-        async def run() -> None:
-            with suppress(Exception):
-                await act
-
-        task = asyncio.ensure_future(run())
-        self._tasks.add(task)
-        task.add_done_callback(self._tasks.discard)
-        return task
-
     # --- sending ------------------------------------------------------------------------------------------------
 
     async def _send(self, messages: Sequence[Message]) -> None:
@@ -302,7 +286,7 @@ class RabbitQueue(AsyncioQueue):
         left = iter(messages)
         while some := list(islice(left, _AT_ONCE)):
             targets = [await self._target(link, message.delay) for message in some]
-            await _all(self._publish(link, *each) for each in zip(targets, some, strict=True))
+            await all_of(self._publish(link, *each) for each in zip(targets, some, strict=True))
 
     async def _publish(self, link: _Link, target: str, message: Message, **added: Any) -> None:
         """Sends a message to a queue; returns when it is confirmed.
@@ -375,7 +359,7 @@ class RabbitQueue(AsyncioQueue):
             found = await asyncio.shield(task)
         except asyncio.CancelledError:
             stop.set()
-            await _ended(task)
+            await ended(task)
             if not task.cancelled() and task.exception() is None:
                 for held in task.result():
                     self._lapse(held)
@@ -389,7 +373,7 @@ class RabbitQueue(AsyncioQueue):
             link = await self._linked()
             came = list(self._strays(link, limit)) or await self._pull(link, limit, until, stop)
             found = [held for held in came if held.count <= self.max_deliveries]
-            await _all(self._bury(link, held, self._unheard) for held in came if held not in found)
+            await all_of(self._bury(link, held, self._unheard) for held in came if held not in found)
             if found or stop.is_set() or time.monotonic() >= until:
                 return found
 
@@ -444,10 +428,10 @@ class RabbitQueue(AsyncioQueue):
             while len(came) < limit and not stop.is_set() and not link.lost:
                 nudge.clear()
                 before = len(came)
-                await _any(nudge, stop, seconds=_LULL if until is None else until - time.monotonic())
+                await any_of(nudge, stop, seconds=_LULL if until is None else until - time.monotonic())
                 if len(came) == before:
                     break
-            leaving = self._aside(link.taking.basic_cancel(tag, timeout=_PATIENCE))
+            leaving = self._aside.begin(link.taking.basic_cancel(tag, timeout=_PATIENCE))
             link.leaving.add(leaving)
             leaving.add_done_callback(link.leaving.discard)
             if len(came) < limit:
@@ -480,9 +464,10 @@ class RabbitQueue(AsyncioQueue):
         link = self._link
         if link is not None and self._claim(link, held.receipt) is not None:
             if reason is None:
-                self._spawn(self._tell(link, link.taking.basic_nack, held))  # RabbitMQ counts that before 4.3 only
+                # RabbitMQ counts that before 4.3 only.
+                self._aside.spawn(self._tell(link, link.taking.basic_nack, held))
             else:
-                self._spawn(self._return(link, held, 0.0, reason))
+                self._aside.spawn(self._return(link, held, 0.0, reason))
 
     def _claim(self, link: _Link, receipt: str) -> _Held | None:
         """Takes a delivery out of what is held: from now on, it is dealt with."""
@@ -493,7 +478,7 @@ class RabbitQueue(AsyncioQueue):
 
     async def _ack(self, deliveries: Sequence[Delivery]) -> None:
         """Acknowledges those that are this consumer's; all of it, once it was begun."""
-        await _whole(self._acknowledge, deliveries)
+        await whole(self._acknowledge, deliveries)
 
     async def _acknowledge(self, deliveries: Sequence[Delivery]) -> None:
         """Does it."""
@@ -522,7 +507,7 @@ class RabbitQueue(AsyncioQueue):
     async def _nack(self, delivery: Delivery, delay: float, reason: str) -> None:
         """Gives a message back; to the end, once it was begun."""
         self._check_delay(delay)
-        await _whole(self._give_back, delivery, delay, reason)
+        await whole(self._give_back, delivery, delay, reason)
 
     async def _give_back(self, delivery: Delivery, delay: float, reason: str) -> None:
         """Does it."""
@@ -574,7 +559,7 @@ class RabbitQueue(AsyncioQueue):
         try:
             return [self._letter(message) async for message in _taken(channel, self._dead, limit)]
         finally:
-            await _ended(asyncio.ensure_future(channel.close()))
+            await ended(asyncio.ensure_future(channel.close()))
 
     async def _redrive(self, ids: Collection[str] | None) -> int:
         """Sends the chosen ones, and gives back the others."""
@@ -588,7 +573,7 @@ class RabbitQueue(AsyncioQueue):
                     await channel.basic_ack(message.delivery_tag or 0)
                     done += 1
         finally:
-            await _ended(asyncio.ensure_future(channel.close()))
+            await ended(asyncio.ensure_future(channel.close()))
         return done
 
     def _letter(self, message: DeliveredMessage) -> DeadLetter:
@@ -680,40 +665,3 @@ async def _taken(channel: AbstractChannel, queue: str, limit: int | None) -> Asy
         yield message
         if number == limit or not message.message_count:
             return
-
-
-async def _whole(function: Callable[[*Ts], Awaitable[T]], *args: *Ts) -> T:
-    """Does something to its end, also when it is cancelled meanwhile."""
-    task = asyncio.ensure_future(function(*args))
-    try:
-        return await asyncio.shield(task)
-    except asyncio.CancelledError:
-        await _ended(task)
-        raise
-
-
-async def _ended(task: asyncio.Future[Any]) -> None:
-    """Waits for the end of something short, whoever is cancelled; anyio's shields do not work in the portal."""
-    while not task.done():
-        with suppress(asyncio.CancelledError):
-            await asyncio.wait([task])
-
-
-async def _all(acts: Iterable[Awaitable[object]]) -> None:
-    """Does things side by side, begun in this order; when one fails, the others are given up."""
-    tasks = [asyncio.ensure_future(act) for act in acts]
-    try:
-        await asyncio.gather(*tasks)
-    finally:
-        for task in tasks:
-            task.cancel()
-
-
-async def _any(*events: asyncio.Event, seconds: float) -> None:
-    """Waits until one of them happens."""
-    tasks = [asyncio.ensure_future(event.wait()) for event in events]
-    try:
-        await asyncio.wait(tasks, timeout=max(0.0, seconds), return_when=asyncio.FIRST_COMPLETED)
-    finally:
-        for task in tasks:
-            task.cancel()
