@@ -14,18 +14,18 @@ from dataclasses import dataclass, field
 from importlib import import_module
 from itertools import islice
 from typing import TYPE_CHECKING, Any, TypeVar, TypeVarTuple
-from urllib.parse import urlsplit
+from urllib.parse import unquote, urlsplit
 from uuid import uuid4
 
 from sagas.errors import MessageTooLarge
-from sagas.transport.aside import Aside
+from sagas.transport.aside import Aside, is_cut_off
 from sagas.transport.broker_queue import AsyncioQueue
 from sagas.transport.clients import UrlSettings, need_library
 from sagas.transport.holds import Settled
 from sagas.transport.queues import Capabilities, DeadLetter, Delivery, Message
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Collection, Iterable, Iterator, Mapping, Sequence
+    from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
     from types import ModuleType
 
 __all__ = ["KafkaQueue", "open_queue"]
@@ -38,6 +38,7 @@ _WINDOW = 500  # messages of a partition in hand: what is committed beside an of
 _NOTHING: Mapping[str, str] = {}
 _DONE = 0  # instead of a count
 _TRIES = 3  # to join the group
+_PARTING = 5.0  # seconds for each of the last words
 _FIRST = 5.0  # seconds that even an impatient receive waits for the first answer of the brokers
 _SLICE = 0.2  # seconds after which a wait looks at what was given back meanwhile
 _PER_HEADER = 20  # bytes beside a header's name and value
@@ -48,13 +49,14 @@ def open_queue(url: str, *, queue: str, visibility: float, max_deliveries: int) 
     """Makes a queue; see ``sagas.transport.QueueFactory``.
 
     The URL is ``kafka://host:9092,host:9092``. In its query may stand ``partitions=``, ``max_bytes=``, ``session=``,
-    ``group=``, and, for users with a password, ``security_protocol=`` and ``sasl_mechanism=``.
+    ``group=``, ``timeout=``, and, for users with a password, ``security_protocol=`` and ``sasl_mechanism=``.
     """
-    given, parts = UrlSettings.of(url, partitions=int, max_bytes=int, session=float, group=str), urlsplit(url)
+    given = UrlSettings.of(url, partitions=int, max_bytes=int, session=float, group=str, timeout=float)
+    parts = urlsplit(url)
     options: dict[str, Any] = dict(given.rest)
     if parts.username is not None:
         options.setdefault("security_protocol", "SASL_SSL")
-        options.update(sasl_plain_username=parts.username, sasl_plain_password=parts.password)
+        options.update(sasl_plain_username=unquote(parts.username), sasl_plain_password=unquote(parts.password or ""))
     servers = parts.netloc.rpartition("@")[2]
     return KafkaQueue(
         servers, queue, visibility=visibility, max_deliveries=max_deliveries, options=options, **given.ours
@@ -92,6 +94,7 @@ class _Part:
         known: What its last consumer knew of messages that have not come yet, by offset.
         entries: By offset; the first one is not done.
         dirty: Whether there is something to commit.
+        unsaid: Receipts of what was acknowledged here and is not committed.
         leaving: Whether it is about to be somebody else's, so that nothing more of it is delivered.
     """
 
@@ -100,6 +103,7 @@ class _Part:
     known: dict[int, int]
     entries: dict[int, _Entry] = field(default_factory=dict[int, _Entry])
     dirty: bool = False
+    unsaid: set[str] = field(default_factory=set[str])
     leaving: bool = False
 
     @property
@@ -153,6 +157,7 @@ class KafkaQueue(AsyncioQueue):
         max_bytes: The largest message; no more than the broker's ``message.max.bytes`` less 48 kB.
         session: Seconds after which a consumer that is not heard of is taken for dead.
         group: The consumer group; by default, the queue's name.
+        timeout: Seconds after which brokers that do not answer count as lost.
         options: More for aiokafka's clients, such as ``security_protocol`` and ``ssl_context``.
     """
 
@@ -170,6 +175,7 @@ class KafkaQueue(AsyncioQueue):
         max_bytes: int = 1_000_000,
         session: float = 10.0,
         group: str | None = None,
+        timeout: float = 20.0,
         options: Mapping[str, Any] | None = None,
     ) -> None:
         able = Capabilities(
@@ -180,8 +186,9 @@ class KafkaQueue(AsyncioQueue):
         super().__init__(queue, visibility=visibility, max_deliveries=max_deliveries, capabilities=able)
         self._options = {"bootstrap_servers": servers, **(options or {})}
         self._group, self._session, self._partitions = group or queue, session, partitions
-        self._dead = f"{queue}.dead"
+        self._dead, self._timeout = f"{queue}.dead", timeout
         self._starting, self._fetching, self._committing = asyncio.Lock(), asyncio.Lock(), asyncio.Lock()
+        self._starts: set[asyncio.Future[object]] = set()
         self._admin: Any = None
         self._producer: Any = None
         self._consumer: Any = None
@@ -207,7 +214,8 @@ class KafkaQueue(AsyncioQueue):
             if self._producer is None:
                 library = _library()
                 most = (self.capabilities.max_bytes or 0) + 48_000
-                self._admin = await self._started(_admin()(**self._clients()))
+                if self._admin is None:
+                    self._admin = await self._started(_admin()(**self._clients()))
                 await self._have_topics()
                 self._producer = await self._started(
                     library.AIOKafkaProducer(
@@ -216,15 +224,33 @@ class KafkaQueue(AsyncioQueue):
                 )
             return self._producer
 
-    async def _started(self, client: Any) -> Any:
-        """Starts a client; one that does not start leaves nothing behind."""
+    async def _started(self, client: Any, *, extra: float = 0.0) -> Any:
+        """Starts a client; one that does not start, or is closed meanwhile, leaves nothing behind."""
+        start: asyncio.Future[object] = asyncio.ensure_future(client.start())
+        self._starts.add(start)
         try:
-            await client.start()
-        except BaseException:
-            with suppress(Exception):
-                await (client.close() if hasattr(client, "close") else client.stop())
+            async with asyncio.timeout(self._timeout + extra):
+                await start
+        except BaseException as error:
+            await self._end(client)
+            if is_cut_off(error):
+                self._check_open()
             raise
+        finally:
+            self._starts.discard(start)
         return client
+
+    async def _end(self, client: Any) -> None:
+        """Stops a client. While its brokers are away, a producer that drops no message would wait for them for ever."""
+        stopping = self._aside.begin(client.close() if hasattr(client, "close") else client.stop())
+        seconds = min(_PARTING, self._timeout)
+        await asyncio.wait([stopping], timeout=seconds)
+        if not stopping.done() and hasattr(client, "_sender"):
+            client._sender.sender_task.cancel()  # noqa: SLF001 - there is no other way
+            client._message_accumulator.fail_all(TimeoutError())  # noqa: SLF001 - nor here
+            await asyncio.wait([stopping], timeout=seconds)
+        # Stopping may have failed half-way; closing connections twice does no harm.
+        await asyncio.wait([self._aside.begin(_connections(client).close())], timeout=seconds)
 
     async def _have_topics(self) -> None:
         """Makes the topics, or leaves that to the broker, if it does not let us."""
@@ -257,7 +283,7 @@ class KafkaQueue(AsyncioQueue):
                 consumer.subscribe([self.name], listener=self._listener(library))
                 self._consumer = consumer
                 try:
-                    await self._started(consumer)
+                    await self._started(consumer, extra=self.visibility + self._session)  # others may leave slowly
                 except BaseException:
                     self._consumer = None
                     raise
@@ -316,22 +342,19 @@ class KafkaQueue(AsyncioQueue):
             self._parts.clear()
             self._held.clear()
             if consumer is not None:
-                with suppress(Exception):
-                    await consumer.stop()
+                await self._end(consumer)
 
     async def _disconnect(self) -> None:
         """Disconnects; after what was begun."""
+        for start in self._starts:
+            start.cancel()
         async with self._starting:
-            await self._aside.ended()
+            await self._aside.ended(within=_PARTING)
             with suppress(Exception):
                 await self._commit()
-            for client in (self._consumer, self._producer):
+            for client in (self._consumer, self._producer, self._admin):
                 if client is not None:
-                    with suppress(Exception):
-                        await client.stop()
-            if self._admin is not None:
-                with suppress(Exception):
-                    await self._admin.close()
+                    await self._end(client)
 
     # --- sending ------------------------------------------------------------------------------------------------
 
@@ -341,12 +364,23 @@ class KafkaQueue(AsyncioQueue):
 
     async def _publish(self, topic: str, messages: Sequence[tuple[Message, Mapping[str, str]]]) -> None:
         """Sends, side by side; returns when all replicas in sync have them."""
-        producer = await self._have_producer()
-        sent = [await producer.send(topic, **_record(message, added)) for message, added in messages]
-        failures = [each for each in await asyncio.gather(*sent, return_exceptions=True) if each is not None]
-        for failure in failures:
-            if isinstance(failure, BaseException):
-                raise failure
+        producer, sent = await self._have_producer(), list[Any]()
+        try:
+            async with asyncio.timeout(self._timeout):  # the producer itself would try for ever
+                for message, added in messages:
+                    sent.append(await producer.send(topic, **_record(message, added)))
+                outcomes = await asyncio.gather(*sent, return_exceptions=True)
+            for failure in outcomes:
+                if isinstance(failure, BaseException):
+                    raise failure
+        except _library().errors.KafkaError as error:
+            if _is_fatal(error) and self._producer is producer:
+                self._producer = None  # it refuses all that follows, too
+                self._aside.spawn(self._end(producer))
+            raise
+        finally:
+            for future in sent:
+                future.cancel()  # whose outcome nobody will look at
 
     def _admit(self, messages: Sequence[Message]) -> None:
         """Refuses what could not be sent, before anything is."""
@@ -455,7 +489,7 @@ class KafkaQueue(AsyncioQueue):
         """Puts a message to the dead letters; a crash in between leaves both."""
         entry.ready_at = time.monotonic() + self.visibility  # others leave it alone meanwhile
         self._held.pop(entry.receipt, None)
-        entry.receipt = ""
+        entry.receipt, entry.reason = "", reason
         await self._publish(self._dead, [(_read(entry.record), {_COUNT: str(entry.count), _REASON: reason})])
         part.finish(entry)
         await self._commit()
@@ -470,19 +504,18 @@ class KafkaQueue(AsyncioQueue):
         return part, entry
 
     async def _ack(self, deliveries: Sequence[Delivery]) -> None:
-        """Acknowledges; commits how far that brings its partitions."""
-        late: list[str] = []
-        for delivery in deliveries:
-            held = self._find(delivery.receipt)
-            if held is None:
-                late += [delivery.receipt] if delivery.receipt not in self._settled else []
-                continue
-            held[0].finish(held[1])
-            del self._held[delivery.receipt]
-            self._settled.add([delivery.receipt])
+        """Acknowledges; commits how far that brings its partitions. What was not committed is not acknowledged."""
+        receipts = [delivery.receipt for delivery in deliveries]
+        for receipt in receipts:
+            part, entry = self._find(receipt) or (None, None)
+            if part is not None and entry is not None:
+                part.finish(entry)
+                part.unsaid.add(receipt)
+                del self._held[receipt]
         await self._commit()
-        if late:
-            raise self._expired(late[0])
+        for receipt in receipts:
+            if receipt not in self._settled:
+                raise self._expired(receipt)
 
     async def _nack(self, delivery: Delivery, delay: float, reason: str) -> None:
         """Gives a message back. If this consumer is lost before the delay is over, the message comes earlier."""
@@ -509,14 +542,19 @@ class KafkaQueue(AsyncioQueue):
             dirty = [part for part in self._parts.values() if part.dirty]
             if not dirty or self._consumer is None:
                 return
+            unsaid = [(part, frozenset(part.unsaid)) for part in dirty]
             for part in dirty:
                 part.dirty = False
             try:
-                await self._consumer.commit({part.partition: part.progress() for part in dirty})
+                async with asyncio.timeout(self._timeout):
+                    await self._consumer.commit({part.partition: part.progress() for part in dirty})
             except BaseException:
                 for part in dirty:
                     part.dirty = True
                 raise
+            for part, said in unsaid:
+                part.unsaid -= said
+                self._settled.add(said)
 
     # --- dead letters -------------------------------------------------------------------------------------------
 
@@ -535,22 +573,28 @@ class KafkaQueue(AsyncioQueue):
         )
         try:
             consumer.assign(partitions)
-            ends = await consumer.end_offsets(partitions)
-            found = [record async for record in self._until(consumer, ends)]
+            async with asyncio.timeout(self._timeout):
+                ends = await consumer.end_offsets(partitions)
+            found = await self._until(consumer, ends)
         finally:
-            await consumer.stop()
+            await self._end(consumer)
         gone = {_headers(record).get(_REDRIVEN) for record in found}
         letters = [record for record in found if _REDRIVEN not in _headers(record)]
         named = {f"{record.partition}-{record.offset}": record for record in sorted(letters, key=_age)}
         return {name: record for name, record in named.items() if name not in gone}
 
-    async def _until(self, consumer: Any, ends: Mapping[Any, int]) -> AsyncIterator[Any]:
-        """Reads partitions from the beginning to an end."""
-        await consumer.seek_to_beginning(*ends)
-        while behind := [each for each, end in ends.items() if await consumer.position(each) < end]:
-            for records in (await consumer.getmany(*behind, timeout_ms=1000)).values():
-                for record in records:
-                    yield record
+    async def _until(self, consumer: Any, ends: Mapping[Any, int]) -> list[Any]:
+        """Reads partitions from the beginning to an end; gives up when nothing comes."""
+        read: list[Any] = []
+        loop = asyncio.get_running_loop()
+        async with asyncio.timeout(self._timeout) as patience:
+            await consumer.seek_to_beginning(*ends)
+            while behind := [each for each, end in ends.items() if await consumer.position(each) < end]:
+                found = await consumer.getmany(*behind, timeout_ms=1000)
+                read += [record for records in found.values() for record in records]
+                if found:
+                    patience.reschedule(loop.time() + self._timeout)
+        return read
 
     async def _redrive(self, ids: Collection[str] | None) -> int:
         """Sends dead letters again, and marks them. Two at the same time may send a message twice."""
@@ -581,6 +625,16 @@ def _admin() -> Any:
     """Gives its client for topics and groups."""
     _library()
     return import_module("aiokafka.admin").AIOKafkaAdminClient
+
+
+def _connections(client: Any) -> Any:
+    """Gives what a producer, a consumer or an admin talks through."""
+    return client.client if hasattr(client, "client") else client._client  # noqa: SLF001 - it is private of some
+
+
+def _is_fatal(error: Any) -> bool:
+    """Says whether a producer may be of no use after an error, as when brokers have forgotten it."""
+    return not error.retriable and not isinstance(error, _library().errors.KafkaTimeoutError)
 
 
 def _is_ready(entry: _Entry) -> bool:

@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any, TypeVar, TypeVarTuple, cast
 from uuid import uuid4
 
 from sagas.errors import MessageTooLarge, NotSupported, SagaError, TransportError
-from sagas.transport.aside import Aside, all_of, any_of, ended, whole
+from sagas.transport.aside import Aside, all_of, any_of, ended, is_cut_off, whole
 from sagas.transport.broker_queue import AsyncioQueue
 from sagas.transport.clients import UrlSettings, need_library
 from sagas.transport.holds import Settled
@@ -198,8 +198,7 @@ class RabbitQueue(AsyncioQueue):
         except SagaError:
             raise
         except asyncio.CancelledError as error:
-            task = asyncio.current_task()
-            if task is not None and task.cancelling():
+            if not is_cut_off(error):
                 raise
             self._mistrust()
             raise ConnectionError("the connection was lost") from error

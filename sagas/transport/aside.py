@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, TypeVar, TypeVarTuple
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Iterable
 
-__all__ = ["Aside", "all_of", "any_of", "ended", "whole"]
+__all__ = ["Aside", "all_of", "any_of", "ended", "is_cut_off", "whole"]
 
 T = TypeVar("T")
 Ts = TypeVarTuple("Ts")
@@ -61,6 +61,12 @@ async def ended(task: asyncio.Future[Any]) -> None:
     while not task.done():
         with suppress(asyncio.CancelledError):
             await asyncio.wait([task])
+
+
+def is_cut_off(error: BaseException) -> bool:
+    """Says whether what a task waits for was cancelled, and not the task itself."""
+    task = asyncio.current_task()
+    return isinstance(error, asyncio.CancelledError) and not (task is not None and task.cancelling())
 
 
 async def all_of(acts: Iterable[Awaitable[object]]) -> None:

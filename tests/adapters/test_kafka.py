@@ -11,6 +11,7 @@ from uuid import uuid4
 import anyio
 import pytest
 from aiokafka.consumer.group_coordinator import CoordinatorGroupRebalance
+from aiokafka.errors import OutOfOrderSequenceNumber
 
 from sagas.errors import TransportError
 from sagas.testing.contracts import OpenQueue, QueueContract
@@ -133,6 +134,56 @@ class TestTroubles(OnAsyncio):
 
 
 @pytest.mark.anyio
+async def test_without_its_brokers_nothing_waits_for_ever_and_nothing_is_called_acknowledged() -> None:
+    """The producer itself tries for ever, and so do commits; closing would wait for both."""
+    async with nothing_is_left():
+        with KafkaServer() as server, anyio.fail_after(60):
+            queue = KafkaQueue(server.servers, "q", session=SESSION, timeout=1.0)
+            fresh = KafkaQueue(server.servers, "q", session=SESSION, timeout=1.0)
+            await fresh.send(Message(body=b"0"))
+            (held,) = await queue.receive(wait=30)
+            server.kill()
+            for _ in range(2):
+                with pytest.raises(TransportError, match="Kafka cannot be reached"):
+                    await queue.ack(held)
+            with pytest.raises(TransportError, match="Kafka cannot be reached"):
+                await queue.send(Message(body=b"1"))
+            with pytest.raises(TransportError, match="Kafka cannot be reached"):
+                await fresh.receive(wait=30)
+            await fresh.close()
+            await queue.close()
+
+
+@pytest.mark.anyio
+async def test_whoever_waits_to_join_a_group_hears_of_the_end(url: str) -> None:
+    """The others keep what they hold for a minute, and so long the group waits for them."""
+    holder, joining = open_queue(url), open_queue(url)
+    async with nothing_is_left():
+        await joining.send(Message(body=b"0"))
+        (_,) = await holder.receive(wait=30)
+        with anyio.fail_after(30):
+            async with anyio.create_task_group() as group:
+                group.start_soon(_refused, joining)
+                await anyio.sleep(0.5)  # by now it has asked to join, in all likelihood
+                await joining.close()
+        await holder.close()
+
+
+class TestProducer(OnAsyncio):
+    @pytest.mark.anyio
+    async def test_one_that_brokers_have_forgotten_is_replaced(self, url: str) -> None:
+        """It refuses all that follows, as when its messages were too long apart."""
+        queue = open_queue(url)
+        assert isinstance(queue, KafkaQueue)
+        await queue.send(Message(body=b"1"))
+        queue._producer._message_accumulator.fail_all(OutOfOrderSequenceNumber())  # noqa: SLF001 - as its sender does
+        with pytest.raises(TransportError, match="OutOfOrderSequenceNumber"):
+            await queue.send(Message(body=b"2"))
+        await queue.send(Message(body=b"3"))
+        await queue.close()
+
+
+@pytest.mark.anyio
 async def test_closing_leaves_nothing_running(url: str) -> None:
     """No task and no thread, also while somebody waits."""
     async with nothing_is_left():
@@ -156,6 +207,12 @@ class TestOpening:
         queue = open_queue("kafka://user:secret@one:9092,two:9092?queue=payments&max_bytes=1000&partitions=3")
         assert isinstance(queue, KafkaQueue)
         assert (queue.name, queue.capabilities.max_bytes) == ("payments", 1000)
+
+    def test_a_password_may_have_any_letters(self) -> None:
+        queue = open_queue("kafka://me%40home:p%40ss%2Fword@one:9092?queue=payments")
+        assert isinstance(queue, KafkaQueue)
+        assert queue._options["sasl_plain_username"] == "me@home"  # noqa: SLF001 - the mock cluster asks for none
+        assert queue._options["sasl_plain_password"] == "p@ss/word"  # noqa: SLF001, S105 - the same
 
     @pytest.mark.anyio
     async def test_without_its_library_it_says_what_to_install(self, monkeypatch: pytest.MonkeyPatch) -> None:
