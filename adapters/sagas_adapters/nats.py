@@ -45,6 +45,8 @@ _RESERVE = 16_384
 _PING = 10
 # How many messages are under way to the server before the first of them has to be confirmed.
 _AT_ONCE = 500
+# Seconds after which whoever waits asks again: the server does not take any number.
+_NAP = 60.0
 _LONGEST_REASON = 1000
 _PLAIN = re.compile(r"(?:[!-$&-~](?:[ -$&-~]*[!-$&-~])?)?")
 _PRINTABLE = "".join(chr(code) for code in range(0x20, 0x7F) if chr(code) != "%")
@@ -52,6 +54,7 @@ _HEADER_NAME = re.compile(r"[!#$%&'*+\-.^_`|~0-9A-Za-z]+")
 _DEDUP, _OWN_DEDUP, _COUNT, _REASON = "Nats-Msg-Id", "Sagas-Dedup-Id", "Sagas-Count", "Sagas-Reason"
 _OURS = ("Nats-", "Sagas-")
 _GONE = 404
+_NOBODY = "503"
 _WRONG_STREAM = 10058
 
 
@@ -188,8 +191,6 @@ class NatsQueue(AsyncioQueue):
         Raises:
             TransportError: It has refused.
         """
-        if (answer.headers or {}).get("Status"):
-            raise TransportError(f"{self._where}: nobody keeps the stream {self._names.stream} at the moment")
         found: dict[str, Any] = json.loads(answer.data)
         if "error" in found:
             raise TransportError(f"{self._where}: the server refused: {found['error'].get('description', found)}")
@@ -202,14 +203,14 @@ class NatsQueue(AsyncioQueue):
         until = time.monotonic() + wait
         while True:
             link = await self._connect()
-            arrived = await link.pull(limit, until - time.monotonic())
+            arrived = await link.pull(limit, min(_NAP, until - time.monotonic()))
             found = [self._delivery(msg, link) for msg in arrived]
             spent = [delivery for delivery in found if delivery.count > self.max_deliveries]
             for delivery in spent:
                 await self._bury(delivery, self._unheard)
             if spent:
                 found = [delivery for delivery in found if delivery.count <= self.max_deliveries]
-            if found or not arrived:
+            if found or (not arrived and time.monotonic() >= until):
                 return found
 
     def _delivery(self, msg: Msg, link: _Link) -> Delivery:
@@ -424,6 +425,7 @@ class _Call:
     wanted: int
     ended: asyncio.Future[None] = field(default_factory=lambda: asyncio.get_running_loop().create_future())
     answers: dict[int, Msg] = field(default_factory=dict[int, "Msg"])
+    refusal: Mapping[str, str] = field(default_factory=dict[str, str])
 
     def take(self, number: int, msg: Msg) -> None:
         """Adds one."""
@@ -439,6 +441,7 @@ class _Call:
             self.ended.set_result(None)
         else:
             self.ended.set_exception(error)
+            self.ended.exception()  # whoever waited may have left
 
 
 class _Inlet:
@@ -461,7 +464,8 @@ class _Inlet:
             return  # of a pull before this one, which had all that it wanted
         headers = dict(msg.headers or {})
         status = headers.get("Status", "")
-        if self.call.answers or status in ("404", "408"):
+        if self.call.answers or status in ("404", "408", _NOBODY):
+            self.call.refusal = headers
             self.call.end()
         else:
             self.call.end(ConnectionError(f"it says {status} {headers.get('Description', '')}".rstrip()))
@@ -569,7 +573,19 @@ class _Link:
             await self._wait(call, self._timeout)
         finally:
             del self._calls[number]
+        for answer in call.answers.values():
+            await self._need_anybody(answer.headers or {})
         return [call.answers[index] for index in range(len(posts))]
+
+    async def _need_anybody(self, headers: Mapping[str, str]) -> None:
+        """Gives the connection up when nobody hears us: the next one makes anew what somebody has deleted.
+
+        Raises:
+            ConnectionError: Nobody does.
+        """
+        if headers.get("Status") == _NOBODY:
+            await self.close()
+            raise ConnectionError(f"nobody keeps the stream {self._names.stream}, or its consumer, at the moment")
 
     async def _publish(self, post: _Post, reply: str) -> None:
         """Publishes one."""
@@ -617,6 +633,7 @@ class _Link:
             self._pulls.discard(call)
         found, inlet.call = list(call.answers.values()), None
         self._inlets.append(inlet)
+        await self._need_anybody(call.refusal)
         return found
 
     async def _open_inlet(self) -> _Inlet:

@@ -50,6 +50,8 @@ _Arg = str | bytes | int
 
 # How many calls go to the server together at most, and how many messages in one of them.
 _AT_ONCE = 200
+# Seconds after which whoever waits asks again, since a server that is gone without a word says nothing either.
+_NAP = 30.0
 
 
 class _Script:
@@ -329,7 +331,7 @@ class RedisQueue(AsyncioQueue):
         answer = await self._server.call(_TAKE, args)
         while not answer[0] and (left := until - time.monotonic()) > 0:
             soonest, rung = int(answer[1]), answer[2]
-            seconds = left if soonest < 0 else min(left, soonest / 1000)
+            seconds = min(left, _NAP) if soonest < 0 else min(left, _NAP, soonest / 1000)
             answer = await self._server.call_when_rung(_TAKE, args, rung, seconds)
         return [_delivery(*each) for each in answer[0]]
 

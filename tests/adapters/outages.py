@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import subprocess
 import sys
 import textwrap
@@ -12,8 +13,9 @@ import anyio
 import anyio.to_thread
 import pytest
 
-from sagas.errors import DeliveryExpired, TransportError
+from sagas.errors import DeliveryExpired, TransportClosed, TransportError
 from sagas.transport import Message, Queue
+from tests.adapters.loads import nothing_is_left
 from tests.support.servers.process import Server
 
 __all__ = ["MakeQueue", "OutageContract"]
@@ -123,6 +125,28 @@ class OutageContract:
         assert found.message.body == b"3"
         for each in (queue, fresh):
             await each.close()
+
+    async def test_whoever_waits_for_ever_gets_what_comes_or_hears_of_the_end(self, make: MakeQueue) -> None:
+        """An endless wait is no error, and closing ends it."""
+        queue, found = make(30.0), list[bytes]()
+
+        async def wait() -> None:
+            with pytest.raises(TransportClosed):
+                while True:
+                    for delivery in await queue.receive(wait=math.inf):
+                        found.append(delivery.message.body)
+                        await queue.ack(delivery)
+
+        async with nothing_is_left():
+            with anyio.fail_after(20):
+                async with anyio.create_task_group() as group:
+                    group.start_soon(wait)
+                    await anyio.wait_all_tasks_blocked()
+                    await queue.send(Message(body=b"1"))
+                    while not found:  # noqa: ASYNC110 - what is waited for is in another task
+                        await anyio.sleep(0.01)
+                    await queue.close()
+        assert found == [b"1"]
 
     async def test_what_a_killed_consumer_held_is_delivered_to_others(self, url: str, make: MakeQueue) -> None:
         """When its time is over; and what it was waiting for, at once."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import AsyncIterator, Iterator
+from contextlib import suppress
 from uuid import uuid4
 
 import anyio
@@ -178,6 +179,55 @@ async def test_whoever_stops_waiting_often_spends_no_deliveries(queue: NatsQueue
     assert delivery.count == 1
 
 
+@pytest.mark.parametrize("what", ["STREAM.DELETE.{}", "CONSUMER.DELETE.{}.sagas"])
+async def test_what_somebody_has_deleted_is_made_anew(nats: NatsServer, what: str) -> None:
+    """And nothing counts as sent or acknowledged that nobody has heard of."""
+    name = uuid4().hex
+    sender, taker = (NatsQueue(nats.url, queue=name, visibility=60.0) for _ in range(2))
+    await sender.send(Message(body=b"1"))
+    (held,) = await taker.receive(wait=10)
+    with anyio.fail_after(20):
+        await anyio.to_thread.run_sync(_order, nats.port, f"$JS.API.{what.format(f'sagas_{name}')}")
+        with pytest.raises(TransportError, match="nobody keeps the stream"):
+            await taker.ack(held)
+        if what.startswith("STREAM"):
+            with pytest.raises(TransportError, match="nobody keeps the stream"):
+                await sender.send(Message(body=b"2"))
+        await sender.send(Message(body=b"3"))
+        found = set[bytes]()
+        while b"3" not in found:
+            found |= {delivery.message.body for delivery in await taker.receive(10, wait=1)}
+    for queue in (sender, taker):
+        await queue.close()
+
+
+async def test_whoever_waits_for_messages_that_somebody_has_deleted_goes_on(nats: NatsServer, queue: NatsQueue) -> None:
+    """After an error, which says so."""
+    assert list(await queue.receive()) == []
+    errors = list[TransportError]()
+
+    async def wait() -> None:
+        while True:
+            try:
+                await _received(queue)
+            except TransportError as error:
+                errors.append(error)
+                await anyio.sleep(0.01)
+            else:
+                return
+
+    with anyio.fail_after(20):
+        async with anyio.create_task_group() as group:
+            group.start_soon(wait)
+            await anyio.wait_all_tasks_blocked()
+            await anyio.to_thread.run_sync(_order, nats.port, f"$JS.API.STREAM.DELETE.sagas_{queue.name}")
+            while not errors:  # noqa: ASYNC110 - what is waited for is on the server
+                await anyio.sleep(0.01)
+            with suppress(TransportError):
+                await queue.send(Message(body=b"0"))
+            await queue.send(Message(body=b"1"))
+
+
 async def test_what_others_publish_arrives_too(nats: NatsServer) -> None:
     """With the names of headers as ours are."""
     name = uuid4().hex
@@ -201,3 +251,14 @@ def _publish(port: int, subject: str) -> None:
         )
         while b"PONG" not in client.recv(10_000):
             pass
+
+
+def _order(port: int, subject: str) -> None:
+    """Asks something of the server, as an operator would."""
+    import socket
+
+    with socket.create_connection(("127.0.0.1", port)) as client:
+        client.sendall(b'CONNECT {"verbose":false}\r\nSUB answer 1\r\nPUB %s answer 0\r\n\r\n' % subject.encode())
+        heard = b""
+        while b'"success":true' not in heard:
+            heard += client.recv(10_000)
