@@ -300,6 +300,8 @@ class RabbitQueue(AsyncioQueue):
         try:
             await link.sending.basic_publish(message.body, routing_key=target, properties=own, mandatory=True)
         except library.exceptions.DeliveryError as error:
+            if isinstance(error, library.exceptions.PublishError):
+                link.failed = True  # somebody has deleted the queue: the next connection makes it anew
             raise TransportError(f"{self._where}: the broker does not take a message for {target}: {error}") from error
 
     async def _target(self, link: _Link, delay: float) -> str:
@@ -372,7 +374,7 @@ class RabbitQueue(AsyncioQueue):
             link = await self._linked()
             came = list(self._strays(link, limit)) or await self._pull(link, limit, until, stop)
             found = [held for held in came if held.count <= self.max_deliveries]
-            await all_of(self._bury(link, held, self._unheard) for held in came if held not in found)
+            await all_of(self._return(link, held, 0.0, self._unheard) for held in came if held not in found)
             if found or stop.is_set() or time.monotonic() >= until:
                 return found
 
@@ -486,8 +488,8 @@ class RabbitQueue(AsyncioQueue):
         if link is not None:
             claimed = [self._claim(link, receipt) for receipt in receipts]
             tags = {held.tag for held in claimed if held is not None}
-            self._settled.add(held.receipt for held in claimed if held is not None)
             await self._ack_tags(link, tags)
+            self._settled.add(held.receipt for held in claimed if held is not None)
         if late:
             raise self._expired(late[0])
 
@@ -518,12 +520,22 @@ class RabbitQueue(AsyncioQueue):
 
     async def _return(self, link: _Link, held: _Held, delay: float, reason: str) -> None:
         """Has a message delivered again, or buries it."""
-        if held.count >= self.max_deliveries:
-            await self._bury(link, held, reason)
-        elif delay > 0:
-            await self._move(link, held, await self._target(link, delay))
-        else:
-            await self._tell(link, link.taking.basic_reject, held)
+        try:
+            if held.count >= self.max_deliveries:
+                await self._bury(link, held, reason)
+            elif delay > 0:
+                await self._move(link, held, await self._target(link, delay))
+            else:
+                await self._tell(link, link.taking.basic_reject, held)
+        except BaseException:
+            self._hold_on(link, held)
+            raise
+
+    def _hold_on(self, link: _Link, held: _Held) -> None:
+        """Keeps what could not be put elsewhere: it is tried again later, or the broker does it if we are lost."""
+        if not link.lost:
+            link.held[held.receipt] = held
+            self._time(held, self.visibility)
 
     async def _bury(self, link: _Link, held: _Held, reason: str) -> None:
         """Puts a message to the dead letters; the broker itself would not keep the reason."""

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncGenerator, AsyncIterator, Iterator
+from contextlib import asynccontextmanager
 from typing import Any, cast
 from uuid import uuid4
 
+import aiormq
 import anyio
 import pytest
+from aiormq.abc import AbstractChannel
 
 from sagas.errors import TransportError
 from sagas.testing.contracts import OpenQueue, QueueContract
@@ -50,6 +53,14 @@ class TestRabbitQueue(OnAsyncio, OnRabbit, QueueContract):
 
 class TestRabbitQueueOnOtherLoops(OnOtherLoops, OnRabbit, Some):
     """Some of it, or all."""
+
+
+@asynccontextmanager
+async def _operator(rabbit: RabbitServer) -> AsyncGenerator[AbstractChannel]:
+    """A connection of somebody who may do everything."""
+    connection = await aiormq.connect(rabbit.url)
+    yield await connection.channel()
+    await connection.close()
 
 
 @pytest.fixture
@@ -105,6 +116,45 @@ class TestTroubles(OnAsyncio):
         assert list(await queues[0].dead_letters()) == []
         for queue in queues:
             await queue.close()
+
+    async def test_a_queue_that_somebody_has_deleted_is_made_anew(self, rabbit: RabbitServer) -> None:
+        """After an error, since what it held is gone."""
+        queue = open_queue(f"{rabbit.url}?queue=q-{uuid4().hex}")
+        await queue.send(Message(body=b"1"))
+        async with _operator(rabbit) as channel:
+            await channel.queue_delete(queue.name)
+        with pytest.raises(TransportError, match="does not take"):
+            await queue.send(Message(body=b"2"))
+        await queue.send(Message(body=b"3"))
+        (found,) = await queue.receive(wait=30)
+        assert found.message.body == b"3"
+        await queue.close()
+
+    @pytest.mark.parametrize("refuses", [True, False])
+    async def test_what_cannot_be_buried_is_buried_when_it_can_be(self, rabbit: RabbitServer, *, refuses: bool) -> None:
+        """It is not held for ever by a consumer that has given it back."""
+        url = f"{rabbit.url}?queue=q-{uuid4().hex}&visibility=1&max_deliveries=1"
+        queue = open_queue(url)
+        await queue.send(Message(body=b"1"))
+        (held,) = await queue.receive(wait=30)
+        dead = f"{queue.name}.dead"
+        async with _operator(rabbit) as channel:
+            await channel.queue_delete(dead)
+            if refuses:
+                full: dict[str, Any] = {"x-max-length": 0, "x-overflow": "reject-publish"}
+                await channel.queue_declare(dead, arguments=full)
+            with pytest.raises(TransportError, match="does not take a message for"):
+                await queue.nack(held, reason="no such order")
+            if refuses:
+                await channel.queue_delete(dead)
+        other = open_queue(url)
+        with anyio.fail_after(30):
+            while not (letters := await other.dead_letters()):
+                assert list(await queue.receive()) == []
+                await anyio.sleep(0.05)
+        assert [letter.message.body for letter in letters] == [b"1"]
+        await queue.close()
+        await other.close()
 
     async def test_a_delivery_limit_of_another_is_refused(self, url: str) -> None:
         queue, other = open_queue(url), open_queue(url, max_deliveries=3)
