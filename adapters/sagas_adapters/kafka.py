@@ -245,9 +245,10 @@ class KafkaQueue(AsyncioQueue):
         stopping = self._aside.begin(client.close() if hasattr(client, "close") else client.stop())
         seconds = min(_PARTING, self._timeout)
         await asyncio.wait([stopping], timeout=seconds)
-        if not stopping.done() and hasattr(client, "_sender"):
-            client._sender.sender_task.cancel()  # noqa: SLF001 - there is no other way
-            client._message_accumulator.fail_all(TimeoutError())  # noqa: SLF001 - nor here
+        sender = getattr(getattr(client, "_sender", None), "sender_task", None)
+        if sender is not None and not stopping.done():
+            sender.cancel()
+            client._message_accumulator.fail_all(TimeoutError())  # noqa: SLF001 - there is no other way
             await asyncio.wait([stopping], timeout=seconds)
         # Stopping may have failed half-way; closing connections twice does no harm.
         await asyncio.wait([self._aside.begin(_connections(client).close())], timeout=seconds)

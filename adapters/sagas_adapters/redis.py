@@ -273,6 +273,7 @@ class RedisQueue(AsyncioQueue):
     When ``send`` returns, the server has the message. How durable that is, is the server's setting: with ``appendonly
     yes`` and ``appendfsync always`` it is on its disk; with ``everysec`` a crash of the machine takes up to about a
     second of it; without ``appendonly``, a restart takes all. ``maxmemory-policy`` has to be ``noeviction``.
+    Of many messages that are sent at once, the first hundreds may be there if the server fails meanwhile.
 
     Args:
         url: ``redis://user:password@host:6379/0``, ``rediss://…`` or ``unix://…``, with the options of redis-py.
