@@ -258,9 +258,17 @@ class NatsQueue(AsyncioQueue):
             else:
                 asked = json.dumps({"seq": _Place.of(receipt).number, "no_erase": True}).encode()
                 posts.append(_Post(f"$JS.API.STREAM.MSG.DELETE.{self._names.stream}", asked))
-        await link.ask(posts)
+        for receipt, answer in zip(receipts, await link.ask(posts), strict=True):
+            if b'"error"' in answer.data and await self._is_here(link, receipt):
+                self._check_answer(answer)
         for receipt in receipts:
             self._held.end(receipt)
+
+    async def _is_here(self, link: _Link, receipt: str) -> bool:
+        """Says whether a message is there still, and not dead."""
+        asked = json.dumps({"seq": _Place.of(receipt).number}).encode()
+        (answer,) = await link.ask([_Post(f"$JS.API.STREAM.MSG.GET.{self._names.stream}", asked)])
+        return _is_there(answer)
 
     async def _nack(self, delivery: Delivery, delay: float, reason: str) -> None:
         """Gives a message back, or buries it."""
@@ -317,7 +325,7 @@ class NatsQueue(AsyncioQueue):
                 ),
             ]
         )
-        return any(json.loads(answer.data).get("error", {}).get("code") != _GONE for answer in (here, dead))
+        return _is_there(here) or _is_there(dead)
 
     # --- dead letters -------------------------------------------------------------------------------------------
 
@@ -737,6 +745,11 @@ def _message(body: bytes | None, headers: Mapping[str, str] | None) -> Message:
         },
         dedup_id=None if dedup is None else unquote(dedup),
     )
+
+
+def _is_there(answer: Msg) -> bool:
+    """Says whether a message was found, or may be there."""
+    return bool(json.loads(answer.data).get("error", {}).get("code") != _GONE)
 
 
 def _dead_letter(number: int, msg: RawStreamMsg) -> DeadLetter:

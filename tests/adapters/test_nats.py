@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 from collections.abc import AsyncIterator, Iterator
 from contextlib import suppress
+from dataclasses import replace
 from uuid import uuid4
 
 import anyio
@@ -199,6 +200,22 @@ async def test_what_somebody_has_deleted_is_made_anew(nats: NatsServer, what: st
             found |= {delivery.message.body for delivery in await taker.receive(10, wait=1)}
     for queue in (sender, taker):
         await queue.close()
+
+
+class TestSealed(OnAsyncio):
+    @pytest.mark.anyio
+    async def test_what_the_server_refuses_to_remove_is_not_called_acknowledged(self, queue: NatsQueue) -> None:
+        """Where another connection has to ask for that, since the server may have forgotten the delivery."""
+        await queue.send(Message(body=b"1"), Message(body=b"2"))
+        held = await queue.receive(2, wait=10)
+        link = queue._link  # noqa: SLF001 - an operator would use a client like this one
+        assert link is not None
+        config = (await link.jetstream.stream_info(f"sagas_{queue.name}")).config
+        await link.jetstream.update_stream(replace(config, sealed=True))
+        await link.close()
+        for _ in range(2):
+            with pytest.raises(TransportError, match="sealed"):
+                await queue.ack(*held)
 
 
 async def test_whoever_waits_for_messages_that_somebody_has_deleted_goes_on(nats: NatsServer, queue: NatsQueue) -> None:
