@@ -47,7 +47,10 @@ class Performing:
         tracer: For a span of each call; ``None`` for none.
 
     Attributes:
+        request: What to do.
+        step: The definition.
         pulse: When the function last said that it is alive.
+        admitted: Whether the barrier has let it through.
     """
 
     def __init__(
@@ -60,31 +63,32 @@ class Performing:
         clock: Clock,
         tracer: Tracer | None,
     ) -> None:
-        self._request = request
-        self._step = step
+        self.request = request
+        self.step = step
         self._arguments = arguments
         self._caller = caller
         self._clock = clock
         self._tracer = tracer
         self._kind = SpanKind.INTERNAL if tracer is not None and is_here(request.headers) else SpanKind.SERVER
         self.pulse = Pulse(now=clock.steady)
+        self.admitted = False
 
     @property
     def is_transactional(self) -> bool:
         """Whether the function wants a session."""
-        if self._request.kind == "action":
-            return self._step.options.transactional
-        return self._request.kind == "undo" and self._step.undo is not None and self._step.undo.transactional
+        if self.request.kind == "action":
+            return self.step.options.transactional
+        return self.request.kind == "undo" and self.step.undo is not None and self.step.undo.transactional
 
     # --- in the event loop --------------------------------------------------------------------------------------
 
     async def attempt(self) -> StepReply:
         """Calls the function, and says how it went."""
-        return await (self._act() if self._request.kind == "action" else self._undo())
+        return await (self._act() if self.request.kind == "action" else self._undo())
 
     async def _act(self) -> StepReply:
         """Calls the step."""
-        step = self._step
+        step = self.step
         with self._span(f"step {step.name}") as span:
             try:
                 result = await self._call(step, self._arguments, step.options.timeout, step.options.heartbeat)
@@ -94,9 +98,9 @@ class Performing:
 
     async def _undo(self) -> StepReply:
         """Calls the compensator."""
-        undo = self._step.undo
+        undo = self.step.undo
         assert undo is not None, "whoever admitted the request has looked"
-        with self._span(f"compensate {self._step.name}") as span:
+        with self._span(f"compensate {self.step.name}") as span:
             try:
                 await self._call(undo, self._for_undo(undo), undo.timeout)
             except Exception as error:
@@ -111,18 +115,18 @@ class Performing:
         """
         chosen = undo.select(self._arguments)
         if undo.wants_result:
-            result = self._request.result
-            chosen["result"] = None if result is None else self._step.result_schema.decode(result)
+            result = self.request.result
+            chosen["result"] = None if result is None else self.step.result_schema.decode(result)
         return chosen
 
     async def probe(self, probe: Probe) -> StepReply:
         """Asks the step's own probe."""
-        with self._span(f"probe {self._step.name}") as span:
+        with self._span(f"probe {self.step.name}") as span:
             try:
-                found = await self._call(probe, probe.select(self._arguments), self._step.options.timeout)
+                found = await self._call(probe, probe.select(self._arguments), self.step.options.timeout)
                 if isinstance(found, NotApplied) or found is NotApplied:
                     return StepReply.not_applied()
-                return StepReply.succeeded(self._step.result_schema.encode(found))
+                return StepReply.succeeded(self.step.result_schema.encode(found))
             except Exception as error:
                 _mark(span, error)
                 return StepReply.in_doubt(describe(error))
@@ -156,23 +160,23 @@ class Performing:
 
     def _within(self, limit: float | None) -> float | None:
         """Says how many seconds there are."""
-        if self._request.deadline is None:
+        if self.request.deadline is None:
             return limit
-        left = max(0.0, self._request.deadline - self._clock.now())
+        left = max(0.0, self.request.deadline - self._clock.now())
         return left if limit is None else min(left, limit)
 
     # --- in a transaction's thread ------------------------------------------------------------------------------
 
     def within(self, session: Session, check: Callable[[Session], None], /) -> StepReply:
         """Calls a transactional function; what it wrote counts only if it succeeded. See ``inbox.Work``."""
-        undo = self._step.undo
-        what = "step" if self._request.kind == "action" else "compensate"
-        with self._span(f"{what} {self._step.name}") as span:
+        undo = self.step.undo
+        what = "step" if self.request.kind == "action" else "compensate"
+        with self._span(f"{what} {self.step.name}") as span:
             token = running_step.set(self._context())
             try:
-                if self._request.kind == "action":
-                    result = self._step.function(session, **self._arguments)
-                    reply = StepReply.succeeded(self._step.result_schema.encode(result))
+                if self.request.kind == "action":
+                    result = self.step.function(session, **self._arguments)
+                    reply = StepReply.succeeded(self.step.result_schema.encode(result))
                 else:
                     assert undo is not None, "whoever admitted the request has looked"
                     undo.function(session, **self._for_undo(undo))
@@ -191,10 +195,10 @@ class Performing:
 
     def _rolled_back(self, error: Exception, span: Span | None) -> StepReply:
         """Says how a function failed whose writes are taken back."""
-        if self._request.kind == "undo":
+        if self.request.kind == "undo":
             return self._not_undone(error, span)
         _mark(span, error)
-        if is_rejection(error, self._step.options.rejects):
+        if is_rejection(error, self.step.options.rejects):
             return StepReply.rejected(describe_rejection(error))
         self._report("step", error)
         return StepReply.failed(describe(error))
@@ -204,7 +208,7 @@ class Performing:
     def _failed(self, error: Exception, span: Span | None) -> StepReply:
         """Says how an action failed."""
         _mark(span, error)
-        options = self._step.options
+        options = self.step.options
         if is_rejection(error, options.rejects):
             return StepReply.rejected(describe_rejection(error))
         self._report("step", error)
@@ -220,14 +224,14 @@ class Performing:
     def _report(self, what: str, error: Exception) -> None:
         """Shows a developer where a function failed."""
         if logger.isEnabledFor(logging.WARNING):
-            request, told = self._request, describe(error).traceback
+            request, told = self.request, describe(error).traceback
             logger.warning(
                 "saga %s: attempt %d of %s %s failed\n%s", request.saga_id, request.attempt, what, request.step, told
             )
 
     def _context(self) -> StepContext:
         """Makes what ``current_step()`` gives."""
-        request = self._request
+        request = self.request
         return StepContext(
             saga_id=request.saga_id, step=request.step, path=request.path, idempotency_key=request.idempotency_key,
             undoes=request.undoes, attempt=request.attempt, deadline=request.deadline, pulse=self.pulse,
@@ -235,7 +239,7 @@ class Performing:
 
     def _span(self, name: str) -> AbstractContextManager[Span | None]:
         """Traces a call, as part of the trace that the request belongs to."""
-        request = self._request
+        request = self.request
         attributes: dict[str, AttributeValue] = {
             "saga.id": request.saga_id, "saga.step": request.step, "saga.path": request.path,
             "saga.attempt": request.attempt,

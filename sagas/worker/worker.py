@@ -12,87 +12,43 @@ from sagas.coordinator.calling import Caller
 from sagas.coordinator.checks import check_number
 from sagas.coordinator.clock import SystemClock
 from sagas.core.failures import describe
-from sagas.errors import (
-    DeclarationError,
-    KeyReused,
-    PayloadError,
-    RequestError,
-    SagaNotRegistered,
-    StoreError,
-    StoreUnavailable,
-    TransportClosed,
-)
+from sagas.errors import DeclarationError, PayloadError, RequestError, SagaNotRegistered, StoreError
 from sagas.stores import is_store, store_for
 from sagas.telemetry import find_metering, find_tracer
 from sagas.telemetry.metrics import spot
 from sagas.telemetry.metrics_table import DEAD_LETTERS, REQUEST_DURATION
 from sagas.transport.opening import open_queue, sibling
 from sagas.transport.port import StepReply
-from sagas.worker.barrier import known_of, settle
+from sagas.worker.guarding import Guarding
 from sagas.worker.inbox import MemoryInbox
+from sagas.worker.jobs import Jobs
 from sagas.worker.performing import Performing
 from sagas.worker.serving import Serving
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Collection, Iterable, Mapping
+    from collections.abc import Callable, Collection, Iterable
     from types import TracebackType
     from typing import Self
 
     from anyio.abc import TaskGroup
     from opentelemetry.metrics import MeterProvider
     from opentelemetry.trace import TracerProvider
-    from sqlmodel import Session
 
     from sagas.coordinator.clock import Clock
     from sagas.core.definitions import Step
     from sagas.stores import Store
     from sagas.transport.port import Beat, StepRequest
     from sagas.transport.queues import Queue
-    from sagas.worker.barrier import Entry
     from sagas.worker.inbox import Inbox
 
 __all__ = ["Worker"]
 
 logger = logging.getLogger("sagas.worker")
 
-_FIRST_PAUSE, _LONGEST_PAUSE = 0.05, 5.0
-# How often expired rows are looked for, in seconds; and how often a step's signs of life are passed on at most.
+# How often expired rows are looked for, in seconds.
 _SWEEP = 600.0
-_BEAT = 1.0
-# Seconds after which to ask again when the database is away.
-_ASK_AGAIN = 1.0
 # In bytes; no database has longer ones in an index.
 _LONGEST_KEY = 2_000
-
-
-class _Job:
-    """A request that is at work here.
-
-    Attributes:
-        request: Which.
-        ended: When it is over.
-        reply: How it went then.
-        error: What is raised instead of a reply.
-        performing: Once the function is called.
-        admitted: Whether the barrier has let it through.
-    """
-
-    __slots__ = ("admitted", "ended", "error", "performing", "reply", "request")
-
-    def __init__(self, request: StepRequest) -> None:
-        self.request = request
-        self.ended = anyio.Event()
-        self.reply: StepReply | None = None
-        self.error: Exception | None = None
-        self.performing: Performing | None = None
-        self.admitted = False
-
-    def outcome(self) -> StepReply:
-        """Gives the reply, or raises what is raised instead."""
-        if self.error is not None:
-            raise self.error
-        assert self.reply is not None, "it has ended"
-        return self.reply
 
 
 class Worker:
@@ -153,9 +109,8 @@ class Worker:
         self._caller = Caller(threads)
         self._keep = keep
         self._shutdown_timeout = shutdown_timeout
-        self._jobs: dict[str, _Job] = {}
-        self._idle = anyio.Event()
-        self._closing = False
+        self._guarding = Guarding(self._inbox, self._clock)
+        self._jobs = Jobs(self._guarding, self._clock)
         self._serving: list[Serving] = []
         self._group: TaskGroup | None = None
         self._stack: AsyncExitStack | None = None
@@ -178,7 +133,7 @@ class Worker:
             self._group.start_soon(self._inbox.run)
             self._group.start_soon(self._sweep)
             self._stack = stack.pop_all()
-        self._closing = False
+        self._jobs.open(self._group)
         return self
 
     async def __aexit__(
@@ -204,11 +159,7 @@ class Worker:
         """Takes nothing new, and lets running steps end."""
         for serving in self._serving:
             serving.stop()
-        self._closing = True
-        with anyio.move_on_after(self._shutdown_timeout):
-            while self._jobs:
-                self._idle = anyio.Event()
-                await self._idle.wait()
+        await self._jobs.drain(self._shutdown_timeout)
 
     async def _sweep(self) -> None:
         """Forgets what is too old."""
@@ -274,194 +225,27 @@ class Worker:
 
     async def _answer(self, request: StepRequest, beat: Beat | None) -> StepReply:
         """Performs a request, or says why not; see ``Participant.perform``."""
-        if self._closing or self._group is None:
-            raise TransportClosed(f"step {request.step} was not begun: the worker takes nothing new")
+        self._jobs.check_open(request)
         if (wrong := _what_is_wrong(request)) is not None:
             return StepReply.failed(describe(wrong))
         step = self._steps.get(request.step)
         if step is None:
             names = ", ".join(sorted(self._steps)) or "none"
             problem: Exception = SagaNotRegistered(f"this participant has no step {request.step!r}; it has {names}")
-            return await self._not_begun(request, problem)
+            return await self._guarding.not_begun(request, problem)
         if request.kind == "undo" and step.undo is None:
             problem = SagaNotRegistered(f"the step {step.name!r} has no compensator at this participant")
-            return await self._not_begun(request, problem)
+            return await self._guarding.not_begun(request, problem)
         try:
             arguments = step.arguments_schema.decode(request.arguments)
         except PayloadError as error:
-            return await self._not_begun(request, error)
-        if request.kind == "probe":
-            return await self._answer_probe(request, step, arguments)
-        return await self._perform_once(request, step, arguments, beat)
-
-    async def _perform_once(
-        self, request: StepRequest, step: Step[..., Any], arguments: Mapping[str, object], beat: Beat | None
-    ) -> StepReply:
-        """Performs a request, unless the same one is at work here; whatever else concerns its action comes first."""
-        while (job := self._jobs.get(request.action_key)) is not None:
-            same = job.request.kind == request.kind and job.request.fingerprint() == request.fingerprint()
-            if job.admitted and job.request.kind == request.kind and not same:
-                raise KeyReused(request.idempotency_key, request.step)
-            if not await self._wait(job, request, beat):
-                return StepReply.running()
-            if same:
-                return job.outcome()
-        if request.deadline is not None and request.deadline <= self._clock.now():
-            late = f"its deadline had passed {self._clock.now() - request.deadline:.3g} s before it could be begun"
-            return await self._not_begun(request, TimeoutError(f"{late}; the clocks of both sides have to agree"))
-        if self._closing or self._group is None:
-            raise TransportClosed(f"step {request.step} was not begun: the worker takes nothing new")
-        job = self._jobs[request.action_key] = _Job(request)
-        self._group.start_soon(self._run, job, step, arguments)
-        if not await self._wait(job, request, beat):
-            return StepReply.running()
-        return job.outcome()
-
-    async def _wait(self, job: _Job, request: StepRequest, beat: Beat | None) -> bool:
-        """Waits for a job to end; not beyond a request's deadline. Passes on signs of life meanwhile."""
-        left = None if request.deadline is None else request.deadline - self._clock.now()
-        with anyio.move_on_after(left):
-            if beat is None:
-                await job.ended.wait()
-            last = float("-inf")
-            while not job.ended.is_set():
-                with anyio.move_on_after(_BEAT):
-                    await job.ended.wait()
-                if beat is not None and job.performing is not None and job.performing.pulse.at > last:
-                    last = job.performing.pulse.at
-                    beat()
-        return job.ended.is_set()
-
-    async def _run(self, job: _Job, step: Step[..., Any], arguments: Mapping[str, object]) -> None:
-        """Performs a request to its end, whoever waits for it."""
-        try:
-            job.reply = await self._perform(job, step, arguments)
-        except (KeyReused, TransportClosed) as error:
-            job.error = error
-        except Exception as error:
-            logger.exception("saga %s: step %s failed in the worker itself", job.request.saga_id, job.request.step)
-            job.reply = StepReply.in_doubt(describe(error))
-        finally:
-            if job.reply is None and job.error is None:
-                job.error = TransportClosed(f"the worker was left while step {job.request.step} ran")
-            del self._jobs[job.request.action_key]
-            job.ended.set()
-            if not self._jobs:
-                self._idle.set()
-
-    async def _perform(self, job: _Job, step: Step[..., Any], arguments: Mapping[str, object]) -> StepReply:
-        """Performs a request behind the barrier."""
-        request = job.request
-        performing = job.performing = Performing(
-            request, step, arguments, caller=self._caller, clock=self._clock, tracer=self._tracer
-        )
-        try:
-            self._check_alive()
-            if performing.is_transactional:
-                return await self._transact(job, performing)
-            admission = await self._inbox.enter(request)
-            if admission.reply is not None:
-                return admission.reply
-            self._check_alive()  # again, since a process may stand still anywhere
-        except StoreError as error:
-            # Nothing of this attempt is left, or all of it; whoever tries again finds out.
-            return _unknown(error)
-        job.admitted = True
-        return await self._remember(*await self._attempt(performing, step, request, doubt=admission.doubt))
-
-    async def _transact(self, job: _Job, performing: Performing) -> StepReply:
-        """Performs a request in one transaction with what is remembered of it."""
-        request = job.request
-
-        def work(session: Session, check: Callable[[Session], None]) -> StepReply:
-            job.admitted = True
-            return performing.within(session, check)
-
-        def settled(reply: StepReply, doubt: bool) -> tuple[StepReply, Entry]:  # noqa: FBT001 - see `Settle`
-            return settle(request, reply, doubt=doubt)
-
-        try:
-            return await self._inbox.transact(request, work, settled)
-        except (KeyReused, TransportClosed, StoreError):
-            raise
-        except Exception as error:
-            return await self._not_begun(request, error)  # as it is now, since all of it was rolled back
-
-    def _check_alive(self) -> None:
-        """Begins nothing that others may have begun.
-
-        Raises:
-            StoreError: They may think that this worker is dead.
-        """
-        if self._inbox.lapsed:
-            raise StoreError("this worker was cut off from its database for so long that others may do its work")
-
-    async def _attempt(
-        self, performing: Performing, step: Step[..., Any], request: StepRequest, *, doubt: bool
-    ) -> tuple[StepReply, Entry]:
-        """Attempts it; what may have acted is not attempted again before the probe has said that it did not."""
-        if doubt and request.kind == "action" and step.query is not None:
-            found = await performing.probe(step.query)
-            if found.outcome != "not_applied":
-                return settle(request, found, doubt=True)
-            doubt = False
-        return settle(request, await performing.attempt(), doubt=doubt)
-
-    async def _remember(self, reply: StepReply, entry: Entry) -> StepReply:
-        """Remembers how it went, however long it takes, and says it then."""
-        pause = _FIRST_PAUSE
-        while True:
-            try:
-                if await self._inbox.leave(entry):
-                    return reply
-            except StoreError as error:
-                if not isinstance(error, StoreUnavailable):
-                    return StepReply.in_doubt(describe(error))  # it will never be remembered
-                logger.warning("what became of step %s is not remembered yet: %s", entry.step, error)
-                await self._clock.sleep(pause)
-                pause = min(2 * pause, _LONGEST_PAUSE)
-            else:
-                told = TimeoutError("another worker went on with it, since this one was cut off meanwhile")
-                return StepReply.in_doubt(describe(told))
-
-    async def _not_begun(self, request: StepRequest, error: Exception) -> StepReply:
-        """Says why nothing was begun; unless an earlier attempt may have acted, or has answered.
-
-        Raises:
-            KeyReused: That had the same key, and was another one.
-        """
-        try:
-            memory = await self._inbox.recall(request)
-        except StoreError as away:
-            return _unknown(away)
-        known = memory.get("undo" if request.kind == "undo" else "action")
-        if known is None or request.kind == "probe":
-            return StepReply.failed(describe(error))
-        if known.fingerprint not in {b"", request.fingerprint()}:
-            raise KeyReused(request.idempotency_key, request.step)
-        if known.state == "open":
-            return StepReply.failed(describe(error))
-        if known.state == "done":
-            assert known.reply is not None, "what is done has its reply"
-            return known.reply
-        return StepReply.fenced() if known.state == "fenced" else StepReply.in_doubt(describe(error))
-
-    async def _answer_probe(
-        self, request: StepRequest, step: Step[..., Any], arguments: Mapping[str, object]
-    ) -> StepReply:
-        """Says what became of an action: what the barrier knows, else what the step's own probe finds."""
-        if request.idempotency_key in self._jobs:
-            return StepReply.running()
-        try:
-            known = known_of(await self._inbox.recall(request), alive=self._inbox.is_alive)
-        except StoreError as error:
-            return _unknown(error)
-        if known is not None:
-            return known
-        if step.query is None:
-            return StepReply.in_doubt(describe(LookupError(f"the step {step.name!r} has no probe")))
+            return await self._guarding.not_begun(request, error)
         performing = Performing(request, step, arguments, caller=self._caller, clock=self._clock, tracer=self._tracer)
-        return await performing.probe(step.query)
+        if request.kind != "probe":
+            return await self._jobs.perform(performing, beat)
+        if self._jobs.has(request.idempotency_key):
+            return StepReply.running()
+        return await self._guarding.probe(performing)
 
 
 def _queues(queue: Queue | str, replies: Callable[[str], Queue] | None) -> tuple[Queue, Callable[[str], Queue]]:
@@ -476,11 +260,6 @@ def _queues(queue: Queue | str, replies: Callable[[str], Queue] | None) -> tuple
     if replies is None:
         raise RequestError("serve(queue) needs replies=, which opens the queue for replies of a name; or a URL")
     return queue, replies
-
-
-def _unknown(error: StoreError) -> StepReply:
-    """Says that nobody can tell as long as the database is away."""
-    return StepReply.in_doubt(describe(error), retry_after=_ASK_AGAIN)
 
 
 def _what_is_wrong(request: StepRequest) -> RequestError | None:

@@ -204,7 +204,7 @@ class LetsAnUndoOvertake(OnTransport):
     class Broken(OnTransport.Broken):
         async def call(self, request: StepRequest, *, beat: Beat | None = None) -> StepReply:
             if request.kind == "undo":
-                self.worker._jobs = _Blind(self.worker._jobs)
+                self.worker._jobs._at_work = _Blind(self.worker._jobs._at_work)
             return await super().call(request, beat=beat)
 
 

@@ -17,7 +17,7 @@ from sqlmodel import Session
 from sagas.errors import StoreUnavailable
 from sagas.stores import store_for
 from sagas.transport import StepReply
-from sagas.worker import batching, performing, rows, sql_inbox, worker
+from sagas.worker import batching, guarding, jobs, performing, rows, sql_inbox
 from sagas.worker.barrier import Admission
 from tests.worker.interleavings import Ask, Fate, Kind, Plan, World, play
 
@@ -111,13 +111,13 @@ def whatever_is_in_one_statement_is_the_first(patch: Patch) -> None:
         ]
 
     patch.setattr(sql_inbox.SqlInbox, "_enter_all", enter)
-    patch.setattr(worker.Worker, "_jobs", property(lambda _: {}, lambda *_: None), raising=False)
-    patch.setattr(worker.Worker, "_run", _run_without_jobs)
+    patch.setattr(jobs.Jobs, "_at_work", property(lambda _: {}, lambda *_: None), raising=False)
+    patch.setattr(jobs.Jobs, "_run", _run_without_jobs)
 
 
-async def _run_without_jobs(self: Any, job: Any, step: Any, arguments: Any) -> None:
+async def _run_without_jobs(self: Any, job: Any) -> None:
     try:
-        job.reply = await self._perform(job, step, arguments)
+        job.reply = await self._guarding.perform(job.performing)
     except Exception as error:
         job.error = error
     job.ended.set()
@@ -221,17 +221,14 @@ def transactional_functions_write_by_themselves(patch: Patch) -> None:
 
 
 def attempts_are_made_before_they_are_admitted(patch: Patch) -> None:
-    original = worker.Worker._perform
+    original = guarding.Guarding.perform
 
-    async def perform(self: Any, job: Any, step: Any, arguments: Any) -> Any:
-        if job.request.kind == "action" and not step.options.transactional:
-            call = performing.Performing(
-                job.request, step, arguments, caller=self._caller, clock=self._clock, tracer=self._tracer
-            )
+    async def perform(self: Any, call: Any) -> Any:
+        if call.request.kind == "action" and not call.is_transactional:
             await call.attempt()
-        return await original(self, job, step, arguments)
+        return await original(self, call)
 
-    patch.setattr(worker.Worker, "_perform", perform)
+    patch.setattr(guarding.Guarding, "perform", perform)
 
 
 def doubt_is_dropped(patch: Patch) -> None:

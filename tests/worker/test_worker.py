@@ -187,7 +187,7 @@ async def test_a_worker_that_is_left_lets_its_steps_end_and_takes_nothing_new() 
 
     async def ask_late(worker: Worker) -> None:
         await begun.wait()
-        while not worker._closing:  # noqa: ASYNC110, SLF001 - nobody says when it is being left
+        while worker._jobs.is_open:  # noqa: ASYNC110, SLF001 - nobody says when it is being left
             await anyio.sleep(0.001)
         with pytest.raises(TransportClosed, match="takes nothing new"):
             await worker.perform(StepRequest(kind="action", step="slow", saga_id="s", path="1", idempotency_key="l"))
