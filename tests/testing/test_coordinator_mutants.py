@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from sagas.coordinator import attempting, coordinator, engine, journal, parking, runtime
+from sagas.coordinator import attempting, coordinator, engine, journal, local_invocation, parking, runtime
 from sagas.coordinator.loading import read_history
 from sagas.coordinator.writes import batch_of
 from sagas.core import attempts, commands, execution, rollback, strands
@@ -217,33 +217,33 @@ def attempts_counted_anew(patch: Patch) -> None:
 
 
 def a_key_an_attempt(patch: Patch) -> None:
-    original = attempting._Run._context
+    original = local_invocation.LocalInvocation._context
 
     def context(self: Any, deadline: float | None, attempt: int) -> Any:
         made = original(self, deadline, attempt)
         return replace(made, idempotency_key=f"{made.idempotency_key}/{attempt}")
 
-    patch.setattr(attempting._Run, "_context", context)
+    patch.setattr(local_invocation.LocalInvocation, "_context", context)
 
 
 def a_key_a_process(patch: Patch) -> None:
-    original = attempting._Run._context
+    original = local_invocation.LocalInvocation._context
 
     def context(self: Any, deadline: float | None, attempt: int) -> Any:
         made = original(self, deadline, attempt)
         return replace(made, idempotency_key=f"{made.idempotency_key}/{self._runtime._hub.owner}")
 
-    patch.setattr(attempting._Run, "_context", context)
+    patch.setattr(local_invocation.LocalInvocation, "_context", context)
 
 
 def one_key_for_step_and_undo(patch: Patch) -> None:
-    original = attempting._Run._context
+    original = local_invocation.LocalInvocation._context
 
     def context(self: Any, deadline: float | None, attempt: int) -> Any:
         made = original(self, deadline, attempt)
         return replace(made, idempotency_key=made.idempotency_key.removesuffix(":undo"))
 
-    patch.setattr(attempting._Run, "_context", context)
+    patch.setattr(local_invocation.LocalInvocation, "_context", context)
 
 
 def signal_given_twice(patch: Patch) -> None:
