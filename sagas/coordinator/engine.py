@@ -123,7 +123,7 @@ class Engine(Link):
     def measure(self, metering: Metering) -> None:
         """Has everything measured from now on."""
         self.measuring = Measuring(self, metering)
-        self.journal.committed = self.measuring.committed
+        self.journal.commits.committed = self.measuring.committed
 
     # --- starting -----------------------------------------------------------------------------------------------
 

@@ -6,17 +6,15 @@ commit; while the database cannot be written, the same batch is tried again and 
 
 from __future__ import annotations
 
-import logging
+from functools import partial
 from typing import TYPE_CHECKING
 
 import anyio
 from anyio import CapacityLimiter, from_thread, to_thread
 
 from sagas.coordinator.bells import bells
-from sagas.coordinator.calls import DirectCalls, ThreadCalls
+from sagas.coordinator.commits import NOTHING, Commits, Overtaken
 from sagas.coordinator.writes import batch_of, living, undiscarded
-from sagas.errors import StoreError, StoreUnavailable
-from sagas.stores.port import Committed, StoreRestarted, Superseded
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Sequence
@@ -27,18 +25,17 @@ if TYPE_CHECKING:
     from sagas.coordinator.calls import Calls
     from sagas.coordinator.clock import Clock
     from sagas.coordinator.writes import Transaction, Write
-    from sagas.stores.port import Batch, Mail, Store
+    from sagas.errors import StoreError
+    from sagas.stores.port import Batch, Committed, Mail, Store
 
 __all__ = ["Journal"]
 
-logger = logging.getLogger("sagas.journal")
-
-_FIRST_PAUSE, _LONGEST_PAUSE = 0.05, 5.0
+# Seconds before anything is done about a transaction that failed.
+_PAUSE = 0.05
 # What a database takes at once is limited, to a gigabyte for PostgreSQL, and a smaller batch costs next to nothing.
 _MOST_BYTES = 64 << 20
 # How long a store that others share may go unwritten, in seconds, before it is looked after: it may have lost commits.
 _PULSE = 2.0
-_NOTHING = Committed(frozenset(), frozenset())
 
 
 class Journal:
@@ -52,8 +49,8 @@ class Journal:
         calls: How the store is called; in threads by default, if it needs any.
 
     Attributes:
-        stalled: Why nothing can be written at the moment.
-        committed: Called after each group commit, with its records and seconds, and why it failed if it did.
+        commits: What gets the records to disk.
+        has_sessions: Whether transactional steps and compensators can run.
     """
 
     def __init__(
@@ -67,10 +64,7 @@ class Journal:
     ) -> None:
         self._store = store
         self._answered = answered
-        self._restarted = restarted
-        self._calls: Calls = calls or (DirectCalls() if store.in_memory else ThreadCalls())
-        self._doubtful = False
-        self._clock = clock
+        self._may_lose = restarted is not None
         self._pending: list[Write] = []
         self._transactions: list[Transaction] = []
         self._beside = 0
@@ -79,14 +73,12 @@ class Journal:
         self._bell: Callable[[], Bell] = anyio.Event
         self._idle: anyio.Event | None = None
         self._written = anyio.Event()
-        self._thread = CapacityLimiter(1)
         self._seats = CapacityLimiter(max(1, store.parallel))
         self._taken_out: list[Write] = []
         self._writing: list[Write] = []
         self._group: TaskGroup | None = None
         self._stopped = False
-        self.stalled: StoreError | None = None
-        self.committed: Callable[[int, float, StoreError | None], None] | None = None
+        self.commits = Commits(store, clock, restarted, calls)
         self.has_sessions = not store.in_memory
 
     def append(self, write: Write) -> None:
@@ -147,7 +139,7 @@ class Journal:
         self._wake = self._bell()
         if self._idle is not None:
             self._idle.set()
-        if self._restarted is None or not self._store.announces:
+        if not (self._may_lose and self._store.announces):
             await self._wake.wait()
         else:
             with anyio.move_on_after(_PULSE):
@@ -185,10 +177,7 @@ class Journal:
         """Commits a batch, however long it takes, and hands out what it leads to."""
         self._writing = writes
         refused: dict[str, StoreError] = {}
-        try:
-            done = await self._insist(writes)
-        except Exception as error:
-            done = await self._persist_apart(writes, refused, error)
+        done = await self.commits.persist(writes, refused)
         self._writing = []
         if self._held:
             self._tell_written()
@@ -203,51 +192,6 @@ class Journal:
         if done.mailed:
             self._answered(done.mailed)
 
-    async def _persist(self, writes: list[Write], refused: dict[str, StoreError]) -> Committed:
-        """Commits records; those of a saga with one that cannot be written are left out, and the saga is noted."""
-        try:
-            return await self._insist(writes)
-        except Exception as error:
-            return await self._persist_apart(writes, refused, error)
-
-    async def _persist_apart(self, writes: list[Write], refused: dict[str, StoreError], error: Exception) -> Committed:
-        """Commits those of records that can be written, of some that cannot be written together."""
-        sagas = list(dict.fromkeys(write.writer.id for write in writes))
-        if not sagas:
-            raise error
-        if len(sagas) == 1:
-            refused[sagas[0]] = _refusal(sagas[0], error)
-            return _NOTHING
-        first = set(sagas[: len(sagas) // 2])
-        some = [write for write in writes if write.writer.id in first]
-        rest = [write for write in writes if write.writer.id not in first]
-        one, other = await self._persist(some, refused), await self._persist(rest, refused)
-        writes[:] = [*some, *rest]
-        return Committed(one.taken | other.taken, one.fenced | other.fenced, (*one.mailed, *other.mailed))
-
-    async def _insist(self, writes: list[Write]) -> Committed:
-        """Commits writes, however long it takes; takes those out that turn out to be void meanwhile."""
-        pause = _FIRST_PAUSE
-        while True:
-            began = self._clock.steady()
-            try:
-                if self._doubtful and self._restarted is not None:
-                    await self._restarted()
-                    writes[:] = living(writes)
-                self._doubtful = False
-                done: Committed = await self._calls.call(self._store.commit, batch_of(writes), limiter=self._thread)
-            except StoreRestarted:
-                self._doubtful = True
-            except StoreError as error:  # also for want of a right, which an admin can grant
-                self._note_stall(error)
-                self._tell_committed(writes, began, error)
-                await anyio.sleep(pause)
-                pause = min(pause * 2, _LONGEST_PAUSE)
-            else:
-                self._note_progress()
-                self._tell_committed(writes, began)
-                return done
-
     # --- transactional steps and compensators -------------------------------------------------------------------
 
     async def _transact(self, transactions: list[Transaction]) -> None:
@@ -259,18 +203,13 @@ class Journal:
         live = undiscarded(transactions)
         self._taken_out = []
         try:
-            done: Committed = await self._calls.call(
-                self._store.transact, [x.run for x in live], lambda: self._calls.back(self._finish, live),
-                limiter=self._thread,
-            )  # fmt: skip
+            done = await self.commits.transact([x.run for x in live], partial(self._finish, live))
         except Exception as error:
-            self._note_failure(error, len(live))
             for transaction in live:
-                transaction.failed(error, alone=len(live) == 1 and not isinstance(error, _Overtaken))
+                transaction.failed(error, alone=len(live) == 1 and not isinstance(error, Overtaken))
             self._pending = self._taken_out + self._pending
-            await anyio.sleep(_FIRST_PAUSE)
+            await anyio.sleep(_PAUSE)
             return
-        self._note_progress()
         for write in self._taken_out:
             write.writer.durable(write)
         if done.mailed:
@@ -280,10 +219,10 @@ class Journal:
         """Feeds the outcomes to the sagas, and takes every record that is queued by then.
 
         Raises:
-            _Overtaken: A saga is no longer driven here, so what its step wrote must not be committed.
+            Overtaken: A saga is no longer driven here, so what its step wrote must not be committed.
         """
         if len(undiscarded(transactions)) < len(transactions):
-            raise _Overtaken
+            raise Overtaken
         for transaction in transactions:
             transaction.feed()
         self._taken_out = self._take()
@@ -298,11 +237,11 @@ class Journal:
         taken: list[Write] = []
         async with self._seats:
             try:
-                done = await self._run_beside(transaction, taken) if undiscarded([transaction]) else _NOTHING
+                done = await self._run_beside(transaction, taken) if undiscarded([transaction]) else NOTHING
             except Exception as error:
-                self._note_failure(error, 1)
-                await anyio.sleep(_FIRST_PAUSE)
-                transaction.failed(error, alone=not isinstance(error, _Overtaken))
+                self.commits.note_failure(error, 1)
+                await anyio.sleep(_PAUSE)
+                transaction.failed(error, alone=not isinstance(error, Overtaken))
                 self._pending = taken + self._pending
             else:
                 for write in taken:
@@ -314,7 +253,7 @@ class Journal:
 
     async def _run_beside(self, transaction: Transaction, taken: list[Write]) -> Committed:
         """Runs a transaction to its end, in a thread."""
-        done = _NOTHING
+        done = NOTHING
         with anyio.CancelScope(shield=True):
             done = await to_thread.run_sync(
                 self._store.transact, [transaction.run],
@@ -327,7 +266,7 @@ class Journal:
         """Feeds the outcome to its saga, and takes the records of this saga that are queued by then.
 
         Raises:
-            _Overtaken: The saga is no longer driven here, so what its step wrote must not be committed.
+            Overtaken: The saga is no longer driven here, so what its step wrote must not be committed.
         """
         saga_id = transaction.writer.id
         while saga_id in self._held:  # by another step of the same saga, whose record comes first
@@ -337,7 +276,7 @@ class Journal:
         while any(write.writer.id == saga_id for write in self._writing):
             await self._next_written()
         if self._stopped or not undiscarded([transaction]):
-            raise _Overtaken
+            raise Overtaken
         transaction.feed()
         taken.extend(write for write in self._pending if write.writer.id == saga_id)
         self._pending = [write for write in self._pending if write.writer.id != saga_id]
@@ -357,49 +296,16 @@ class Journal:
         """Waits until another batch or transaction is over.
 
         Raises:
-            _Overtaken: None will be any more.
+            Overtaken: None will be any more.
         """
         if self._stopped:
-            raise _Overtaken
+            raise Overtaken
         await self._written.wait()
 
     def _tell_written(self) -> None:
         """Lets go on whoever waits for that."""
         written, self._written = self._written, anyio.Event()
         written.set()
-
-    # --- trouble ------------------------------------------------------------------------------------------------
-
-    def _note_failure(self, error: Exception, steps: int) -> None:
-        """Tells why a transaction was rolled back."""
-        if isinstance(error, StoreUnavailable):
-            self._note_stall(error)
-        elif not isinstance(error, (_Overtaken, Superseded)):
-            logger.error("a transaction of %d attempts failed; their sagas are read again", steps, exc_info=error)
-
-    def _note_stall(self, error: StoreError) -> None:
-        """Says once that nothing can be written."""
-        if self.stalled is None:
-            logger.error("sagas are stalled, and go on by themselves when it can be written again: %s", error)
-        self.stalled = error
-
-    def _tell_committed(self, writes: Sequence[Write], began: float, error: StoreError | None = None) -> None:
-        """Tells whoever wants to know how much was written, or failed to be, and how long that took."""
-        if self.committed is not None and writes:
-            self.committed(sum(len(write.rows) for write in writes), self._clock.steady() - began, error)
-
-    def _note_progress(self) -> None:
-        """Says once that it can be written again."""
-        if self.stalled is not None:
-            logger.warning("the journal can be written again; sagas go on")
-        self.stalled = None
-
-
-def _refusal(saga_id: str, error: Exception) -> StoreError:
-    """Says that a record cannot be written, whenever."""
-    refusal = StoreError(f"a record of saga {saga_id} cannot be written: {error}")
-    refusal.__cause__ = error
-    return refusal
 
 
 def _how_many_fit(writes: Sequence[Write]) -> int:
@@ -411,7 +317,3 @@ def _how_many_fit(writes: Sequence[Write]) -> int:
         if size > _MOST_BYTES and number:
             return number
     return len(writes)
-
-
-class _Overtaken(Exception):  # noqa: N818 - no error, but an order to roll back
-    """A saga of a transaction is driven by another coordinator by now."""

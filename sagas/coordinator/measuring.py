@@ -200,7 +200,7 @@ class Measuring:
         """Gives what is known; in any thread."""
         engine, census = self._engine, self._census
         yield Point(m.ACTIVE, engine.load.active)
-        yield Point(m.STALLED, int(engine.journal.stalled is not None))
+        yield Point(m.STALLED, int(engine.journal.commits.stalled is not None))
         for route in engine.attempting.routes.with_breaker():
             yield Point(m.BREAKERS, int(route.is_open), (route.name,))
         if census is None or engine.clock.steady() > self._fresh_until:

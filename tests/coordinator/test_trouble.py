@@ -67,7 +67,7 @@ def blocker(on_disk: Place) -> Iterator[sqlite3.Connection]:
 
 def _stalled(coordinator: Coordinator) -> StoreError | None:
     assert coordinator._engine is not None
-    return coordinator._engine.journal.stalled
+    return coordinator._engine.journal.commits.stalled
 
 
 async def test_while_the_database_is_locked_sagas_stall_and_then_go_on(

@@ -405,7 +405,7 @@ async def test_without_a_provider_nothing_is_measured(shop: Shop) -> None:
         async with Coordinator("memory:", sagas=shop.sagas, meter_provider=provider) as coordinator:
             assert coordinator._engine is not None
             assert coordinator._engine.measuring is None
-            assert coordinator._engine.journal.committed is None
+            assert coordinator._engine.journal.commits.committed is None
             await coordinator.run(shop.good("lamp"))
 
 

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from sagas.coordinator import attempting, coordinator, engine, journal, local_invocation, parking, runtime
+from sagas.coordinator import attempting, commits, coordinator, engine, local_invocation, parking, runtime
 from sagas.coordinator.loading import read_history
 from sagas.coordinator.writes import batch_of
 from sagas.core import attempts, commands, execution, rollback, strands
@@ -64,7 +64,7 @@ def reported_before_durable(patch: Patch) -> None:
 
 
 def failed_commit_taken_for_done(patch: Patch) -> None:
-    async def insist(self: journal.Journal, writes: list[Any]) -> Committed:
+    async def insist(self: commits.Commits, writes: list[Any]) -> Committed:
         try:
             batch = batch_of(writes)
             done: Committed = await self._calls.call(self._store.commit, batch, limiter=self._thread)
@@ -72,11 +72,11 @@ def failed_commit_taken_for_done(patch: Patch) -> None:
             return NOTHING
         return done
 
-    patch.setattr(journal.Journal, "_insist", insist)
+    patch.setattr(commits.Commits, "_insist", insist)
 
 
 def failed_commit_forgotten(patch: Patch) -> None:
-    async def insist(self: journal.Journal, writes: list[Any]) -> Committed:
+    async def insist(self: commits.Commits, writes: list[Any]) -> Committed:
         try:
             batch = batch_of(writes)
             done: Committed = await self._calls.call(self._store.commit, batch, limiter=self._thread)
@@ -85,7 +85,7 @@ def failed_commit_forgotten(patch: Patch) -> None:
             return NOTHING
         return done
 
-    patch.setattr(journal.Journal, "_insist", insist)
+    patch.setattr(commits.Commits, "_insist", insist)
 
 
 def rows_of_a_batch_in_two_commits(patch: Patch) -> None:
