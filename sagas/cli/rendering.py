@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from datetime import datetime
 
     from sagas.coordinator.fleet import CoordinatorView
-    from sagas.coordinator.views import AttemptView, Happening, SagaSummary, SagaView
+    from sagas.coordinator.views import AttemptView, Happening, SagaSummary, SagaView, SignalView
 
 __all__ = [
     "Line",
@@ -238,6 +238,16 @@ def _under_way(view: SagaView) -> Iterator[Line]:
             if not lock.held:
                 place = _place(lock.name, lock.path)
                 yield Line("now", "● waiting for a lock", place, "", f"since {when(lock.since)}", "cyan")
+        for signal in view.signals:
+            place = _place(printable(signal.name), signal.path)
+            yield Line("now", "● waiting for a signal", place, "", _awaited(signal), "cyan")
+
+
+def _awaited(signal: SignalView) -> str:
+    """Says since when a saga waits for a signal, for how long yet, and what has to be in it."""
+    carries = f", to carry {signal.type}" if signal.type else ""
+    until = "" if signal.until is None else f", until {when(signal.until)}"
+    return _short(f"since {when(signal.since)}{until}{carries}")
 
 
 def _place(name: str, path: str) -> str:

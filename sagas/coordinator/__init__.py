@@ -32,6 +32,7 @@ from sagas.coordinator.views import (
     RecordView,
     SagaSummary,
     SagaView,
+    SignalView,
     StepView,
 )
 
@@ -62,6 +63,7 @@ __all__ = [
     "SagaView",
     "Schedule",
     "ScheduleView",
+    "SignalView",
     "Stats",
     "StepStats",
     "StepView",

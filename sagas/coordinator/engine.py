@@ -434,7 +434,9 @@ class Engine(Link):
         runtime.started_at = history.records[0].at
         runtime.rank = row.rank
         stale = row.owner != self.owner or row.status == "stuck"
-        runtime.restored(len(history.records), history.digest, revision=history.revision, taken_over=stale)
+        runtime.restored(
+            len(history.records), history.digest, revision=history.revision, awaits=history.awaits, taken_over=stale
+        )
         if self.measuring is not None:
             self.measuring.restored(runtime, history.records)
         self.sagas[row.id] = runtime

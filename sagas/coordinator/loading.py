@@ -16,6 +16,7 @@ from sagas.stores.port import PayloadContext
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from sagas.core.strands import Awaits
     from sagas.stores.port import Codec, JournalRow
 
 __all__ = ["History", "lock_answer", "read_history", "revision_of"]
@@ -45,6 +46,11 @@ class History:
         return next(
             (record.seq for record in reversed(self.records) if not isinstance(record.event, e.SagaTakenOver)), 0
         )
+
+    @property
+    def awaits(self) -> Awaits:
+        """The signals that the body waits for, as far as the journal says."""
+        return next((record.awaits for record in reversed(self.records) if record.awaits is not None), {})
 
     @property
     def takeovers(self) -> list[tuple[float, str]]:

@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from sagas.coordinator.load import Load
     from sagas.coordinator.measuring import Measuring
     from sagas.core.execution import Execution
+    from sagas.core.strands import Awaits
     from sagas.errors import StoreError
     from sagas.stores.port import Codec, JournalRow, NewSaga
     from sagas.telemetry import Held, Story
@@ -82,6 +83,7 @@ class Runtime:
         id: Of the saga.
         execution: Its state.
         seq: Number of its next record.
+        awaits: The signals that it waits for, as its last record leaves them.
         digest: Of its last record.
         revision: Number of its last record that is no takeover; see ``orders.revision_of``.
         void: Whether its queued records must not be written.
@@ -104,7 +106,7 @@ class Runtime:
     """
 
     __slots__ = (
-        "_hub", "_saved", "active", "arrival", "birth", "busy", "changed", "digest", "discarded", "execution",
+        "_hub", "_saved", "active", "arrival", "awaits", "birth", "busy", "changed", "digest", "discarded", "execution",
         "failed_at", "fingerprint", "id", "kept", "kept_digest", "origin", "rank", "reported", "revision", "seq",
         "started_at", "story", "tickets", "unwritten", "void",
     )  # fmt: skip
@@ -114,6 +116,7 @@ class Runtime:
         self.id = saga_id
         self.execution = execution
         self.seq = 0
+        self.awaits: Awaits = {}
         self.revision = 0
         self.digest = self.kept_digest = saga_id.encode()
         self.kept = -1
@@ -256,7 +259,12 @@ class Runtime:
 
     def encode(self, event: e.Event, at: float, commands: Sequence[c.Command]) -> JournalRow:
         """Writes the next record."""
-        row = write_record(event, at, commands, saga_id=self.id, seq=self.seq, after=self.digest, codec=self._hub.codec)
+        awaits = self.execution.awaits()
+        changed = None if awaits == self.awaits else awaits
+        row = write_record(
+            event, at, commands, saga_id=self.id, seq=self.seq, after=self.digest, codec=self._hub.codec, awaits=changed
+        )
+        self.awaits = awaits
         self.seq += 1
         self.digest = row.digest
         if type(event) is not e.SagaTakenOver:
@@ -281,9 +289,10 @@ class Runtime:
             error = one_line(execution.cause)
         return Change(self.id, state.status, active, wake_at, at if state.ended else None, error, self._hub.owner)
 
-    def restored(self, seq: int, digest: bytes, *, revision: int, taken_over: bool) -> None:
+    def restored(self, seq: int, digest: bytes, *, revision: int, awaits: Awaits, taken_over: bool) -> None:
         """Notes where a journal stands that was read from the store."""
         self.seq = seq
+        self.awaits = awaits
         self.revision = revision
         self.kept = seq - 1
         self.digest = self.kept_digest = digest

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from pydantic_core import from_json
 
-from sagas.coordinator.views import AttemptView, Decision, LockView
+from sagas.coordinator.views import AttemptView, Decision, LockView, SignalView
 from sagas.core import commands as c
 from sagas.core import events as e
 from sagas.core.failures import one_line
@@ -36,6 +36,7 @@ class Story:
         self.steps: dict[str, dict[str, object]] = {}
         self.names: dict[str, str] = {}
         self.locks: dict[str, LockView] = {}
+        self.signals: dict[str, SignalView] = {}
         self.cause: e.ErrorInfo | None = None
         self.result: object = None
         self.decisions: list[Decision] = []
@@ -54,6 +55,18 @@ class Story:
             self._take_answer(event, record.at)
         for command in record.commands:
             self._take_command(command, record.at)
+        if record.awaits is not None:
+            self._take_awaits(record)
+
+    def _take_awaits(self, record: Record) -> None:
+        """Takes which signals the body waits for from here on; one that it has waited for is known already."""
+        timers = {x.path: utc(x.until) for x in record.commands if isinstance(x, c.StartTimer)}
+        before = self.signals
+        self.signals = {
+            path: before.get(path)
+            or SignalView(name=name, path=path, since=utc(record.at), type=kind, until=timers.get(path))
+            for path, (name, kind) in (record.awaits or {}).items()
+        }
 
     def _take_answer(self, event: e.LockGranted | e.LockRefused, at: float) -> None:
         """Takes an event about a lock."""
@@ -108,6 +121,7 @@ class Story:
                 self.locks.pop(command.name, None)
             case c.Complete():
                 self.locks.clear()
+                self.signals.clear()
                 self.cause = command.cause
                 if command.result is not None:
                     self.result = self._mask.result(self.name, from_json(command.result))

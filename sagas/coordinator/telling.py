@@ -89,6 +89,7 @@ def view_of(row: SagaRow, history: History, fleet: Fleet, mask: Mask = _NOTHING_
         revision=history.revision,
         owner=row.owner,
         decisions=tuple(story.decisions),
+        signals=tuple(story.signals.values()),
     )
 
 

@@ -9,7 +9,17 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from datetime import datetime
 
-__all__ = ["AttemptView", "Decision", "Happening", "LockView", "RecordView", "SagaSummary", "SagaView", "StepView"]
+__all__ = [
+    "AttemptView",
+    "Decision",
+    "Happening",
+    "LockView",
+    "RecordView",
+    "SagaSummary",
+    "SagaView",
+    "SignalView",
+    "StepView",
+]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -149,6 +159,25 @@ class LockView:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class SignalView:
+    """A signal that the saga waits for.
+
+    Attributes:
+        name: As in ``receive(name, …)``.
+        path: The ``receive``.
+        since: When it began to wait.
+        type: What the signal has to carry, as Python names the type; empty for any JSON.
+        until: When it gives up; ``None`` if it waits for as long as it takes.
+    """
+
+    name: str
+    path: str
+    since: datetime
+    type: str = ""
+    until: datetime | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Happening:
     """One line of a timeline.
 
@@ -192,6 +221,7 @@ class SagaView(SagaSummary):
         revision: Number of its last record that is no takeover, for ``expected=`` of what is asked of it.
         owner: Id of the coordinator that drives it, or did; empty for nobody.
         decisions: What people had done to it, oldest first.
+        signals: Those that it waits for now, as far as its journal says: releases before 0.2 did not write it.
     """
 
     input: object
@@ -206,6 +236,7 @@ class SagaView(SagaSummary):
     revision: int = 0
     owner: str = ""
     decisions: tuple[Decision, ...] = ()
+    signals: tuple[SignalView, ...] = ()
 
     @property
     def trace_id(self) -> str:

@@ -12,14 +12,16 @@ if TYPE_CHECKING:
 
     from sagas.core.commands import Command
     from sagas.core.events import Event
+    from sagas.core.strands import Awaits
     from sagas.stores.port import Codec
 
 __all__ = ["write_record"]
 
 
 def write_record(
-    event: Event, at: float, commands: Sequence[Command], *, saga_id: str, seq: int, after: bytes, codec: Codec | None
-) -> JournalRow:
+    event: Event, at: float, commands: Sequence[Command], *, saga_id: str, seq: int, after: bytes, codec: Codec | None,
+    awaits: Awaits | None = None,
+) -> JournalRow:  # fmt: skip
     """Writes a record.
 
     Args:
@@ -30,8 +32,9 @@ def write_record(
         seq: The record's number there.
         after: Digest of the record before; for the first, the saga's id.
         codec: How payloads are stored.
+        awaits: The signals that the body waits for now, if that has changed.
     """
-    kind, path, data = records.encode(event, commands)
+    kind, path, data = records.encode(event, commands, awaits)
     if codec is not None:
         data = codec.encode(data, PayloadContext(saga_id, path, kind))
     return JournalRow(saga_id, seq, at, kind, path, data, records.chain(after, seq, at, kind, path, data))

@@ -20,7 +20,16 @@ from sagas.errors import DeclarationError, PayloadError, Rejected, SagaError, St
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
-__all__ = ["describe", "describe_rejection", "is_rejection", "one_line", "revive", "type_name", "with_tracebacks"]
+__all__ = [
+    "describe",
+    "describe_rejection",
+    "is_rejection",
+    "one_line",
+    "revive",
+    "type_name",
+    "with_tracebacks",
+    "writable",
+]
 
 _TRACEBACK_LIMIT = 8
 _TEXT_LIMIT = 4000
@@ -36,12 +45,12 @@ def type_name(kind: type[BaseException]) -> str:
 def _text(error: BaseException) -> str:
     """Gives an exception's text, however its author wrote ``__str__``."""
     try:
-        return _writable(str(error)[:_TEXT_LIMIT])
+        return writable(str(error)[:_TEXT_LIMIT])
     except Exception as broken:
         return f"<its __str__ raised {type(broken).__name__}>"
 
 
-def _writable(text: str) -> str:
+def writable(text: str) -> str:
     """Escapes what UTF-8 cannot write, such as the odd bytes in the name of a file that was not found."""
     return text.encode("utf-8", "backslashreplace").decode()
 
@@ -62,7 +71,7 @@ def describe(error: BaseException) -> ErrorInfo:
         lines = traceback.format_exception(error, limit=-_TRACEBACK_LIMIT)
     except Exception as broken:
         lines = [f"<its traceback cannot be written: {type(broken).__name__}>"]
-    return ErrorInfo(type_name(type(error)), _text(error), None, _writable("".join(lines)[-_TEXT_LIMIT:]))
+    return ErrorInfo(type_name(type(error)), _text(error), None, writable("".join(lines)[-_TEXT_LIMIT:]))
 
 
 def describe_rejection(error: BaseException) -> ErrorInfo:
@@ -80,14 +89,14 @@ def _fields(args: tuple[object, ...], attributes: dict[str, object]) -> bytes:
         fields = {"args": args, "attributes": attributes}
         return to_json(fields, bytes_mode="base64", inf_nan_mode="strings", fallback=repr)
     except Exception:
-        named = {_writable(name): _shown(value) for name, value in attributes.items()}
+        named = {writable(name): _shown(value) for name, value in attributes.items()}
         return orjson.dumps({"args": [_shown(value) for value in args], "attributes": named})
 
 
 def _shown(value: object) -> str:
     """Shows a value as text, whatever it is."""
     try:
-        return _writable(value if isinstance(value, str) else repr(value))
+        return writable(value if isinstance(value, str) else repr(value))
     except Exception as broken:
         return f"<its __repr__ raised {type(broken).__name__}>"
 

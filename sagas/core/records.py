@@ -16,6 +16,8 @@ from sagas.errors import PayloadError
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
+    from sagas.core.strands import Awaits
+
 __all__ = ["Record", "chain", "decode", "encode", "is_noted"]
 
 _NOTHING = hashlib.blake2b(digest_size=16)
@@ -30,12 +32,15 @@ class Record:
         at: POSIX time of the event.
         event: What happened.
         commands: What it led to, as far as the journal notes it. Steps carry no definitions here.
+        awaits: The signals that the body waits for from then on, each a name and a type for people, by the places at
+            which it does; ``None`` if that is as before. For people: a replay finds it out by itself.
     """
 
     seq: int
     at: float
     event: e.Event
     commands: tuple[c.Command, ...]
+    awaits: Awaits | None = None
 
 
 def chain(previous: bytes, seq: int, at: float, kind: str, path: str, data: bytes) -> bytes:  # noqa: PLR0917 - a row's columns, in their order
@@ -57,8 +62,8 @@ def chain(previous: bytes, seq: int, at: float, kind: str, path: str, data: byte
     return digest.digest()
 
 
-def encode(event: e.Event, commands: Sequence[c.Command]) -> tuple[str, str, bytes]:
-    """Writes a record.
+def encode(event: e.Event, commands: Sequence[c.Command], awaits: Awaits | None = None) -> tuple[str, str, bytes]:
+    """Writes a record, of which ``Record`` tells more.
 
     Returns:
         The name of the event, the path it is about (or ``""``), and the rest as JSON.
@@ -67,6 +72,8 @@ def encode(event: e.Event, commands: Sequence[c.Command]) -> tuple[str, str, byt
     fields = _WRITERS[kind](event)
     if commands:
         _write_commands(fields, commands)
+    if awaits is not None:
+        fields["awaits"] = awaits
     # A copy, because what orjson gives holds on to a buffer of several KB, however short the text.
     return kind.__name__, getattr(event, "path", ""), bytes(memoryview(orjson.dumps(fields)))
 
@@ -80,8 +87,9 @@ def decode(seq: int, at: float, kind: str, path: str, data: bytes) -> Record:
     try:
         # pydantic's parser, because orjson's reads integers beyond 64 bits as floats.
         fields: dict[str, Any] = from_json(data)
-        commands = _read_commands(fields)
-        return Record(seq, at, _READERS[kind](path, fields), commands)
+        commands, awaits = _read_commands(fields), fields.pop("awaits", None)
+        told = None if awaits is None else {place: (name, about) for place, (name, about) in awaits.items()}
+        return Record(seq, at, _READERS[kind](path, fields), commands, told)
     except (ValueError, KeyError, TypeError, IndexError, AttributeError) as error:
         raise PayloadError(f"record {seq} ({kind}) cannot be read: {type(error).__name__}: {error}") from error
 

@@ -5,6 +5,7 @@ The records that hold these values are encoded by orjson, which embeds them as t
 
 from __future__ import annotations
 
+import inspect
 import types
 import typing
 from typing import TYPE_CHECKING, Annotated, Any, Generic, TypeVar, Union, cast
@@ -27,6 +28,7 @@ T = TypeVar("T")
 _CONFIG = ConfigDict(ser_json_bytes="base64", val_json_bytes="base64", ser_json_inf_nan="strings")
 _LARGEST = 100_000_000
 _DEEP = 20
+_LONGEST_TYPE = 200
 
 
 def _explain(error: ValidationError) -> str:
@@ -103,6 +105,17 @@ class ValueSchema(Generic[T]):
         self._load: Callable[[bytes], Any] = adapter.validator.validate_json
         self.annotation = annotation
         self.where = where
+
+    @property
+    def told(self) -> str:
+        """The type, for people; empty if it is any."""
+        if self.annotation is Any or self.annotation is object:
+            return ""
+        try:
+            told = inspect.formatannotation(self.annotation)
+        except Exception:  # what it is annotated with may be anybody's, and so may its `__repr__`
+            return ""
+        return told.encode("utf-8", "backslashreplace").decode()[:_LONGEST_TYPE]
 
     def encode(self, value: T) -> bytes:
         """Encodes a value as JSON, and makes sure that it can be decoded again.

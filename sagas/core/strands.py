@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 from sagas.core import commands as c
+from sagas.core.failures import writable
 from sagas.core.fibers import Entry, Fiber, Group, Wait
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable
 
-__all__ = ["BLOCKED", "Strands"]
+__all__ = ["BLOCKED", "Awaits", "Strands"]
+
+# Signals, each a name and a type, by the places at which a body waits for them.
+Awaits: TypeAlias = Mapping[str, tuple[str, str]]
 
 # What beginning an operation gives when the body has to wait for its outcome.
 BLOCKED = object()
@@ -186,6 +190,11 @@ class Strands(ABC):
         """Forgets what was waited for at a path."""
         self._waits.pop(path, None)
         self.timers.pop(path, None)
+
+    def awaits(self) -> Awaits:
+        """Names the signals that the body waits for and their types, for people, by the places at which it does."""
+        found = [wait for wait in self._waits.values() if wait.kind == "receive"] if self._waits else ()
+        return {x.path: (writable(x.signal), "" if x.schema is None else x.schema.told) for x in found}
 
     def _waiter(self, signal: str) -> Wait | None:
         """Finds whoever has waited longest for a signal."""

@@ -142,9 +142,10 @@ def _for(view: SagaView) -> str:
 
 def _until(view: SagaView) -> str:
     """Says for what a saga waits."""
-    waited = [lock.name for lock in view.locks if not lock.held]
+    waited = [f"lock {lock.name}" for lock in view.locks if not lock.held]
+    waited += [f"signal {signal.name}" for signal in view.signals]
     if waited:
-        return f" for lock {', '.join(waited)}"
+        return f" for {', '.join(waited)}"
     return "" if view.wake_at is None else f" until {view.wake_at.astimezone():%Y-%m-%d %H:%M:%S}"
 
 

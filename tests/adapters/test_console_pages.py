@@ -168,6 +168,15 @@ async def test_a_saga_tells_why_it_is_stuck_and_leads_to_its_trace(site: Site) -
     assert f'href="http://jaeger/trace/{trace}"' in page.text
 
 
+async def test_a_saga_tells_which_signal_it_waits_for(site: Site) -> None:
+    page = await site.browser.get("saga?id=waiting-0")
+    assert "waits for <strong>paid</strong> (2), which has to carry <span class=\"mono\">str</span>" in page.text
+    asked = await site.browser.get("act?id=waiting-0&do=signal")
+    assert 'name="signal" required maxlength="200" value="paid"' in asked.text
+    stuck = await site.browser.get(f"saga?id={quote(site.ids['stuck'])}")
+    assert "waits for <strong>" not in stuck.text
+
+
 async def test_what_is_not_there_is_said_to_be_missing(site: Site) -> None:
     for address, status in (
         ("saga?id=nothing", 404), ("saga", 400), ("journal?id=nothing", 404), ("act?do=retry&id=nothing", 404),

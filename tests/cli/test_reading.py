@@ -115,6 +115,16 @@ def test_show_tells_the_locks_that_a_saga_holds_and_waits_for(sagas: CommandLine
     assert (lock["name"], lock["path"], lock["held"]) == ("sku-1", "1", False)
 
 
+def test_show_tells_the_signal_that_a_saga_waits_for(sagas: CommandLine, journal: Callable[..., None]) -> None:
+    journal(leave=True, order_1=orders.asks("pen"))
+    (line,) = [line for line in sagas("show", "order-1").out.splitlines() if "waiting for a signal" in line]
+    assert "● waiting for a signal  approval (2)" in line
+    assert line.endswith(", to carry bool")
+    assert sagas("show", "order-1", "--graph").out.splitlines()[-1].endswith("waits for signal approval ◀ now")
+    (signal,) = sagas("show", "--json", "order-1").json["signals"]
+    assert (signal["name"], signal["path"], signal["type"], signal["until"]) == ("approval", "2", "bool", None)
+
+
 def test_reading_needs_no_code_of_the_saga(
     sagas: CommandLine, journal: Callable[..., None], monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -4,11 +4,14 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
+
 import anyio
 import pytest
 from pydantic import BaseModel
 
 from sagas import (
+    Coordinator,
     CoordinatorClosed,
     NotApplicable,
     PayloadError,
@@ -84,6 +87,43 @@ async def test_a_signal_of_the_wrong_type_is_refused_and_the_saga_goes_on_waitin
                 await coordinator.signal("s", "approval", wrong)
         await coordinator.signal("s", "approval", {"by": "bob", "amount": 1})
         assert (await handle.result()).by == "bob"
+
+
+async def test_the_journal_says_which_signals_a_saga_waits_for_and_of_which_type(place: Place) -> None:
+    """Exactly those, whoever drives it: none that lost a race, or came."""
+
+    @saga
+    async def body() -> None:
+        await gather(receive("first", Approval), receive("any", timeout=500))
+        await race(receive("left", int), receive("right", list[int]))
+        with suppress(ReceiveTimeout):
+            await receive("last", timeout=0.001)
+        await receive("hello", str)
+
+    async def waits(**expected: str) -> None:
+        await until(lambda: _awaited(coordinator, expected))
+
+    async with place.coordinator(body) as coordinator:
+        await coordinator.start(body(), id="s")
+        await waits(first=f"{__name__}.Approval", any="")
+        one, other = (await coordinator.get("s")).signals
+        assert (one.path, other.path, one.until) == ("1:0", "1:1", None)
+        assert other.until is not None
+        assert (other.until - other.since).total_seconds() == 500
+        await coordinator.signal("s", "any", 1)
+        await waits(first=f"{__name__}.Approval")
+        assert (await coordinator.get("s")).signals == (one,)
+    async with place.coordinator(body) as coordinator:
+        await coordinator.signal("s", "first", {"by": "alice", "amount": 1})
+        await waits(left="int", right="list[int]")
+        await coordinator.signal("s", "right", [1])
+        await waits(hello="str")
+        await coordinator.signal("s", "hello", "you")
+        await waits()
+
+
+async def _awaited(coordinator: Coordinator, expected: dict[str, str]) -> bool:
+    return {x.name: x.type for x in (await coordinator.get("s")).signals} == expected
 
 
 @pytest.mark.parametrize("name", ["", "x" * 201, "\ud800", None, 7], ids=ascii)

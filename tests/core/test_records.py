@@ -52,11 +52,16 @@ _COMMANDS: st.SearchStrategy[c.Command] = st.one_of(
 )
 
 
-@given(event=events(), commands=st.lists(_COMMANDS, max_size=3), at=_SECONDS)
-def test_any_event_with_any_commands_comes_back(event: e.Event, commands: list[c.Command], at: float) -> None:
-    """Through bytes."""
-    record = decode(7, at, *encode(event, commands))
-    assert (record.seq, record.at, record.event) == (7, at, event)
+_AWAITS = st.none() | st.dictionaries(_PATH, st.tuples(_TEXT, _TEXT), max_size=2)
+
+
+@given(event=events(), commands=st.lists(_COMMANDS, max_size=3), at=_SECONDS, awaits=_AWAITS)
+def test_any_event_with_any_commands_comes_back(
+    event: e.Event, commands: list[c.Command], at: float, awaits: dict[str, tuple[str, str]] | None
+) -> None:
+    """Through bytes, with the signals that are waited for from then on."""
+    record = decode(7, at, *encode(event, commands, awaits))
+    assert (record.seq, record.at, record.event, record.awaits) == (7, at, event, awaits)
     assert record.commands == tuple(commands)
 
 
@@ -79,7 +84,7 @@ def test_how_to_compute_a_local_value_is_not_written() -> None:
     [
         ("StepSucceeded", b"{"), ("StepSucceeded", b"{}"), ("StepSucceeded", b"[]"), ("Nonsense", b"{}"),
         ("StepSucceeded", b'{"result":1,"attempts":3}'), ("TimerFired", b'{"then":[["dance"]]}'),
-        ("TimerFired", b'{"then":5}'),
+        ("TimerFired", b'{"then":5}'), ("TimerFired", b'{"awaits":5}'), ("TimerFired", b'{"awaits":{"1":["a"]}}'),
         ("TimerFired", b'{"then":[["change","a"]],"undo":5}'), ("StepRejected", b'{"error":[],"attempts":[]}'),
         ("TimerFired", b"null"),
         ("TimerFired", b"\xff"), ("StepSucceeded", b'{"result":1,"attempts":[[1]]}'),

@@ -14,6 +14,7 @@ from sagas.core import events as e
 from sagas.core.execution import Execution
 from sagas.core.failures import describe_rejection
 from sagas.core.records import chain, encode
+from sagas.core.strands import Awaits
 from tests.golden.bodies import SAGAS, STEPS, Line, SoldOut
 
 __all__ = ["HERE", "summary"]
@@ -176,6 +177,16 @@ def submitted(execution: Execution) -> Script:
     yield from _act_all(execution)
 
 
+def awaiting(execution: Execution) -> Script:
+    """Signals are waited for, in vain, in a race and in a child; the journal says which."""
+    yield e.Recorded("1", b'{"limit": 3}')
+    yield e.TimerFired("2")
+    yield e.TimerFired("3")
+    yield e.SagaTakenOver("another")
+    yield e.TimerFired("4:1")
+    yield from _act_all(execution)
+
+
 JOURNALS: dict[str, tuple[str, dict[str, object], Callable[[Execution], Script]]] = {
     "completed": ("shop", {"lines": _LINES}, completed),
     "compensated": ("scoped", {"lines": _LINES}, compensated),
@@ -189,6 +200,7 @@ JOURNALS: dict[str, tuple[str, dict[str, object], Callable[[Execution], Script]]
     "submitted": ("patient", {"by": "ann"}, submitted),
     "compensators-noted": ("shop", {"lines": _LINES}, in_doubt),
     "carried": ("shop", {"lines": _LINES}, completed),
+    "awaiting": ("patient", {"by": "ann"}, awaiting),
 }
 
 
@@ -199,10 +211,12 @@ def journal(saga_id: str) -> dict[str, Any]:
     execution = Execution(saga, saga_id, STEPS)
     rows: list[list[Any]] = []
     digest, at = saga_id.encode(), 1_700_000_000.0
+    awaits: Awaits = {}
 
     def feed(event: e.Event, at: float) -> None:
-        nonlocal digest
-        kind, path, data = encode(event, execution.apply(event, at))
+        nonlocal digest, awaits
+        commands, before, awaits = execution.apply(event, at), awaits, execution.awaits()
+        kind, path, data = encode(event, commands, None if awaits == before else awaits)
         data = data.replace(str(HERE.parents[1]).encode() + b"/", b"")  # tracebacks name files
         digest = chain(digest, len(rows), at, kind, path, data)
         rows.append([len(rows), at, kind, path, data.decode(), digest.hex()])

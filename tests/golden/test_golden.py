@@ -55,6 +55,6 @@ def test_a_golden_record_can_be_read_and_written_again(golden: dict[str, Any]) -
     """Every event and every note; new fields may join, none may be lost."""
     for seq, at, kind, path, data, _ in golden["rows"]:
         record = decode(seq, at, kind, path, data.encode())
-        again = encode(record.event, record.commands)
+        again = encode(record.event, record.commands, record.awaits)
         assert decode(seq, at, *again) == record
         assert orjson.loads(again[2]).items() >= orjson.loads(data).items()

@@ -63,6 +63,8 @@ class Acting:
         _known(do)
         saga = await self._frame.reading.standing(given.get("id", ""))
         filled = {name: given.get(name, "") for name in ("signal", "payload", "reason")}
+        if len(saga.signals) == 1 and "signal" not in given:
+            filled["signal"] = saga.signals[0].name
         return self._frame.page(
             request, visitor, "act.html", heading=DEEDS[do].label, status=422 if problem else 200, deed=DEEDS[do],
             do=do, path=path, problem=problem, given=filled, concerned=concerned(saga, path), saga=saga,
