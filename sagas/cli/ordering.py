@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from sagas.cli.reading import find_row, read_view
+from sagas.coordinator.aftermath import carried_out
 from sagas.coordinator.checks import check_revision
 from sagas.coordinator.loading import revision_of
 from sagas.coordinator.orders import check_order, encode_order
@@ -22,15 +23,6 @@ __all__ = ["Taken", "give"]
 
 _LOOK = 0.05
 _AT_ONCE = 100_000
-# What the journal calls an order that was carried out; a retry resumes what is parked, a resume retries what halts it.
-_AGAIN = ("step retried", "undo retried", "saga resumed")
-_RECORDS = {
-    "signal": ("signal received",),
-    "cancel": ("cancel requested",),
-    "retry": _AGAIN,
-    "skip": ("step skipped", "undo skipped"),
-    "resume": _AGAIN,
-}
 _UNDOING = ("compensating", "compensated")
 
 
@@ -88,8 +80,7 @@ def give(  # noqa: PLR0917 - what the command was given, in its order
         view = read_view(store, saga_id)
     except SagaError as error:
         return _untold(store, saga_id, kind, error)
-    done = [line for line in view.timeline if line.seq >= seen and line.what in _RECORDS[kind]]
-    return _told(view, kind, done)
+    return _told(view, kind, carried_out(view.timeline, kind, seen - 1))
 
 
 def _wait_for(condition: Callable[[], bool], until: float) -> bool:

@@ -6,6 +6,7 @@ import builtins
 from abc import ABC, abstractmethod
 from typing import TYPE_CHECKING, cast
 
+from sagas.coordinator.aftermath import posted_for
 from sagas.coordinator.checks import check_number, check_status
 from sagas.coordinator.fleet import CoordinatorView, coordinators, fleet_for
 from sagas.coordinator.loading import read_history, revision_of
@@ -21,7 +22,7 @@ if TYPE_CHECKING:
     from datetime import timedelta
 
     from sagas.coordinator.link import Link
-    from sagas.coordinator.views import RecordView, SagaSummary, SagaView
+    from sagas.coordinator.views import OrderView, RecordView, SagaSummary, SagaView
     from sagas.stores.port import JournalRow, SagaRow
 
 __all__ = ["Looking"]
@@ -55,6 +56,21 @@ class Looking(ABC):
         row, journal = await self._read(saga_id)
         fleet = await engine.in_thread(fleet_for, engine.store, [row], engine.clock.now())
         return view_of(row, read_history(saga_id, journal, engine.codec), fleet, self._mask)
+
+    async def posted(self, saga_id: str) -> tuple[OrderView, ...] | None:
+        """Reads the orders that the coordinator of a saga has not taken yet; ``None`` if very many wait for it.
+
+        One that waits no more is in the saga's ``decisions``, or was refused: then the log of its coordinator says why.
+
+        Raises:
+            SagaNotFound: There is no such saga.
+        """
+        engine = self._running()
+        row = await engine.in_thread(engine.store.get, saga_id)
+        if row is None:
+            raise SagaNotFound(f"there is no saga {saga_id!r}")
+        found: tuple[OrderView, ...] | None = await engine.in_thread(posted_for, engine.store, row, engine.clock.now())
+        return found
 
     async def journal(self, saga_id: str) -> builtins.list[RecordView]:
         """Reads the records of a saga, as they were written.

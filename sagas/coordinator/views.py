@@ -14,6 +14,7 @@ __all__ = [
     "Decision",
     "Happening",
     "LockView",
+    "OrderView",
     "RecordView",
     "SagaSummary",
     "SagaView",
@@ -175,6 +176,25 @@ class SignalView:
     since: datetime
     type: str = ""
     until: datetime | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class OrderView:
+    """An order that waits for the coordinator that drives the saga.
+
+    Attributes:
+        what: ``signal``, ``cancel``, ``retry``, ``skip`` or ``resume``.
+        at: When it was posted.
+        by: Who asks; empty if nobody said.
+        reason: Why; empty if nobody said.
+        signal: Name of the signal, if it is one.
+    """
+
+    what: str
+    at: datetime
+    by: str = ""
+    reason: str = ""
+    signal: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -16,7 +16,7 @@ import httpx2
 import pytest
 from opentelemetry.sdk.trace import TracerProvider
 
-from sagas import Coordinator, Schedule
+from sagas import Client, Coordinator, Schedule
 from sagas.transport import Message
 from sagas_adapters.console import console_app
 from sagas_adapters.console.deeds import DEEDS
@@ -170,7 +170,7 @@ async def test_a_saga_tells_why_it_is_stuck_and_leads_to_its_trace(site: Site) -
 
 async def test_a_saga_tells_which_signal_it_waits_for(site: Site) -> None:
     page = await site.browser.get("saga?id=waiting-0")
-    assert "waits for <strong>paid</strong> (2), which has to carry <span class=\"mono\">str</span>" in page.text
+    assert 'waits for <strong>paid</strong> (2), which has to carry <span class="mono">str</span>' in page.text
     asked = await site.browser.get("act?id=waiting-0&do=signal")
     assert 'name="signal" required maxlength="200" value="paid"' in asked.text
     stuck = await site.browser.get(f"saga?id={quote(site.ids['stuck'])}")
@@ -214,7 +214,7 @@ async def test_an_operator_skips_an_undo_and_the_journal_says_who_and_why(site: 
     decision = view.decisions[-1]
     assert (decision.by, decision.reason) == ("somebody on this machine", f"put back by hand {EVIL}")
     page = await site.browser.get(done.headers["location"])
-    assert "Written down" in page.text
+    assert "Skip: done, and written to the journal" in page.text
     assert "put back by hand" in page.text
     refuse_markup(page)
 
@@ -253,6 +253,38 @@ async def test_a_signal_reaches_a_saga(site: Site) -> None:
     assert view.result == "lamp: in full"
     again = await site.browser.post("act", data={**fields, "signal": "paid", "payload": '"twice"'})
     assert again.status_code == 409
+
+
+async def test_an_order_is_followed_until_it_is_carried_out_or_refused(tmp_path: Path) -> None:
+    """By a console in another process, which cannot tell whether a signal fits."""
+    store = f"sqlite:///{tmp_path / 'orders.db'}"
+    async with Coordinator(store, sagas=SAGAS) as coordinator:
+        await start_all(coordinator)
+    async with Client(store) as client, browsing(console_app(client)) as browser:
+
+        async def send(payload: str) -> str:
+            asked = await browser.get("act?id=waiting-0&do=signal")
+            found = re.findall(r'<input type="hidden" name="([^"]+)" value="([^"]*)">', asked.text)
+            fields = {name: html.unescape(value) for name, value in found}
+            done = await browser.post("act", data={**fields, "signal": "paid", "payload": payload, "reason": EVIL})
+            assert done.status_code == 303, done.text
+            return done.headers["location"]
+
+        async def told(where: str, what: str) -> httpx2.Response:
+            with anyio.fail_after(30):
+                while what not in (page := await browser.get(where)).text:  # noqa: ASYNC110 - a page gives no sign
+                    await anyio.sleep(0.01)
+            refuse_markup(page)
+            return page
+
+        misfit = await send("7")
+        page = await told(misfit, "posted to the saga's coordinator, which has not taken it yet; none that is alive")
+        assert "signal paid by <strong>somebody on this machine</strong>" in page.text
+        async with Coordinator(store, sagas=SAGAS, name="one", poll=0.01):
+            page = await told(misfit, "nothing came of it. The saga's coordinator one found nothing left")
+            assert "a signal for saga waiting-0 is dropped" in page.text
+            assert "no coordinator has taken yet" not in page.text
+            await told(await send('"in full"'), "Send a signal: done, and written to the journal")
 
 
 async def test_a_link_does_not_fill_in_why_or_how_the_saga_stood(site: Site) -> None:

@@ -84,12 +84,12 @@ class Acting:
         if problem:
             return await self._confirm(request, visitor, given, problem=problem)
         try:
-            await frame.reading.act(do, saga_id, given, visitor.name)
+            before = await frame.reading.act(do, saga_id, given, visitor.name)
         except SagaNotFound:
             raise
         except RequestError as error:
             raise _conflict(saga_id, error) from error
-        return _see(address("saga", id=saga_id, done=do))
+        return _see(address("saga", id=saga_id, done=do, since=before))
 
     # --- all of a group -----------------------------------------------------------------------------------------
 

@@ -8,10 +8,12 @@ from typing import TYPE_CHECKING, Any, Final, NamedTuple
 from urllib.parse import parse_qsl, urlsplit
 
 from sagas.errors import RequestError
+from sagas_adapters.console.deeds import DEEDS
 from sagas_adapters.console.events import MEDIA_TYPE, Changes, fingerprint
 from sagas_adapters.console.filters import AGES, STATUSES, filled_in, wanted
 from sagas_adapters.console.forms import Refusal
 from sagas_adapters.console.frame import Frame, here
+from sagas_adapters.console.reading import Given
 from sagas_adapters.console.rendering import address
 
 if TYPE_CHECKING:
@@ -146,12 +148,18 @@ async def _letter(reading: Reading, query: Query) -> Told:
 
 
 async def _saga(reading: Reading, query: Query) -> Told:
-    return {**await reading.saga(_id(query)), "done": query.get("done")}
+    return await reading.saga(_id(query), _given(query))
 
 
 async def _journal(reading: Reading, query: Query) -> Told:
     after = query.get("after", "")
     return await reading.journal(_id(query), int(after[:18]) if after.isascii() and after.isdigit() else -1)
+
+
+def _given(query: Query) -> Given | None:
+    """Gives what somebody had just done to a saga; addresses can be made up, so anything else is nothing."""
+    do, since = query.get("done", ""), query.get("since", "")
+    return Given(do, int(since[:18])) if do in DEEDS and since.isascii() and since.isdigit() else None
 
 
 def _number(query: Query) -> str:

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from sagas.transport import DeadLetter
     from sagas_adapters.console.queues import Queues
 
-__all__ = ["Outcome", "Reading"]
+__all__ = ["Given", "Outcome", "Reading"]
 
 Told = dict[str, Any]
 # Rows of a list, records of a journal, and lines of a timeline that a page shows.
@@ -34,6 +34,18 @@ _MOST_TOGETHER: Final = 100
 _MINUTES: Final = 5.0
 # Seconds for which counts hold: to count many takes much longer than to read a page of a list.
 _COUNT_HOLDS: Final = 2.0
+
+
+class Given(NamedTuple):
+    """An order that was given to a saga.
+
+    Attributes:
+        do: What, of ``DEEDS``.
+        since: The saga's ``revision`` before.
+    """
+
+    do: str
+    since: int
 
 
 class Outcome(NamedTuple):
@@ -123,14 +135,20 @@ class Reading:
 
     # --- one saga -----------------------------------------------------------------------------------------------
 
-    async def saga(self, saga_id: str) -> Told:
-        """Reads everything about a saga."""
+    async def saga(self, saga_id: str, given: Given | None) -> Told:
+        """Reads everything about a saga, and what came of an order that was given to it."""
+        from sagas.coordinator.aftermath import aftermath
+
+        posted = await self._desk.posted(saga_id)  # before the journal, which then has what is no longer posted
         saga = await self._desk.get(saga_id)
         driver = next((one.name for one in await self._desk.coordinators() if one.id == saga.owner), None)
         return {
             "saga": saga,
             "halted": concerned(saga, ""),
             "possible": possible(saga),
+            "posted": posted or (),
+            "given": given and given.do,
+            "aftermath": given and aftermath(saga, posted, given.do, given.since),
             "deeds": DEEDS,
             "driver": driver,
             "records": len({line.seq for line in saga.timeline}),
@@ -157,8 +175,8 @@ class Reading:
 
     # --- what is done -------------------------------------------------------------------------------------------
 
-    async def act(self, do: str, saga_id: str, given: Mapping[str, str], by: str) -> None:
-        """Does something to a saga, if it still stands as the form has it.
+    async def act(self, do: str, saga_id: str, given: Mapping[str, str], by: str) -> int:
+        """Does something to a saga, if it still stands as the form has it; gives its ``revision`` before.
 
         Raises:
             RequestError: Its state does not allow it, or has changed, or the form is wrong.
@@ -166,8 +184,7 @@ class Reading:
         desk, path, reason = self._desk, given.get("path") or None, given.get("reason", "").strip()
         # A saga that runs moves on all the time: what counts for it is that it still runs.
         expected = None if do in ("signal", "cancel") else _expected(given.get("expected", ""))
-        if expected is None:
-            await self._refuse_turned(saga_id, given.get("status", ""))
+        before = expected if expected is not None else await self._refuse_turned(saga_id, given.get("status", ""))
         match do:
             case "retry":
                 await desk.retry(saga_id, path=path, by=by, reason=reason, expected=expected)
@@ -181,9 +198,10 @@ class Reading:
                 payload = orjson.loads(given.get("payload", "").strip() or "null")
                 name = given.get("signal", "").strip()
                 await desk.signal(saga_id, name, payload, by=by, reason=reason)
+        return before
 
-    async def _refuse_turned(self, saga_id: str, status: str) -> None:
-        """Refuses what was meant for a saga that ran, or was stuck, and does not any more.
+    async def _refuse_turned(self, saga_id: str, status: str) -> int:
+        """Refuses what was meant for a saga that ran, or was stuck, and does not any more; gives its ``revision``.
 
         Raises:
             NotApplicable: It is one.
@@ -192,6 +210,7 @@ class Reading:
         if saga.status != status:
             was = f"was {status}" if status else "was nothing that the form tells"
             raise NotApplicable(f"saga {saga_id} is {saga.status}, and {was} when you looked at it; look again")
+        return saga.revision
 
     async def act_on_all(self, do: str, members: Iterable[str], reason: str, by: str) -> list[Outcome]:
         """Does the same to several sagas, each if it still stands as it did.
