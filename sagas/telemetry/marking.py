@@ -10,7 +10,7 @@ from opentelemetry.trace import Status, StatusCode
 
 from sagas.core.failures import describe, one_line
 from sagas.telemetry.sparing import spared
-from sagas.telemetry.tracing import read_parent, surroundings
+from sagas.telemetry.tracing import nanoseconds, read_parent, surroundings
 
 if TYPE_CHECKING:
     from collections.abc import Generator
@@ -54,10 +54,11 @@ def mark_error(span: Span, error: e.ErrorInfo | None, outcome: str) -> None:
     span.set_status(Status(StatusCode.ERROR, f"{outcome}: {'' if error is None else one_line(error)}"))
 
 
-def mark(span: Span, error: BaseException) -> None:
-    """Shows a failure in a span."""
+def mark(span: Span, error: BaseException | e.ErrorInfo, *, at: float | None = None) -> None:
+    """Shows a failure in a span: one of now, or of some POSIX time."""
     with spared("a failure could not be shown in a span"):
-        told = describe(error)  # which can write it, however its author made it
+        # Which can write it, however its author made it.
+        told = describe(error) if isinstance(error, BaseException) else error
         kind = type_name(told.type)
         span.add_event(
             "exception",
@@ -67,6 +68,7 @@ def mark(span: Span, error: BaseException) -> None:
                 "exception.stacktrace": told.traceback,
                 "exception.escaped": "False",
             },
+            None if at is None else nanoseconds(at),
         )
         span.set_attribute("error.type", kind)
         span.set_status(Status(StatusCode.ERROR, one_line(told)))

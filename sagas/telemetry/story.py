@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from contextlib import contextmanager
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 from opentelemetry import trace
 from opentelemetry.context import Context
@@ -13,7 +13,7 @@ from opentelemetry.trace import SpanKind, Status, StatusCode
 from sagas.core import commands as c
 from sagas.core import events as e
 from sagas.core.failures import one_line
-from sagas.telemetry.marking import type_name, within
+from sagas.telemetry.marking import mark, type_name, within
 from sagas.telemetry.plot import Plot
 from sagas.telemetry.tracing import Held, Origin, nanoseconds, read_parent, span_id, surroundings
 
@@ -23,15 +23,38 @@ if TYPE_CHECKING:
     from opentelemetry.trace import Span, SpanContext
     from opentelemetry.util.types import AttributeValue
 
-    from sagas.core.fibers import Wait
     from sagas.core.records import Record
     from sagas.telemetry.plot import Asked, Details, Lost
     from sagas.telemetry.tracing import Tracing
 
-__all__ = ["Story", "find_story"]
+__all__ = ["Story", "Waiting", "find_story"]
 
 _WAITS = {"sleep": "sleep", "receive": "receive", "lock": "wait for lock"}
 _LOST = "its coordinator ended, or was cut off, before it was known whether the attempt was made, or what came of it"
+
+
+class Waiting(Protocol):
+    """What a body waits for; see ``core.fibers.Wait``."""
+
+    @property
+    def kind(self) -> str:
+        """``sleep``, ``receive`` or ``lock``; others are not told."""
+        ...
+
+    @property
+    def path(self) -> str:
+        """Its place."""
+        ...
+
+    @property
+    def since(self) -> float:
+        """POSIX time at which it began."""
+        ...
+
+    @property
+    def signal(self) -> str:
+        """Name of the signal, if it is one."""
+        ...
 
 
 class Story(Plot):
@@ -135,13 +158,13 @@ class Story(Plot):
         """Derives the id of the span of an attempt that was lost."""
         return self._attempt_id(lost.epoch, lost.path, lost.asked, lost.attempt)
 
-    def waited(self, before: Sequence[Wait], after: Mapping[str, Wait], event: e.Event) -> list[Held]:
+    def waited(self, before: Sequence[Waiting], after: Mapping[str, Waiting], event: e.Event) -> list[Held]:
         """Gives the spans of what is not waited for any more, after an event; and notes what is."""
         for path in after:
             self._enter(path, self._at)
         return [self._wait(wait, event) for wait in before if wait.kind in _WAITS and after.get(wait.path) is not wait]
 
-    def _wait(self, wait: Wait, event: e.Event) -> Held:
+    def _wait(self, wait: Waiting, event: e.Event) -> Held:
         """Makes the span of a wait that is over."""
         self._enter(wait.path, self._at)
         details: Details = {"saga.path": wait.path}
@@ -178,13 +201,16 @@ class Story(Plot):
         name = f"saga {children[place]}" if place in children else ("branch" if _is_branch(place) else "scope")
         return Held(self._make(name, since, {"saga.path": place}, path=place, id=self._id(f"place {place}")), until)
 
-    def retell(self, path: str, attempts: Sequence[e.Attempt], acted: str) -> list[Held]:
+    def retell(
+        self, path: str, attempts: Sequence[e.Attempt], acted: str, error: e.ErrorInfo | None = None
+    ) -> list[Held]:
         """Makes the spans of attempts once more from what the journal has, before the record that they are in is taken.
 
         Args:
             path: Of the step.
             attempts: Of the step, or of its undo.
             acted: Span id of the step's last attempt.
+            error: What the last one of these raised, if the record has more of it than a line.
         """
         asked = self._asked.get(path)
         if asked is None:
@@ -192,7 +218,10 @@ class Story(Plot):
         first = self._tried.get((path, asked.undo), 0) + 1
         undoes = (acted or self._lost_at(path)) if asked.undo else ""
         numbered = enumerate(attempts, first)
-        return [self._retold(path, asked, number, attempt, undoes) for number, attempt in numbered if attempt.span]
+        told = [self._retold(path, asked, number, attempt, undoes) for number, attempt in numbered if attempt.span]
+        if told and error is not None and attempts[-1].span and attempts[-1].error == one_line(error):
+            mark(told[-1].span, error, at=told[-1].at)
+        return told
 
     def _retold(self, path: str, asked: Asked, number: int, attempt: e.Attempt, undoes: str) -> Held:
         """Makes the span of an attempt that the journal has."""

@@ -586,6 +586,10 @@ def test_what_a_killed_process_did_not_send_is_told_again_from_the_journal(tmp_p
         "step reserve", "step reserve", "step charge", "compensate reserve", "compensate reserve",
     ]  # fmt: skip
     assert (root.span.status_message, root.span.resource["service.name"]) == ("Rejected: negative", "shop")
-    assert (root.children[2].span.status, root.children[2].span.attributes["saga.retold"]) == ("ERROR", True)
+    charged = root.children[2].span
+    assert (charged.status, charged.attributes["saga.retold"]) == ("ERROR", True)
+    assert charged.attributes["error.type"] == "sagas.errors.Rejected"
+    (raised,) = charged.events
+    assert (raised.name, raised.attributes["exception.message"]) == ("exception", "negative")
     done_ids = {x.span.span_id for x in root.children[:2]}
     assert {link.span_id for x in root.children[3:] for link in x.span.links} == done_ids

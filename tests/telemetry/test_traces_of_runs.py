@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Sequence
 
 import pytest
 from hypothesis import given, settings
@@ -111,6 +112,23 @@ def mended(run: Run, spans: list[ReadableSpan]) -> list[ReadableSpan]:
     return [*spans, *exporter.get_finished_spans()]
 
 
+def waits_of(spans: list[ReadableSpan]) -> Sequence[object]:
+    """Gives what tells of the waits for signals and locks."""
+    return sorted(
+        (span.context.span_id, span.name, span.start_time, span.end_time, sorted((span.attributes or {}).items()))
+        for span in spans
+        if span.context is not None and span.name in {"receive", "wait for lock"}
+    )
+
+
+def retold_waits(run: Run) -> Sequence[object]:
+    """Gives the same as the journal tells it."""
+    exporter.clear()
+    for held in retell(Tracing(provider), SAGA_ID, run.records, {}):
+        held.show()
+    return waits_of(list(exporter.get_finished_spans()))
+
+
 def check(run: Run) -> None:
     """Holds the trace of a run against its journal."""
     if not run.records:
@@ -131,6 +149,8 @@ def check(run: Run) -> None:
         and not (span.attributes or {}).get("saga.lost")
     ]  # fmt: skip
     assert sorted(shown) == sorted(journaled), run.fired
+    if not died_unseen(run):
+        assert waits_of(told) == retold_waits(run), run.fired
     root = next(span for span in told if span.name == "saga order")
     assert (root.attributes or {})["saga.outcome"] == run.status
     assert (root.status.status_code is StatusCode.ERROR) == (run.status == "compensated")
