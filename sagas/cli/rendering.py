@@ -52,6 +52,7 @@ _SIGNS = {
     "saga stuck": ("!", "bold red"),
     "saga parked": ("!", "bold red"),
     "saga resumed": ("▶", "cyan"),
+    "saga begun": ("▶", "bold"),
     "saga taken over": ("»", "bold cyan"),
     "saga timed out": ("⏱", "red"),
     "step succeeded": ("✓", "green"),

@@ -28,6 +28,9 @@ class Story:
     Args:
         name: Of the saga.
         mask: What is not shown.
+
+    Attributes:
+        begins: Whether the last record is the first takeover of a saga that was only submitted: nobody had it before.
     """
 
     def __init__(self, name: str, mask: Mask) -> None:
@@ -40,10 +43,14 @@ class Story:
         self.cause: e.ErrorInfo | None = None
         self.result: object = None
         self.decisions: list[Decision] = []
+        self.begins = False
+        self._submitted = False
 
     def take(self, record: Record) -> None:
         """Takes one record into account."""
         event = record.event
+        self.begins = self._submitted and isinstance(event, e.SagaTakenOver)
+        self._submitted = isinstance(event, e.SagaSubmitted) or (self._submitted and not self.begins)
         step = self.steps.get(getattr(event, "path", ""))
         decision = decision_of(record, self.names)
         if decision is not None:

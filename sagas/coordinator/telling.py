@@ -134,7 +134,7 @@ def _lines(record: Record, story: Story, mask: Mask) -> list[Happening]:
         Happening(
             seq=record.seq,
             at=utc(record.at),
-            what=_words(type(event).__name__, path),
+            what="saga begun" if story.begins else _words(type(event).__name__, path),
             path=path,
             step=names.get(path, ""),
             seconds=sum(x.seconds for x in attempts) if attempts else None,

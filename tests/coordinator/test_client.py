@@ -81,7 +81,8 @@ async def test_a_client_starts_a_saga_and_gets_its_result(place: Place) -> None:
             assert (isinstance(handle, Handle), handle.id, await handle.result()) == (True, "s", 9)
         view = await client.get("s")
     assert (view.status, view.input, view.result) == ("completed", {"numbers": [4, 5]}, 9)
-    assert [line.what for line in view.timeline][:2] == ["saga submitted", "saga taken over"]
+    assert [line.what for line in view.timeline][:2] == ["saga submitted", "saga begun"]
+    assert view.timeline[1].detail == f"by coordinator {view.owner}"
     assert len({key.rpartition(":")[0] for key in KEYS}) == 2
 
 
