@@ -28,8 +28,10 @@ _NOT_TRIED = 2
 
 
 class Status(StrEnum):
-    """How a saga may stand."""
+    """How a saga may stand; the first two are for several of the others."""
 
+    OPEN = "open"
+    ENDED = "ended"
     RUNNING = "running"
     COMPENSATING = "compensating"
     STUCK = "stuck"

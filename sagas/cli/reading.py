@@ -21,7 +21,7 @@ from sagas.stores.port import SagaRow
 from sagas.stores.surveying import fits
 
 if TYPE_CHECKING:
-    from collections.abc import Generator, Iterable
+    from collections.abc import Generator, Iterable, Sequence
 
     from sagas.coordinator.fleet import CoordinatorView
     from sagas.coordinator.loading import History
@@ -107,14 +107,22 @@ def read_summaries(
     """
     wanted = SagaFilter(status=status, name=name, step=step, error=error)
     asked, found = wanted.wanted(), list[SagaRow]()
-    last, some = before, max(limit, _MANY) if step or error else limit
-    while rows := store.select(status=status, name=name, limit=some, before=last):
+    # What the store does not look for is looked for here, among many at a time.
+    last, some = before, max(limit, _MANY) if step or error or status in ("open", "ended") else limit
+    while rows := _rows(store, status, name, limit=some, before=last):
         found += [row for row in rows if fits(row, asked) and step in (None, blamed(row.error).step)]
         if len(found) >= limit or len(rows) < some:
             break
         last = rows[-1].id
     fleet = fleet_for(store, found, time.time())
     return [summary_of(row, fleet) for row in found[:limit]]
+
+
+def _rows(store: Store, status: str | None, name: str | None, *, limit: int, before: str | None) -> Sequence[SagaRow]:
+    """Reads sagas, newest first; there may be others among them where several statuses are wanted."""
+    if status == "open":
+        return store.open_sagas(limit, before)
+    return store.select(status=None if status == "ended" else status, name=name, limit=limit, before=before)
 
 
 def read_coordinators(store: Store) -> list[CoordinatorView]:

@@ -12,7 +12,7 @@ from sagas.cli.problems import complain
 from sagas.cli.purging import age
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Collection, Iterator
 
     from rich.text import Text
 
@@ -59,11 +59,20 @@ def stats(
     found_codec = _codec(codec)
     with existing_store(url_of(store)) as opened:
         found = _read(opened, window, saga, limit, found_codec)
+        names = () if saga is None or found.read else opened.tally(opened.time(time.time()) - window).started
     if json:
         print_json(found)
     else:
         write(*lines(found))
     _warn(found, limit, codec)
+    if saga is not None and not found.read:
+        complain(_unknown(saga, since, names))
+
+
+def _unknown(saga: str, since: str, names: Collection[str]) -> str:
+    """Says that a saga did not start, and which did."""
+    known = f"; those that did are {', '.join(sorted(names))}" if names else ""
+    return f"no saga {saga!r} started in the last {since}{known}; --since 7d looks further back"
 
 
 def _codec(place: str | None) -> Codec | None:

@@ -6,7 +6,7 @@ import os
 import select
 import sys
 import time
-from collections.abc import Generator, Iterator
+from collections.abc import Generator, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -34,7 +34,7 @@ if TYPE_CHECKING:
 __all__ = ["Top", "frame", "look", "watch"]
 
 _MINUTES = 5.0
-_MOST_STUCK, _MOST_OPEN = 1_000, 200
+_MOST_STUCK, _MOST_OPEN, _MOST_LOCKS = 1_000, 200, 1_000
 _STATUS_COLUMN = 2
 _WIDE = 60
 _HEADING = ("SAGA", "RUNNING", "COMPENSATING", "STUCK", "STARTED/MIN", "COMPLETED/MIN", "COMPENSATED/MIN")
@@ -56,6 +56,7 @@ class Top:
         rates: What began and ended in the last five minutes.
         stuck: What is stuck, by its cause.
         open: The newest sagas that have not ended.
+        locks: The locks that sagas wait for, by their ids, as far as they were read.
     """
 
     at: datetime
@@ -65,6 +66,7 @@ class Top:
     rates: SagaRates
     stuck: StuckSagas
     open: tuple[SagaSummary, ...]
+    locks: Mapping[str, str]
 
 
 def look(store: Store) -> Top:
@@ -81,6 +83,7 @@ def look(store: Store) -> Top:
         rates=SagaRates.of(store.tally(now - _MINUTES * 60), now),
         stuck=StuckSagas.of((summary_of(row, fleet) for row in stuck.rows), complete=stuck.before is None),
         open=tuple(summary_of(row, fleet) for row in going),
+        locks={row.saga_id: row.name for row in reversed(store.lines(_MOST_LOCKS)) if not row.held},
     )
 
 
@@ -225,15 +228,17 @@ def _open(top: Top) -> Iterator[tuple[str, ...]]:
     for saga in top.open:
         status = f"{saga.status}, waiting" if saga.waiting and saga.status != "stuck" else saga.status
         age = duration(max((top.at - saga.created_at).total_seconds(), 0.0))
-        yield (saga.id, printable(f"{saga.name} {saga.version}"), status, age, shorten(_why(saga, top.at), _WIDE))
+        yield (saga.id, printable(f"{saga.name} {saga.version}"), status, age, shorten(_why(saga, top), _WIDE))
 
 
-def _why(saga: SagaSummary, now: datetime) -> str:
+def _why(saga: SagaSummary, top: Top) -> str:
     """Says what a saga waits for, or why it is stuck."""
     if saga.error is not None:
         return printable(saga.error)
     if saga.waits_for is not None:
         return f"waits for {printable(saga.waits_for)}"
+    if saga.id in top.locks:
+        return f"waits for lock {printable(top.locks[saga.id])}"
     if saga.wake_at is not None:
-        return f"wakes up in {duration(max((saga.wake_at - now).total_seconds(), 0.0))}"
-    return ""
+        return f"wakes up in {duration(max((saga.wake_at - top.at).total_seconds(), 0.0))}"
+    return "waits for a signal" if saga.waiting else ""  # there is nothing else that has no time

@@ -55,6 +55,10 @@ def test_one_saga_and_a_shorter_time_can_be_asked_for(
     assert sagas("stats", "--json").json["read"] == 1
     assert sagas("stats", "--json", "--since", "3h").json["read"] == 3
     assert sagas("stats", "--json", "--since", "99999w").json["read"] == 3
+    none = sagas("stats", "--saga", "nope", "--since", "3h")
+    assert none.err == (
+        "sagas: no saga 'nope' started in the last 3h; those that did are bad, good; --since 7d looks further back\n"
+    )
     assert "is no age" in sagas.fails("stats", "--since", "soon")
     assert "since=0" in sagas.fails("stats", "--since", "0s")
 

@@ -13,10 +13,13 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import anyio
+import anyio.to_thread
 import pytest
 
+from sagas import Coordinator
 from tests.cli import orders
-from tests.cli.conftest import ROOT, CommandLine, environment
+from tests.cli.conftest import ROOT, CommandLine, Done, environment
 
 Journal = Callable[..., None]
 
@@ -57,9 +60,28 @@ def test_top_shows_what_runs_what_waits_what_is_stuck_and_how_fast(busy: Command
     assert rows["asks 1"] == ["asks", "1", "0", "0", "0.2", "0", "0"]
     assert rows["2 bad"] == ["2", "bad", "ship", "ConnectionError:", "the", "depot", "does", "not", "answer", "stuck-2"]
     assert rows["waits-1 asks"][:5] == ["waits-1", "asks", "1", "running,", "waiting"]
+    assert rows["waits-1 asks"][-4:] == ["waits", "for", "a", "coordinator"]
     assert [line.split()[0] for line in lines if line.startswith(("stuck-", "waits-"))] == [
         "stuck-2", "stuck-1", "waits-1",
     ]  # fmt: skip
+
+
+def test_top_says_whether_a_saga_waits_for_a_lock_or_a_signal(sagas: CommandLine, url: str) -> None:
+    async def play() -> str:
+        async with Coordinator(url, sagas=[orders.guards]) as coordinator:
+            for saga_id in ("first", "second"):
+                await coordinator.start(orders.guards("sku-1"), id=saga_id)
+                while not (await coordinator.get(saga_id)).waiting:  # noqa: ASYNC110 - only the journal tells
+                    await anyio.sleep(0.01)
+            while not (await coordinator.get("first")).signals:  # noqa: ASYNC110 - as above
+                await anyio.sleep(0.01)
+            done: Done = await anyio.to_thread.run_sync(sagas, "top", "--once")
+            return done.out
+
+    rows = {line.split()[0]: line for line in anyio.run(play).splitlines() if line}
+    assert rows["second"].endswith("waits for lock sku-1")
+    assert rows["first"].endswith("waits for a signal")
+    assert sagas("top", "--json").json["locks"] == {"second": "sku-1"}
 
 
 def test_top_gives_json_for_scripts(busy: CommandLine) -> None:
@@ -174,3 +196,7 @@ def test_a_list_can_be_narrowed_by_what_went_wrong(busy: CommandLine) -> None:
     assert ids("--error", "DEPOT", "--limit", "1") == ["stuck-2"]
     assert ids("--error", "cup") == ["undone-1"]
     assert ids("--error", "nothing") == []
+    assert ids("--status", "open") == ["stuck-2", "stuck-1", "waits-1"]
+    assert ids("--status", "open", "--limit", "1", "--before", "stuck-2") == ["stuck-1"]
+    assert ids("--status", "open", "--name", "asks") == ["waits-1"]
+    assert ids("--status", "ended") == ["undone-1", "done-1"]
