@@ -16,7 +16,7 @@ import httpx2
 import pytest
 from opentelemetry.sdk.trace import TracerProvider
 
-from sagas import Client, Coordinator, Schedule
+from sagas import Client, Coordinator, Retry, SagaStuck, Schedule, saga, step
 from sagas.transport import Message
 from sagas_adapters.console import console_app
 from sagas_adapters.console.deeds import DEEDS
@@ -138,8 +138,20 @@ async def test_the_list_is_filtered(site: Site) -> None:
     assert await shown("text=WAREHOUSE") == stuck
     assert await shown("age=10m") == {*stuck, *waiting, "shipped"}
     assert await shown("age=over-10m") == set()
-    page = await site.browser.get("./?status=nonsense&before=nonsense")
-    assert 'role="alert"' in page.text
+
+
+async def test_what_makes_no_sense_in_the_address_of_the_list_is_said(site: Site) -> None:
+    for query, text in (
+        ("status=nonsense", "status='nonsense' is none; use one of open, running, compensating, stuck, ended, compl"),
+        ("age=yesterday", "age='yesterday' is none; use one of 10m, 1h, 24h, 7d, over-10m"),
+        ("before=waiting-0", "before='waiting-0' is no place in the list: follow its links, or leave it out"),
+        (f"age={quote(EVIL)}", "is none; use one of"),
+    ):
+        page = await site.browser.get(f"./?{query}")
+        (alert,) = re.findall(r'<p class="alert" role="alert">(.*?)</p>', page.text)
+        assert text in html.unescape(alert)
+        assert '<a id="saga-' not in page.text
+        refuse_markup(page)
 
 
 async def test_a_long_list_has_pages(site: Site) -> None:
@@ -353,9 +365,69 @@ async def test_a_schedule_is_paused_and_resumed(site: Site) -> None:
         done = await site.browser.post("schedule-act", data={"csrf": mark(asked), "name": name, "do": do})
         assert done.status_code == 303
         assert [one.paused for one in await site.coordinator.schedules()] == [paused]
-    asked = await site.browser.get("schedule-act?name=nothing&do=pause")
+    asked = await site.browser.get(f"schedule-act?name={quote(name)}&do=pause")
     unknown = await site.browser.post("schedule-act", data={"csrf": mark(asked), "name": "nothing", "do": "pause"})
     assert unknown.status_code == 400
+    assert (await site.browser.get("schedule-act?name=nothing&do=pause")).status_code == 404
+    refused = await site.browser.get(f"schedule-act?name={quote(name)}&do=resume")
+    assert (refused.status_code, "is active already" in refused.text) == (409, True)
+
+
+async def test_what_cannot_be_done_is_not_even_asked(site: Site) -> None:
+    stuck = quote(site.ids["stuck"], safe="")
+    for address, why in (
+        ("act?id=shipped&do=cancel", "It has ended: completed."),
+        ("act?id=shipped&do=signal", "It has ended: completed."),
+        ("act?id=waiting-0&do=retry", "It is running, not stuck, so there is nothing to retry."),
+        ("act?id=waiting-0&do=skip&path=1", "It is running, not stuck, so there is nothing to skip."),
+        (f"act?id={stuck}&do=cancel", "It is being undone already."),
+        (f"act?id={stuck}&do=skip&path=2", "Nothing at 2 waits for an operator."),
+    ):
+        page = await site.browser.get(address)
+        assert page.status_code == 409, address
+        assert f"Nothing was done: {why}" in page.text
+        assert "<form" not in page.text
+        assert ">Look at the saga again</a>" in page.text
+        refuse_markup(page)
+
+
+class Gone(Exception):
+    """Nobody knows whether it acted."""
+
+
+@step(pivot=True, retry=Retry(attempts=1))
+async def hand_over(*, fails: bool) -> None:
+    if fails:
+        raise Gone
+
+
+@step(retry=Retry(attempts=1))
+async def book(*, fails: bool) -> None:
+    if fails:
+        raise Gone
+
+
+@saga
+async def deliver(*, early: bool) -> None:
+    await hand_over(fails=early)
+    await book(fails=not early)
+
+
+async def test_only_what_failed_beyond_a_pivot_is_said_to_have_no_way_back() -> None:
+    async with (
+        Coordinator("memory:", sagas=[deliver]) as coordinator,
+        browsing(console_app(coordinator)) as browser,
+    ):
+        told: list[str] = []
+        for early in (True, False):
+            with pytest.raises(SagaStuck):
+                await coordinator.run(deliver(early=early), id=f"early-{early}")
+            page = await browser.get(f"saga?id=early-{early}")
+            told += re.findall(r"The step .*?</p>", page.text)
+            cancel = await browser.get(f"act?id=early-{early}&do=cancel")
+            assert cancel.status_code == (200 if early else 409)
+    assert "<strong>hand_over</strong> (1) may have acted, and cannot be undone, so the saga can go nei" in told[0]
+    assert "<strong>book</strong> (2) failed after the pivot, where there is no way back" in told[1]
 
 
 # --- following -------------------------------------------------------------------------------------------------------

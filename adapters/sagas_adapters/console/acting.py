@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Final
 import orjson
 
 from sagas.errors import RequestError, SagaNotFound
-from sagas_adapters.console.deeds import DEEDS, concerned
+from sagas_adapters.console.deeds import DEEDS, concerned, impossible
 from sagas_adapters.console.forms import Refusal
 from sagas_adapters.console.rendering import address
 
@@ -62,6 +62,9 @@ class Acting:
         do, path = given.get("do", ""), given.get("path", "")
         _known(do)
         saga = await self._frame.reading.standing(given.get("id", ""))
+        why_not = "" if problem else impossible(saga, do, path)
+        if why_not:
+            raise _conflict(saga.id, why_not)
         filled = {name: given.get(name, "") for name in ("signal", "payload", "reason")}
         if len(saga.signals) == 1 and "signal" not in given:
             filled["signal"] = saga.signals[0].name
@@ -157,6 +160,7 @@ class Acting:
         """Asks whether a schedule is to be paused or resumed."""
         visitor = await self._frame.admit(request, to_act=True)
         name, do = request.query_params.get("name", ""), _schedule_deed(request.query_params.get("do", ""))
+        await self._frame.reading.refuse_done(name, do)
         heading = f"{do.capitalize()} the schedule {name}"
         return self._frame.page(request, visitor, "schedule_act.html", heading=heading, name=name, do=do)
 
@@ -239,7 +243,7 @@ def _lacking(do: str, given: dict[str, str]) -> str:
     return ""
 
 
-def _conflict(saga_id: str, error: Exception) -> Refusal:
+def _conflict(saga_id: str, error: Exception | str) -> Refusal:
     """Makes the answer to what the saga does not allow now."""
     text = f"Nothing was done: {error}"
     return Refusal(409, "The saga does not allow this now", text, back=address("saga", id=saga_id),

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Final, Literal, NamedTuple
 if TYPE_CHECKING:
     from sagas.coordinator.views import SagaView, StepView
 
-__all__ = ["DEEDS", "HALTED", "Deed", "concerned", "possible"]
+__all__ = ["DEEDS", "HALTED", "Deed", "concerned", "impossible", "only_forward", "possible"]
 
 # States of a step that halts its saga.
 HALTED: Final = ("undo failed", "parked")
@@ -52,16 +52,35 @@ DEEDS: Final[Mapping[str, Deed]] = {
 }
 
 
+def only_forward(saga: SagaView) -> bool:
+    """Says whether a saga has passed its pivot, so that nothing before that is undone."""
+    return any(step.pivot and step.outcome == "succeeded" for step in saga.steps)
+
+
 def possible(saga: SagaView) -> tuple[str, ...]:
     """Says what can be done to a saga as it stands."""
+    return tuple(do for do in ("retry", "skip", "resume", "signal", "cancel") if not impossible(saga, do))
+
+
+def impossible(saga: SagaView, do: str, path: str = "") -> str:
+    """Says why something cannot be done to a saga as it stands, or at a step of it; ``""`` if it can."""
     if saga.ended_at is not None:
-        return ()
-    only_forward = any(step.pivot and step.outcome == "succeeded" for step in saga.steps)
-    if saga.status == "stuck":
-        undoing = any(step.state.startswith("und") for step in saga.steps)
-        more = () if undoing or only_forward else ("cancel",)
-        return ("retry", "skip", "resume", "signal", *more)
-    return ("signal", "cancel") if saga.status == "running" and not only_forward else ("signal",)
+        return f"It has ended: {saga.status}."
+    if do in ("retry", "skip", "resume") and saga.status != "stuck":
+        return f"It is {saga.status}, not stuck, so there is nothing to {do}."
+    if do in ("retry", "skip") and path and not concerned(saga, path):
+        return f"Nothing at {path} waits for an operator."
+    if do == "skip" and not concerned(saga, ""):
+        return "No step of it waits for an operator: its code has to go on, so resume it when that is mended."
+    return _no_way_back(saga) if do == "cancel" else ""
+
+
+def _no_way_back(saga: SagaView) -> str:
+    """Says why a saga cannot be cancelled, or ``""``."""
+    if only_forward(saga):
+        return "It has passed its pivot, so it can only go forward."
+    undoing = saga.status == "compensating" or any(step.state.startswith("und") for step in saga.steps)
+    return "It is being undone already." if undoing else ""
 
 
 def concerned(saga: SagaView, path: str) -> list[StepView]:

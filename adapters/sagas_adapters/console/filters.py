@@ -6,10 +6,12 @@ from collections.abc import Mapping
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Final
 
+from sagas.errors import RequestError
+
 if TYPE_CHECKING:
     from sagas.coordinator import SagaFilter
 
-__all__ = ["AGES", "STATUSES", "filled_in", "wanted"]
+__all__ = ["AGES", "STATUSES", "filled_in", "place", "wanted"]
 
 STATUSES: Final = (
     ("", "any"), ("open", "open"), ("running", "running"), ("compensating", "compensating"), ("stuck", "stuck"),
@@ -36,9 +38,17 @@ def filled_in(query: Mapping[str, str]) -> dict[str, str]:
 
 
 def wanted(given: Mapping[str, str], now: datetime) -> SagaFilter:
-    """Says what is looked for. A status or age that there is not is none."""
+    """Says what is looked for.
+
+    Raises:
+        RequestError: There is no such status or age.
+    """
     from sagas.coordinator import SagaFilter
 
+    for field, known in (("status", STATUSES), ("age", AGES)):
+        values = [value for value, _ in known]
+        if given[field] not in values:
+            raise RequestError(f"{field}={given[field]!r} is none; use one of {', '.join(filter(None, values))}")
     span = _SPANS.get(given["age"].removeprefix("over-"))
     begin = None if span is None else now - span[1]
     over = given["age"].startswith("over-")
@@ -52,3 +62,17 @@ def wanted(given: Mapping[str, str], now: datetime) -> SagaFilter:
         started_from=None if over else begin,
         started_before=begin if over else None,
     )
+
+
+def place(given: Mapping[str, str]) -> str:
+    """Says from where on the list goes on, as the page before has it in its link; ``""`` from its beginning.
+
+    Raises:
+        RequestError: No page has this.
+    """
+    before = given["before"]
+    if before and not (before.isascii() and before.isdecimal()):
+        raise RequestError(
+            f"before={before!r} is no place in the list: follow its links, or leave it out for the newest"
+        )
+    return before

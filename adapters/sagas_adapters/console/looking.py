@@ -10,7 +10,7 @@ from urllib.parse import parse_qsl, urlsplit
 from sagas.errors import RequestError
 from sagas_adapters.console.deeds import DEEDS
 from sagas_adapters.console.events import MEDIA_TYPE, Changes, fingerprint
-from sagas_adapters.console.filters import AGES, STATUSES, filled_in, wanted
+from sagas_adapters.console.filters import AGES, STATUSES, filled_in, place, wanted
 from sagas_adapters.console.forms import Refusal
 from sagas_adapters.console.frame import Frame, here
 from sagas_adapters.console.reading import Given
@@ -95,7 +95,7 @@ async def _sagas(reading: Reading, query: Query) -> Told:
     given = filled_in(query)
     shown: Told = {"given": given, "statuses": STATUSES, "ages": AGES, "problem": ""}
     try:
-        found = await reading.sagas(wanted(given, datetime.now(UTC)), given["before"] or None)
+        found = await reading.sagas(wanted(given, datetime.now(UTC)), place(given) or None)
     except RequestError as error:  # what was filled in makes no sense: the form is shown again
         found = {**await reading.sagas(wanted(filled_in({}), datetime.now(UTC)), None), "rows": (), "next": None}
         shown["problem"] = str(error)

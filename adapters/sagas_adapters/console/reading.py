@@ -9,7 +9,7 @@ import anyio
 import orjson
 
 from sagas.errors import NotApplicable, SagaError
-from sagas_adapters.console.deeds import DEEDS, concerned, possible
+from sagas_adapters.console.deeds import DEEDS, concerned, only_forward, possible
 from sagas_adapters.console.forms import Refusal
 from sagas_adapters.console.rendering import pretty
 
@@ -34,6 +34,9 @@ _MOST_TOGETHER: Final = 100
 _MINUTES: Final = 5.0
 # Seconds for which counts hold: to count many takes much longer than to read a page of a list.
 _COUNT_HOLDS: Final = 2.0
+
+
+_TO_SCHEDULES: Final = {"back": "schedules", "back_label": "To the schedules"}
 
 
 class Given(NamedTuple):
@@ -146,6 +149,7 @@ class Reading:
             "saga": saga,
             "halted": concerned(saga, ""),
             "possible": possible(saga),
+            "only_forward": only_forward(saga),
             "posted": posted or (),
             "given": given and given.do,
             "aftermath": given and aftermath(saga, posted, given.do, given.since),
@@ -236,6 +240,19 @@ class Reading:
             else:
                 outcomes.append(Outcome(saga_id, ""))
         return outcomes
+
+    async def refuse_done(self, name: str, do: str) -> None:
+        """Refuses to ask about a schedule that there is not, or that is paused or active already.
+
+        Raises:
+            Refusal: See above.
+        """
+        paused = {one.name: one.paused for one in await self._desk.schedules()}
+        if name not in paused:
+            raise Refusal(404, "There is no such schedule", "Nothing was done.", **_TO_SCHEDULES)
+        if paused[name] == (do == "pause"):
+            text = f"The schedule {name} is {'paused' if paused[name] else 'active'} already. Nothing was done."
+            raise Refusal(409, "There is nothing to change", text, **_TO_SCHEDULES)
 
     async def change_schedule(self, name: str, do: str) -> None:
         """Pauses or resumes a schedule."""
