@@ -68,9 +68,10 @@ def _document(view: SagaView, now: datetime, *, style: bool, anchor: str) -> Ite
     lines = list(leaves(tree_of(view)))
     bars = [_bars(line.step, clock) if isinstance(line, Leaf) else [] for line in lines]
     marks = [clock.mark(line) for line in view.timeline if line.what in _MARKS][-_MOST_MARKS:]
+    standing = list(_standing(view, clock))
     span = max([clock.end, *(bar.end for some in bars for bar in some), *(mark.begin for mark in marks)], default=0.0)
     scale = _Scale(max(span, 1e-6))
-    width, height = _NAMES + _BARS + 3 * _MARGIN, _HEADER + _LINE * (len(lines) + 1) + _MARGIN
+    width, height = _NAMES + _BARS + 3 * _MARGIN, _HEADER + _LINE * (len(lines) + len(standing) + 1) + _MARGIN
     name, role = f"timeline of {heading(view)}", "group" if anchor else "img"  # an image has no links
     yield (
         f'<svg xmlns="http://www.w3.org/2000/svg" class="saga-drawing saga-gantt" role="{role}" '
@@ -78,7 +79,7 @@ def _document(view: SagaView, now: datetime, *, style: bool, anchor: str) -> Ite
         f'height="{height:.0f}">'
     )
     yield f"<title>{words(name)}</title>"
-    yield f"<desc>{words(f'{told(view)}. It took {duration(span)} so far')}</desc>"
+    yield f"<desc>{words(f'{told(view)}. {_length(view, clock, standing)}')}</desc>"
     if style:
         yield f"<style>{STYLE}</style>"
     yield from _grid(scale, height)
@@ -89,6 +90,10 @@ def _document(view: SagaView, now: datetime, *, style: bool, anchor: str) -> Ite
             yield from _step_line(line.step, some, scale, y, anchor)
         else:
             yield f'<text class="quiet" x="{_MARGIN:.0f}" y="{y + 15:.1f}">… {line.steps} steps, not drawn</text>'
+    for number, stand in enumerate(standing, len(lines) + 1):
+        yield from _standing_line(stand, scale, _HEADER + _LINE * number)
+    if view.ended_at is None:
+        yield from _now(scale.x(clock.end), height)
     yield "</svg>"
 
 
@@ -109,6 +114,37 @@ class _Clock:
         about = f" {line.step}" if line.step else ""
         text = f"{line.what}{about}{f': {line.detail}' if line.detail else ''} ({_ago(at)})"
         return _Bar(at, at, "bad" if line.what in _BAD else "", text)
+
+
+def _standing(view: SagaView, clock: _Clock) -> Iterator[_Bar]:
+    """Lists what a saga stands at that is no step of its own, and since when: it lasts until now."""
+    if view.ended_at is not None:
+        return
+    last = view.timeline[-1].at if view.timeline else view.created_at
+    found: list[tuple[str, str, datetime]] = []
+    if view.status == "stuck":
+        halts = [line.at for line in view.timeline if line.what in ("saga stuck", "saga parked")]
+        found.append(("bad wait", "stuck", halts[-1] if halts else last))
+    found += [("wait", f"waits for lock {lock.name}", lock.since) for lock in view.locks if not lock.held]
+    found += [("wait", f"waits for signal {signal.name}", signal.since) for signal in view.signals]
+    if not found and view.waiting and not any(stands(step) for step in view.steps):
+        found.append(("wait", "waits", last))
+    for kind, text, since in found:
+        begin = min(max(clock.at(since), 0.0), clock.end)
+        yield _Bar(begin, clock.end, kind, text)
+
+
+def _length(view: SagaView, clock: _Clock, standing: Sequence[_Bar]) -> str:
+    """Says how long it took, or how long what it stands at has lasted."""
+    if view.ended_at is not None:
+        return f"It took {duration(clock.end)}"
+    still = "".join(f"; {bar.text}, {_lasts(bar)}" for bar in standing)
+    return f"It has not ended, {duration(clock.end)} after its start{still}"
+
+
+def _lasts(bar: _Bar) -> str:
+    """Says for how long something has lasted."""
+    return f"for {duration(bar.end - bar.begin)} now"
 
 
 def _bars(step: StepView, clock: _Clock) -> list[_Bar]:
@@ -214,3 +250,23 @@ def _step_line(step: StepView, bars: Sequence[_Bar], scale: _Scale, y: float, an
             f'<rect class="bar {bar.kind}" x="{begin:.1f}" y="{y + (_LINE - _BAR) / 2:.1f}" width="{wide:.1f}" '
             f'height="{_BAR:.0f}" rx="2"><title>{words(bar.text)}</title></rect>'
         )
+
+
+def _standing_line(bar: _Bar, scale: _Scale, y: float) -> Iterator[str]:
+    """Draws what a saga stands at, and says for how long: it is not over where its last step is."""
+    begin, end = scale.x(bar.begin), scale.x(bar.end)
+    kind = "bad" if "bad" in bar.kind else "open"
+    label, lasts = words(shorten(bar.text, _LETTERS)), words(_lasts(bar))
+    yield f'<g class="{kind}"><title>{words(bar.text)}, {lasts}</title>'
+    yield f'<text class="name" x="{_MARGIN:.0f}" y="{y + 15:.1f}">{label}</text>'
+    yield (
+        f'<rect class="bar {bar.kind}" x="{begin:.1f}" y="{y + (_LINE - _BAR) / 2:.1f}" '
+        f'width="{max(end - begin, _THINNEST):.1f}" height="{_BAR:.0f}" rx="2"/>'
+    )
+    yield f'<text class="quiet end" x="{end - 4:.1f}" y="{y + 17:.1f}">{lasts}</text></g>'
+
+
+def _now(x: float, height: float) -> Iterator[str]:
+    """Draws where now is."""
+    yield f'<path class="grid now" d="M{x:.1f} {_HEADER - 14:.1f}V{height - _MARGIN:.1f}"/>'
+    yield f'<text class="quiet end" x="{x:.1f}" y="{height - 4:.1f}">now</text>'

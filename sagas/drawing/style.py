@@ -37,6 +37,8 @@ STYLE = """
 .saga-drawing .bar.good { fill: var(--saga-good); } .saga-drawing .bar.bad { fill: var(--saga-bad); }
 .saga-drawing .bar.undo { fill: var(--saga-undo); } .saga-drawing .bar.open { fill: var(--saga-open); }
 .saga-drawing .bar.wait { fill: none; stroke: var(--saga-line); stroke-dasharray: 2 2; }
+.saga-drawing .bar.wait.bad { stroke: var(--saga-bad); }
+.saga-drawing .grid.now { stroke: var(--saga-ink); stroke-width: 1.2; opacity: 1; }
 .saga-drawing .bar.undo.bad { stroke: var(--saga-bad); stroke-width: 2; }
 .saga-drawing .mark { fill: var(--saga-ink); } .saga-drawing .mark.bad { fill: var(--saga-bad); }
 .saga-drawing a:focus .box { stroke-width: 4; }

@@ -31,6 +31,7 @@ __all__ = [
 _BREAKS = re.compile(r"\s+")
 _MINUTE, _HOUR, _DAY = 60.0, 3600.0, 86_400.0
 _PRECISE_BELOW = 10
+_SHORTEST = 0.00005
 _MOST_TOLD = 40
 _UNITS = (
     (_HOUR, _MINUTE, 1.0, "min", "s"),
@@ -143,7 +144,12 @@ def took(step: StepView, *, undo: bool = False) -> str:
 
 
 def duration(seconds: float) -> str:
-    """Writes a duration for people: ``3.2 ms``, ``350 ms``, ``2.50 s``, ``3 min 20 s``, ``2 h 5 min``, ``4 d 3 h``."""
+    """Writes a duration for people: ``3.2 ms``, ``350 ms``, ``2.50 s``, ``3 min 20 s``, ``2 h 5 min``, ``4 d 3 h``.
+
+    What took some time is never said to have taken none: ``<0.1 ms``.
+    """
+    if 0 < seconds < _SHORTEST:
+        return "<0.1 ms"
     if seconds < _MINUTE:
         milliseconds = seconds * 1000
         if seconds >= 1:

@@ -317,7 +317,8 @@ def test_migrate_refuses_a_directory_that_is_not_there(sagas: CommandLine) -> No
 @pytest.mark.parametrize(
     ("seconds", "text"),
     [
-        (0, "0 ms"), (0.0032, "3.2 ms"), (0.35, "350 ms"), (2.5, "2.50 s"), (200, "3 min 20 s"),
+        (0, "0 ms"), (0.000001, "<0.1 ms"), (0.0003, "0.3 ms"),
+        (0.0032, "3.2 ms"), (0.35, "350 ms"), (2.5, "2.50 s"), (200, "3 min 20 s"),
         (7500, "2 h 5 min"), (4 * 86_400 + 3 * 3600, "4 d 3 h"),
     ],
 )  # fmt: skip

@@ -10,7 +10,7 @@ from datetime import timedelta
 
 import pytest
 
-from sagas import Decision, Happening, SagaView
+from sagas import Decision, Happening, LockView, SagaView, SignalView
 from sagas.drawing import STYLE, as_gantt, as_graph, as_text
 from tests.drawing.views import START, at_every_record, golden, simulated, step, view
 
@@ -226,3 +226,29 @@ def test_what_goes_on_lasts_until_now() -> None:
     saga = view(step("1", "slow", "scheduled", attempts=()))
     assert "scheduled, for 5 min 0 s now" in titles(check_gantt(saga))
     assert "● slow (1)  scheduled ◀ now" in check_text(saga)
+
+
+def test_a_timeline_shows_that_a_saga_still_stands_and_since_when() -> None:
+    halt = Happening(
+        seq=1, at=START + timedelta(seconds=2), what="saga stuck", path="1", step="act", seconds=None, attempts=(),
+        detail="",
+    )  # fmt: skip
+    lock = LockView(name="shelf", path="2", held=False, since=START + timedelta(minutes=1))
+    signal = SignalView(name="approval", path="3", since=START + timedelta(minutes=2))
+    for saga, stands in (
+        (view(step("1"), status="stuck", timeline=(halt,)), "stuck, for 4 min 58 s now"),
+        (view(step("1"), waiting=True, locks=(lock,)), "waits for lock shelf, for 4 min 0 s now"),
+        (view(step("1"), waiting=True, signals=(signal,)), "waits for signal approval, for 3 min 0 s now"),
+        (view(waiting=True), "waits, for 5 min 0 s now"),
+    ):
+        root = check_gantt(saga)
+        (bar,) = [x for x in rects(root, "wait") if x[0] > 0 and x[1] > 0][-1:]
+        assert bar[2] == max(right for _, _, right, _ in rects(root, "bar")), "it lasts until now"
+        assert stands in titles(root)
+        assert "now" in texts(root)
+        (told,) = [x.text for x in root.iter(f"{SVG}desc")]
+        assert told is not None
+        assert told.endswith(f"It has not ended, 5 min 0 s after its start; {stands}")
+    ended = check_gantt(view(step("1"), status="completed", ended_at=START + timedelta(seconds=3)))
+    assert "now" not in texts(ended)
+    assert next(x.text or "" for x in ended.iter(f"{SVG}desc")).endswith("It took 3.00 s")

@@ -16,12 +16,11 @@ from sagas.errors import DeclarationError
 if TYPE_CHECKING:
     import jinja2
 
-__all__ = ["STATIC", "address", "drawing_style", "duration", "pretty", "render", "since", "stamp", "templates"]
+__all__ = ["STATIC", "address", "drawing_style", "duration", "pretty", "render", "rough", "stamp", "templates"]
 
 _HERE: Final = Path(__file__).parent
 STATIC: Final = _HERE / "static"
 _UNITS: Final = ((86400.0, "d"), (3600.0, "h"), (60.0, "min"))
-_MINUTE: Final = 60.0
 # Characters of a value that a page shows.
 _MOST_SHOWN: Final = 20_000
 
@@ -46,7 +45,7 @@ def templates() -> jinja2.Environment:
     )
     shared: dict[str, Any] = {"address": address, "assets": _assets()}
     environment.globals.update(shared)
-    environment.filters.update(stamp=stamp, duration=duration, pretty=pretty, counted=counted)
+    environment.filters.update(stamp=stamp, duration=duration, rough=rough, pretty=pretty, counted=counted)
     return environment
 
 
@@ -89,22 +88,18 @@ def stamp(at: datetime | None, *, precise: bool = False) -> str:
 
 
 def duration(seconds: float | None) -> str:
-    """Tells how long something took or takes, in words that are right at a glance."""
-    if seconds is None:
-        return ""
-    if seconds < 1:
-        return f"{max(seconds, 0) * 1000:.0f} ms"
-    if seconds < _MINUTE:
-        return f"{seconds:.1f} s"
+    """Tells how long something took; as the command line does."""
+    from sagas.drawing.words import duration as told
+
+    return "" if seconds is None else told(max(seconds, 0.0))
+
+
+def rough(seconds: float) -> str:
+    """Tells how long ago something was, right at a glance; as the script in the page does when time goes on."""
     for size, unit in _UNITS:
         if seconds >= size:
             return f"{seconds / size:.0f} {unit}"
     return f"{seconds:.0f} s"
-
-
-def since(at: datetime, now: datetime) -> str:
-    """Tells for how long something has been so."""
-    return duration((now - at).total_seconds())
 
 
 def counted(number: int) -> str:
