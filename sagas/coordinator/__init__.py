@@ -34,6 +34,7 @@ from sagas.coordinator.views import (
     SagaSummary,
     SagaView,
     SignalView,
+    Standing,
     StepView,
 )
 
@@ -66,6 +67,7 @@ __all__ = [
     "Schedule",
     "ScheduleView",
     "SignalView",
+    "Standing",
     "Stats",
     "StepStats",
     "StepView",

@@ -13,6 +13,8 @@ from sagas.coordinator.loading import read_history, revision_of
 from sagas.coordinator.statistics import Stats, read_stats
 from sagas.coordinator.surveys import LinePlace, SagaCounts, SagaFilter, SagaPage, SagaRates, StuckSagas
 from sagas.coordinator.telling import records_of, summary_of, view_of
+from sagas.coordinator.views import Standing
+from sagas.core.operations import utc
 from sagas.core.secrets import Mask
 from sagas.errors import RequestError, SagaNotFound
 from sagas.stores.surveying import Wanted
@@ -84,11 +86,11 @@ class Looking(ABC):
         read_history(saga_id, journal, codec)
         return records_of(journal, codec, row.name, self._mask)
 
-    async def revisions(self, saga_ids: Sequence[str]) -> dict[str, int]:
+    async def standings(self, saga_ids: Sequence[str]) -> dict[str, Standing]:
         """Reads the ``revision`` of several sagas, for ``expected``; those that are not there are left out."""
         engine = self._running()
         journals = await engine.in_thread(engine.store.load, list(saga_ids))
-        return {saga_id: revision_of(journals[saga_id]) for saga_id in saga_ids if journals.get(saga_id)}
+        return {saga_id: _standing(journals[saga_id]) for saga_id in saga_ids if journals.get(saga_id)}
 
     async def masked(self, value: object, *, of: str = "") -> object:
         """Hides what is secret in a value of JSON's types that was read elsewhere, such as in a message.
@@ -221,6 +223,12 @@ class Looking(ABC):
         engine = self._running()
         fleet = await engine.in_thread(fleet_for, engine.store, rows, engine.clock.now())
         return [summary_of(row, fleet) for row in rows]
+
+
+def _standing(journal: Sequence[JournalRow]) -> Standing:
+    """Says how a saga stands."""
+    revision = revision_of(journal)
+    return Standing(revision=revision, since=utc(journal[revision].at))
 
 
 def _position(cursor: str | None) -> int | None:

@@ -19,6 +19,7 @@ __all__ = [
     "SagaSummary",
     "SagaView",
     "SignalView",
+    "Standing",
     "StepView",
 ]
 
@@ -262,6 +263,19 @@ class SagaView(SagaSummary):
     def trace_id(self) -> str:
         """The id of its trace in hexadecimal; empty when it is not traced."""
         return self.trace[3:35]  # version-traceid-spanid-flags
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Standing:
+    """How a saga stands, in short.
+
+    Attributes:
+        revision: Number of its last record that is no takeover.
+        since: When that was written: of a stuck saga, when it was last tried, or somebody did something.
+    """
+
+    revision: int
+    since: datetime
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

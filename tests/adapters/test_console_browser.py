@@ -24,7 +24,7 @@ pytestmark = pytest.mark.timeout(180)
 TOKEN = "a token for operators"  # noqa: S105 - of a console that lives for seconds
 PAGES = (
     "./", "stuck", "saga?id={stuck}", "saga?id=shipped", "journal?id=shipped", "coordinators", "queues", "schedules",
-    "locks", "act?id={stuck}&do=skip", "act?id=waiting-0&do=signal",
+    "locks", "act?id={stuck}&do=skip", "act?id=waiting-1&do=signal",
 )  # fmt: skip
 
 
@@ -165,6 +165,8 @@ async def test_it_fits_a_phone_and_a_keyboard(site: Site, browser: Browser) -> N
             wide: int = await page.evaluate("document.documentElement.scrollWidth")
             assert wide <= 360, f"{address} is {wide} wide"
         await page.goto(site.address("saga?id={stuck}"))
+        inside: list[int] = await page.locator("#timeline").evaluate("one => [one.scrollWidth, one.clientWidth]")
+        assert inside[0] <= inside[1], "what happened is read without moving it sideways"
         await page.keyboard.press("Tab")
         await page.keyboard.press("Enter")  # skips to the content
         assert await page.evaluate("document.activeElement.id") == "content"

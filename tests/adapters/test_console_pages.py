@@ -321,6 +321,7 @@ async def test_all_of_a_group_are_tried_again_but_those_that_moved_on(site: Site
     refuse_markup(asked)
     members = [html.unescape(one) for one in re.findall(r'name="saga" value="([^"]+)"', asked.text)]
     assert len(members) == 2
+    assert re.findall(r'stuck-1.*?</a> <span class="muted small"><time class="ago"[^>]*>\d+ s ago</time>', asked.text)
     broken = {"csrf": mark(asked), "do": "retry", "cause": "", "reason": "x", "saga": [members[0], "x y"]}
     refused = await site.browser.post("act-all", data=broken)
     assert refused.status_code == 400

@@ -108,8 +108,9 @@ def test_the_versions_of_the_tables_are_those_that_the_reference_tells() -> None
 @pytest.mark.parametrize(
     "view",
     [
-        sagas.SagaSummary, sagas.SagaView, sagas.StepView, sagas.LockView, sagas.SignalView, sagas.Happening,
-        sagas.AttemptView, sagas.StepContext, sagas.CoordinatorView, sagas.ScheduleView,
+        sagas.SagaSummary, sagas.SagaView, sagas.StepView, sagas.LockView, sagas.SignalView, sagas.Standing,
+        sagas.Happening, sagas.OrderView, sagas.AttemptView, sagas.StepContext, sagas.CoordinatorView,
+        sagas.ScheduleView,
     ],
 )  # fmt: skip
 def test_every_field_of_a_view_is_in_the_reference(view: type) -> None:

@@ -120,7 +120,7 @@ class Reading:
         if group is None:
             text = "Its sagas may have gone on meanwhile. Nothing was done."
             raise Refusal(404, "Nothing is stuck for this cause", text, back="stuck", back_label="To what is stuck")
-        members = await self._desk.revisions([one.id for one in group.sagas[:_MOST_TOGETHER]])
+        members = await self._desk.standings([one.id for one in group.sagas[:_MOST_TOGETHER]])
         return {"group": group, "members": members.items(), "rest": len(group.sagas) - len(members)}
 
     async def locks(self) -> Told:
