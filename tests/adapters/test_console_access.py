@@ -5,12 +5,13 @@ from __future__ import annotations
 import html
 import re
 from collections.abc import AsyncGenerator, Mapping
+from pathlib import Path
 from typing import Any
 
 import httpx2
 import pytest
 
-from sagas import Client
+from sagas import Client, Coordinator, receive, saga
 from sagas.errors import DeclarationError
 from sagas.stores import store_for
 from sagas_adapters.console import Visitor, console_app
@@ -207,6 +208,17 @@ async def test_the_hosts_own_way_says_who_it_is(client: Client) -> None:
         assert (page.status_code, "grace" in page.text) == (200, True)
         page = await browser.get("coordinators")
         assert (page.status_code, page.headers["location"]) == (303, "https://example.org/login")
+        page = await browser.get("coordinators", headers={"hx-request": "true"})
+        assert (page.status_code, page.headers["hx-redirect"]) == (401, "https://example.org/login")
+        for page in (
+            await browser.get("coordinators", headers={"accept": "application/json"}),
+            await browser.post("act", data={"do": "retry"}),
+        ):
+            assert (page.status_code, 'href="https://example.org/login">Sign in' in page.text) == (401, True)
+    async with browsing(console_app(client, authenticate=who)) as browser:
+        page = await browser.get("coordinators")
+        assert (page.status_code, ">Sign in</a>" in page.text) == (401, False)
+    async with browsing(app, peer="192.0.2.7", url="https://ops.example") as browser:
         assert (await browser.get("login")).status_code == 404
 
 
@@ -235,6 +247,34 @@ async def test_wherever_it_is_mounted_it_leads_to_itself(client: Client, mount: 
         for address in re.findall(r'(?:href|src|action|hx-get|sse-connect)="([^"#]+)"', page.text):
             reached = await browser.head(html.unescape(address)) if "events" not in address else page
             assert reached.status_code in (200, 405), address
+
+
+async def test_what_the_page_has_a_program_send_is_taken(tmp_path: Path) -> None:
+    """The fields and the header that it gives to curl; and what it says of who is unknown."""
+    text = (Path(__file__).parents[2] / "docs" / "how-to" / "console.md").read_text(encoding="utf-8")
+    (command,) = re.findall(r"^curl -i http://127.0.0.1:8421/act(.*?)^```", text, re.MULTILINE | re.DOTALL)
+    fields = dict(field.split("=", 1) for field in re.findall(r"--data-urlencode '([^']+)'", command))
+    name, _, value = re.findall(r'-H "([^"]+)"', command)[0].partition(": ")
+    header = {name: value.replace("$SAGAS_CONSOLE_TOKEN", OPERATOR)}
+    async with Coordinator(f"sqlite:///{tmp_path / 'o.db'}", sagas=[approved]) as coordinator:
+        handle = await coordinator.start(approved(), id=fields["id"])
+        async with browsing(console_app(coordinator, tokens=TOKENS)) as program:
+            del program.headers["accept"]
+            for headers, status in ((header, 303), ({}, 401), ({**header, "accept": "text/html"}, 409)):
+                done = await program.post("act", data=fields, headers=headers)
+                assert done.status_code == status, done.text
+                assert not done.cookies or status != 303
+                if status == 303:
+                    assert await handle.result() is True
+            assert (await program.get("stuck")).status_code == 401
+            assert (await program.get("stuck", headers={"accept": "text/html"})).headers["location"] == "login?to=stuck"
+        view = await coordinator.get(fields["id"])
+    assert [(one.by, one.reason) for one in view.decisions] == [("api token", fields["reason"])]
+
+
+@saga
+async def approved() -> bool:
+    return await receive("approval", bool)
 
 
 # --- roles -----------------------------------------------------------------------------------------------------------
