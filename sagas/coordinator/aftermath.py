@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Final, Literal, TypeAlias
+from typing import TYPE_CHECKING, Final, Literal, TypeAlias, cast
 
 from pydantic_core import from_json
 
@@ -60,7 +60,7 @@ def _order(item: Mail) -> OrderView:
         read: object = from_json(item.body)
     except ValueError:
         read = None
-    fields: Mapping[object, object] = read if isinstance(read, dict) else {}  # pyright: ignore[reportUnknownVariableType]
+    fields: Mapping[str, object] = cast("Mapping[str, object]", read) if isinstance(read, dict) else {}
     told = {what: str(fields.get(what) or "") for what in ("by", "reason")}
     name = str(fields.get("name") or "") if item.kind == "signal" else ""
     return OrderView(what=item.kind, signal=name, at=utc(item.at), **told)

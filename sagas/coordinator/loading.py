@@ -50,7 +50,8 @@ class History:
     @property
     def awaits(self) -> Awaits:
         """The signals that the body waits for, as far as the journal says."""
-        return next((record.awaits for record in reversed(self.records) if record.awaits is not None), {})
+        nothing: Awaits = {}
+        return next((record.awaits for record in reversed(self.records) if record.awaits is not None), nothing)
 
     @property
     def takeovers(self) -> list[tuple[float, str]]:

@@ -10,6 +10,7 @@ from sagas.drawing.tree import tree_of
 from sagas.drawing.words import (
     Look,
     attribute,
+    awaited,
     heading,
     look_of,
     own_words,
@@ -197,11 +198,11 @@ def _ending(view: SagaView, box: Box) -> Iterator[str]:
         why = shorten(view.cause or "", 28)
         yield from _plain(box, look.kind, f"{look.sign} {view.status}", why)
         return
-    waited = [lock.name for lock in view.locks if not lock.held]
+    waited = awaited(view)
     if view.status == "stuck":
         name, details = "! stuck", view.cause or view.error or ""
     elif waited:
-        name, details = "● waits", f"for lock {', '.join(waited)}"
+        name, details = "● waits", f"for {', '.join(waited)}"
     else:
         name = "● waits" if view.waiting else f"● {view.status}"
         details = "" if view.wake_at is None else f"until {view.wake_at:%Y-%m-%d %H:%M:%S %Z}"

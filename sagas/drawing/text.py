@@ -5,7 +5,19 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, NamedTuple
 
 from sagas.drawing.tree import Fan, Fold, Leaf, Row, tree_of
-from sagas.drawing.words import Look, cells, heading, look_of, own_words, place, shorten, stands, took, undo_look_of
+from sagas.drawing.words import (
+    Look,
+    awaited,
+    cells,
+    heading,
+    look_of,
+    own_words,
+    place,
+    shorten,
+    stands,
+    took,
+    undo_look_of,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -142,9 +154,7 @@ def _for(view: SagaView) -> str:
 
 def _until(view: SagaView) -> str:
     """Says for what a saga waits."""
-    waited = [f"lock {lock.name}" for lock in view.locks if not lock.held]
-    waited += [f"signal {signal.name}" for signal in view.signals]
-    if waited:
+    if waited := awaited(view):
         return f" for {', '.join(waited)}"
     return "" if view.wake_at is None else f" until {view.wake_at.astimezone():%Y-%m-%d %H:%M:%S}"
 

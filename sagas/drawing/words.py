@@ -13,6 +13,7 @@ if TYPE_CHECKING:
 __all__ = [
     "Look",
     "attribute",
+    "awaited",
     "cells",
     "duration",
     "heading",
@@ -162,6 +163,12 @@ def duration(seconds: float) -> str:
 def heading(view: SagaView) -> str:
     """Names a saga and says how it stands."""
     return f"{view.name} {view.id}, {view.status}"
+
+
+def awaited(view: SagaView) -> list[str]:
+    """Names the locks and signals that a saga waits for."""
+    locks = [f"lock {lock.name}" for lock in view.locks if not lock.held]
+    return [*locks, *(f"signal {signal.name}" for signal in view.signals)]
 
 
 def told(view: SagaView) -> str:

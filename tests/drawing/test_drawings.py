@@ -241,6 +241,10 @@ def test_a_timeline_shows_that_a_saga_still_stands_and_since_when() -> None:
         (view(step("1"), waiting=True, signals=(signal,)), "waits for signal approval, for 3 min 0 s now"),
         (view(waiting=True), "waits, for 5 min 0 s now"),
     ):
+        if saga.locks or saga.signals:
+            what = stands.removeprefix("waits ").partition(",")[0]
+            assert what in texts(check_graph(saga))
+            assert f"● waits {what} ◀ now" in check_text(saga)
         root = check_gantt(saga)
         (bar,) = [x for x in rects(root, "wait") if x[0] > 0 and x[1] > 0][-1:]
         assert bar[2] == max(right for _, _, right, _ in rects(root, "bar")), "it lasts until now"
