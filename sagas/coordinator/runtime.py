@@ -83,7 +83,6 @@ class Runtime:
         id: Of the saga.
         execution: Its state.
         seq: Number of its next record.
-        awaits: The signals that it waits for, as its last record leaves them.
         digest: Of its last record.
         revision: Number of its last record that is no takeover; see ``orders.revision_of``.
         void: Whether its queued records must not be written.
@@ -106,7 +105,7 @@ class Runtime:
     """
 
     __slots__ = (
-        "_hub", "_saved", "active", "arrival", "awaits", "birth", "busy", "changed", "digest", "discarded", "execution",
+        "_hub", "_saved", "active", "arrival", "birth", "busy", "changed", "digest", "discarded", "execution",
         "failed_at", "fingerprint", "id", "kept", "kept_digest", "origin", "rank", "reported", "revision", "seq",
         "started_at", "story", "tickets", "unwritten", "void",
     )  # fmt: skip
@@ -116,7 +115,6 @@ class Runtime:
         self.id = saga_id
         self.execution = execution
         self.seq = 0
-        self.awaits: Awaits = {}
         self.revision = 0
         self.digest = self.kept_digest = saga_id.encode()
         self.kept = -1
@@ -259,12 +257,10 @@ class Runtime:
 
     def encode(self, event: e.Event, at: float, commands: Sequence[c.Command]) -> JournalRow:
         """Writes the next record."""
-        awaits = self.execution.awaits()
-        changed = None if awaits == self.awaits else awaits
+        awaits = self.execution.news() if self.execution.stirred else None
         row = write_record(
-            event, at, commands, saga_id=self.id, seq=self.seq, after=self.digest, codec=self._hub.codec, awaits=changed
+            event, at, commands, saga_id=self.id, seq=self.seq, after=self.digest, codec=self._hub.codec, awaits=awaits
         )
-        self.awaits = awaits
         self.seq += 1
         self.digest = row.digest
         if type(event) is not e.SagaTakenOver:
@@ -292,7 +288,6 @@ class Runtime:
     def restored(self, seq: int, digest: bytes, *, revision: int, awaits: Awaits, taken_over: bool) -> None:
         """Notes where a journal stands that was read from the store."""
         self.seq = seq
-        self.awaits = awaits
         self.revision = revision
         self.kept = seq - 1
         self.digest = self.kept_digest = digest
@@ -301,6 +296,7 @@ class Runtime:
         wake_at = min(execution.timers.values()) if execution.timers and not active else None
         # After a takeover the row has to say who owns it now, and after a resume that it is not stuck any more.
         self.reported = execution.state.status
+        execution.stirred = execution.awaits() != awaits  # a release before 0.2 has not written it
         self._saved = ("", False, None) if taken_over else (execution.state.status, active, wake_at)
 
     def durable(self, write: Write) -> None:

@@ -32,9 +32,10 @@ class Strands(ABC):
     Attributes:
         at: POSIX time of the last event.
         timers: POSIX times to be woken at, by path.
+        stirred: Whether it may wait for other signals than when ``news`` was asked for last.
     """
 
-    __slots__ = ("_draft", "_ready", "_waits", "at", "timers")
+    __slots__ = ("_draft", "_ready", "_waits", "at", "stirred", "timers")
 
     def __init__(self) -> None:
         self.at = 0.0
@@ -42,6 +43,7 @@ class Strands(ABC):
         self._draft: list[c.Command] = _NOTHING
         self._ready: list[tuple[Fiber, object, Exception | None]] = _NOBODY
         self._waits: dict[str, Wait] = {}
+        self.stirred = False
 
     # --- what is told to whoever drives them, calls steps and undoes them -------------------------------------
 
@@ -180,6 +182,7 @@ class Strands(ABC):
     def _begin_wait(self, wait: Wait, until: float | None) -> object:
         """Holds a fiber up."""
         self._waits[wait.path] = wait
+        self.stirred = self.stirred or wait.kind == "receive"
         wait.since = self.at
         wait.fiber.waits_for = wait
         if until is not None:
@@ -188,8 +191,14 @@ class Strands(ABC):
 
     def _forget(self, path: str) -> None:
         """Forgets what was waited for at a path."""
-        self._waits.pop(path, None)
+        wait = self._waits.pop(path, None)
+        self.stirred = self.stirred or (wait is not None and wait.kind == "receive")
         self.timers.pop(path, None)
+
+    def news(self) -> Awaits:
+        """Names what ``awaits`` does, to be told once."""
+        self.stirred = False
+        return self.awaits()
 
     def awaits(self) -> Awaits:
         """Names the signals that the body waits for and their types, for people, by the places at which it does."""
