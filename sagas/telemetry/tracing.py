@@ -7,11 +7,12 @@ under way when its coordinator died, and gives the spans that hang from it their
 
 from __future__ import annotations
 
+import re
 import secrets
 from contextvars import ContextVar
 from copy import copy
 from hashlib import blake2b
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Final, NamedTuple
 
 from opentelemetry import trace
 from opentelemetry.baggage.propagation import W3CBaggagePropagator
@@ -35,7 +36,11 @@ __all__ = [
     "surroundings",
 ]  # fmt: skip
 
-_PARTS = 4
+# As W3C Trace Context has it: version, trace id, span id, flags. There is no version ff, and no id is all zeros.
+# Version 00 ends there; what a later one adds follows a dash.
+_PARENT: Final = re.compile(
+    r"(?!ff|00.{54})[0-9a-f]{2}-(?!0{32})([0-9a-f]{32})-(?!0{16})([0-9a-f]{16})-([0-9a-f]{2})(?:-.*)?", re.DOTALL
+)
 _BAGGAGE = W3CBaggagePropagator()
 
 _chosen_ids: ContextVar[tuple[int, int] | None] = ContextVar("sagas_chosen_ids", default=None)
@@ -85,18 +90,15 @@ def _write_parent(context: SpanContext) -> str:
 
 def read_parent(parent: str, state: str = "") -> SpanContext | None:
     """Reads a W3C ``traceparent``, and ``tracestate``; ``None`` if it is none."""
-    parts = parent.split("-")
-    if len(parts) != _PARTS:
+    found = _PARENT.fullmatch(parent)
+    if found is None:
         return None
-    try:
-        flags = TraceFlags(int(parts[3], 16))
-        found = TraceState.from_header([state]) if state else None
-        context = SpanContext(
-            int(parts[1], 16), int(parts[2], 16), is_remote=True, trace_flags=flags, trace_state=found
-        )
-    except ValueError:
-        return None
-    return context if context.is_valid else None
+    trace_id, span_id, flags = (int(part, 16) for part in found.groups())
+    told = TraceState.from_header([state]) if state else None
+    # Of the flags only this one means something in every version.
+    return SpanContext(
+        trace_id, span_id, is_remote=True, trace_flags=TraceFlags(flags & TraceFlags.SAMPLED), trace_state=told
+    )
 
 
 def nanoseconds(at: float) -> int:
