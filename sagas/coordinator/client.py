@@ -70,7 +70,8 @@ class Client(Access[Link]):
         poll: The longest pause between two looks at a saga that somebody waits for, in seconds, where its end is not
             announced; where it is (PostgreSQL), five times as long, in case that an announcement was lost.
         secret_fields: Names of keys in payloads, or patterns (``"*_token"``), that are not shown; ``NAME.result`` is
-            all that a step of that name gives. What is marked ``Secret`` in ``sagas`` and around is hidden anyway.
+            all that a step of that name gives, ``NAME.payload`` all that a signal carries. What is marked ``Secret`` in
+            ``sagas`` and around is hidden anyway.
 
     Raises:
         DeclarationError: Something in ``sagas`` is none, or ``versions`` gives a weight to what is not among them.

@@ -115,6 +115,8 @@ def _record(row: JournalRow, codec: Codec | None, name: str, steps: dict[str, st
     shown: dict[str, Any] = {key: mask.value(value) for key, value in fields.items()}
     if row.kind == e.StepSucceeded.__name__:
         shown["result"] = mask.result(steps.get(row.path, ""), fields["result"])
+    elif row.kind == e.SignalReceived.__name__:
+        shown["payload"] = mask.payload(fields["name"], fields["payload"])
     for command in shown.get("then", ()):
         if command[0] == "step":
             steps[command[1]] = command[2]
@@ -184,6 +186,13 @@ def _text(payload: bytes, mask: Mask, name: str = "") -> str:
     return to_json(mask.result(name, value) if name else mask.value(value)).decode()
 
 
+def _signal(event: e.SignalReceived, mask: Mask) -> str:
+    """Writes what a signal carries on one line."""
+    if not mask:
+        return event.payload.decode()
+    return to_json(mask.payload(event.name, from_json(event.payload))).decode()
+
+
 def _by(by: str, reason: str = "") -> str:
     """Writes who had it done, and why."""
     return reason + (f" (by {by})" if reason and by else f"by {by}" if by else "")
@@ -200,7 +209,7 @@ def _detail(event: e.Event, step: str, mask: Mask) -> str:
             return _text(event.result, mask)
         case e.SignalReceived():
             told = f" ({_by(event.by, event.reason)})" if event.by or event.reason else ""
-            return f"{event.name} {_text(event.payload, mask)}{told}"
+            return f"{event.name} {_signal(event, mask)}{told}"
         case e.LockRefused():
             return event.reason
         case e.CancelRequested() | e.StepSkipped() | e.UndoSkipped():

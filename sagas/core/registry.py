@@ -12,7 +12,7 @@ from sagas.errors import DeclarationError
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
-__all__ = ["Registry", "mentioned_steps", "steps_around"]
+__all__ = ["Registry", "codes", "mentioned", "mentioned_steps", "steps_around"]
 
 
 class Registry:
@@ -112,21 +112,27 @@ class Registry:
 
 def mentioned_steps(saga: Saga[..., Any]) -> set[str]:
     """Names the steps that a body mentions."""
-    function = saga.function
+    return {x.name for x in mentioned(saga.function) if isinstance(x, Step)}
+
+
+def mentioned(function: Any) -> Iterator[object]:
+    """Gives what a function, and those that it defines, mention by a name of its closure or its module."""
     visible = dict(function.__globals__)
     for name, cell in zip(function.__code__.co_freevars, function.__closure__ or (), strict=True):
         if _filled(cell):
             visible[name] = cell.cell_contents
-    found = (visible.get(name) for name in _names(function.__code__))
-    return {x.name for x in found if isinstance(x, Step)}
+    for code in codes(function.__code__):
+        for name in (*code.co_names, *code.co_freevars):
+            if name in visible:
+                yield visible[name]
 
 
-def _names(code: CodeType) -> Iterator[str]:
-    """Walks the names in a function, and in those that it defines."""
-    yield from (*code.co_names, *code.co_freevars)
+def codes(code: CodeType) -> Iterator[CodeType]:
+    """Walks a function's code, and that of those that it defines."""
+    yield code
     for constant in code.co_consts:
         if isinstance(constant, CodeType):
-            yield from _names(constant)
+            yield from codes(constant)
 
 
 def steps_around(saga: Saga[..., Any], seen: set[int] | None = None) -> Iterator[Step[..., Any]]:

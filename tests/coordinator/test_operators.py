@@ -10,6 +10,7 @@ from typing import Annotated
 
 import anyio
 import pytest
+from pydantic import RootModel
 
 from sagas import (
     Client,
@@ -335,6 +336,40 @@ async def show(token: str) -> dict[str, str]:
 async def pay(card: Card, pin: Annotated[str, Secret()]) -> str:
     shown = await show(await tokenize(card, pin))
     return shown["name"]
+
+
+class Pin(RootModel[Annotated[str, Secret()]]): ...
+
+
+@saga(name="confirm")
+async def confirm() -> str:
+    card = await receive("card", Card)
+    await receive("pin", Pin)
+    return card.name
+
+
+async def test_what_is_secret_in_signals_is_shown_nowhere(place: Place) -> None:
+    """Where the code is known, by the marks of what it waits for; else by name."""
+    async with place.coordinator(confirm) as coordinator:
+        handle = await coordinator.start(confirm(), id="s")
+        await coordinator.signal("s", "card", Card("4111-1111", "Ana"))
+        await coordinator.signal("s", "pin", "0000-0")
+        assert await handle.result() == "Ana"
+        views = [(await coordinator.get("s"), await coordinator.journal("s"))]
+    knows = Client(place.store(), sagas=[confirm])
+    by_name = Client(place.store(), secret_fields=["number", "pin.payload"])
+    for client in (knows, by_name):
+        async with client:
+            views.append((await client.get("s"), await client.journal("s")))
+    for told in map(repr, views):
+        assert "4111" not in told
+        assert "0000-0" not in told
+        assert told.count("'***'") == 2
+        assert 'pin "***"' in told
+    async with Client(place.store()) as client:
+        shown = repr((await client.get("s"), await client.journal("s")))
+    assert "4111" in shown
+    assert "0000-0" in shown
 
 
 async def test_what_is_secret_is_shown_nowhere(place: Place) -> None:

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Annotated, Generic, NamedTuple, NewType, TypeVar
 
+import pydantic.dataclasses
 import pytest
-from pydantic import BaseModel, Field, RootModel
+from pydantic import AliasChoices, AliasPath, BaseModel, Field, RootModel, computed_field
 from typing_extensions import TypeAliasType, TypedDict
 
-from sagas import Secret, saga, step
+from sagas import Secret, receive, saga, step
 from sagas.core.secrets import Mask, secret_names
 from sagas.errors import DeclarationError
 
@@ -68,7 +70,7 @@ def test_marks_are_found_wherever_a_type_may_stand() -> None:
         "number", "pins", "iban", "IBAN", "bankAccount", "key", "salt", "everything.result",
     }  # fmt: skip
     assert secret_names([boxed]) == {"code", "number", "iban", "IBAN", "bankAccount"}
-    assert secret_names([body]) == {"password"}
+    assert secret_names([body]) == {"password", "number", "iban", "IBAN", "bankAccount", "salt"}
 
 
 def test_marks_of_a_class_within_a_function_are_found() -> None:
@@ -140,3 +142,126 @@ def test_one_text_is_no_list_of_names() -> None:
         DeclarationError, match=r"secret_fields='card' is one text; give a list of names, as in \['card'\]"
     ):
         Mask("card")
+
+
+class Computing(BaseModel):
+    digits: str = Field(validation_alias=AliasChoices("nr", AliasPath("card", 0)))
+
+    @computed_field(alias="cardCode")  # type: ignore[prop-decorator]  # as pydantic has it
+    @property
+    def code(self) -> Annotated[str, Secret()]:
+        return ""
+
+    @computed_field(return_type=list[Card])  # type: ignore[prop-decorator]  # as pydantic has it
+    @cached_property
+    def cards(self) -> object:
+        return []
+
+    @computed_field  # type: ignore[prop-decorator]  # as pydantic has it
+    @property
+    def length(self) -> int:
+        return 0
+
+
+class Chosen(BaseModel):
+    digits: Annotated[str, Secret()] = Field(validation_alias=AliasChoices("nr", AliasPath("card", 0)))
+
+
+@pydantic.dataclasses.dataclass
+class Slip:
+    @computed_field  # type: ignore[prop-decorator]  # as pydantic has it
+    @property
+    def total(self) -> Annotated[int, Secret()]:
+        return 0
+
+
+def test_what_a_model_computes_is_hidden_like_what_it_holds() -> None:
+    @step
+    async def compute(model: Computing, slip: Slip, chosen: Chosen) -> None: ...
+
+    assert secret_names([compute]) == {"code", "cardCode", "number", "total", "digits", "nr", "card"}
+
+
+# --- what bodies mention ---------------------------------------------------------------------------------------------
+
+SIGNAL = "by a const[a]nt"
+
+
+class Payment(BaseModel):
+    card: Card
+
+
+@saga
+async def child() -> None:
+    await receive("typed", Typed)
+
+
+async def helper() -> None:
+    await receive("salted", Named)
+
+
+@saga
+async def waits() -> None:
+    await receive("payment", Payment)
+    await helper()
+    await child()
+
+
+@saga
+async def waits_for_a_pin() -> str:
+    async def inner() -> str:
+        return await ask_for_a_pin(SIGNAL)
+
+    return await inner()
+
+
+async def ask_for_a_pin(name: str) -> str:
+    return str(await receive(name, Pin))  # type: ignore[call-overload]  # no class
+
+
+@saga
+async def waits_for_what_is_marked_there() -> None:
+    await receive("pin", Annotated[str, Secret()])  # type: ignore[call-overload]  # no class
+
+
+@saga
+async def waits_for_an_iban() -> None:
+    await receive("iban", Iban)
+
+
+def test_marks_in_the_types_of_signals_are_found_where_bodies_and_their_helpers_mention_them() -> None:
+    assert secret_names([waits]) == {"number", "salt", "key"}
+
+
+def test_a_signal_that_is_secret_as_a_whole_is_hidden_by_its_name() -> None:
+    mask = Mask(secret_names([waits_for_a_pin]))
+    assert mask.payload(SIGNAL, "1234") == "***"
+    assert mask.payload("other", {"payload": SIGNAL}) == {"payload": SIGNAL}
+    assert Mask(secret_names([waits_for_what_is_marked_there])).payload("pin", "1234") == "***"
+    assert Mask(secret_names([waits_for_an_iban])).payload("iban", "1234") == "***"
+    assert Mask(["p*.payload"]).payload("pin", "1234") == "***"
+    assert "pin.payload" not in secret_names([waits])
+
+
+def test_what_a_body_mentions_by_its_module_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
+    from tests.core import corpus
+
+    monkeypatch.setattr(corpus, "Payment", Payment, raising=False)
+
+    @saga
+    async def local() -> None:
+        await receive("payment", corpus.Payment)  # type: ignore[attr-defined]  # set above
+
+    assert secret_names([local]) == {"number"}
+
+
+class Odd:
+    __annotations__ = {"broken": "1 / 0", "hidden": "Secret"}
+
+
+def test_annotations_that_cannot_be_evaluated_stop_nothing() -> None:
+    @saga
+    async def odd() -> None:
+        await receive("odd", Odd)
+
+    assert secret_names([odd]) == {"hidden"}
