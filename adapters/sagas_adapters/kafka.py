@@ -8,6 +8,7 @@ first message that is not dealt with, what it knows of those behind it. Whoever 
 from __future__ import annotations
 
 import asyncio
+import re
 import time
 from contextlib import suppress
 from dataclasses import dataclass, field
@@ -17,11 +18,12 @@ from typing import TYPE_CHECKING, Any, TypeVar, TypeVarTuple
 from urllib.parse import unquote, urlsplit
 from uuid import uuid4
 
-from sagas.errors import MessageTooLarge
+from sagas.errors import MessageTooLarge, TransportError
 from sagas.transport.aside import Aside, is_cut_off
 from sagas.transport.broker_queue import AsyncioQueue
 from sagas.transport.clients import UrlSettings, need_library
 from sagas.transport.holds import Settled
+from sagas.transport.opening import public_url
 from sagas.transport.queues import Capabilities, DeadLetter, Delivery, Message
 
 if TYPE_CHECKING:
@@ -33,6 +35,7 @@ __all__ = ["KafkaQueue", "open_queue"]
 T = TypeVar("T")
 Ts = TypeVarTuple("Ts")
 
+_SERVERS = re.compile(r"((^|,)([^:,\[\]]+|\[[^,\[\]]+\])(:\d+)?)+")
 _COUNT, _REASON, _REDRIVEN = "sagas-count", "sagas-reason", "sagas-redriven"
 _WINDOW = 500  # messages of a partition in hand: what is committed beside an offset has at most 4096 bytes
 _NOTHING: Mapping[str, str] = {}
@@ -58,6 +61,8 @@ def open_queue(url: str, *, queue: str, visibility: float, max_deliveries: int) 
         options.setdefault("security_protocol", "SASL_SSL")
         options.update(sasl_plain_username=unquote(parts.username), sasl_plain_password=unquote(parts.password or ""))
     servers = parts.netloc.rpartition("@")[2]
+    if not _SERVERS.fullmatch(servers):
+        raise TransportError(f"{public_url(url)} is no URL of Kafka, such as kafka://host:9092,host:9092")
     return KafkaQueue(
         servers, queue, visibility=visibility, max_deliveries=max_deliveries, options=options, **given.ours
     )

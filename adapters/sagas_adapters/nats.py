@@ -10,6 +10,7 @@ the stream ``sagas_payments_dead``.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
 import re
 import time
@@ -24,8 +25,9 @@ import anyio
 
 from sagas.errors import MessageTooLarge, NotSupported, TransportError
 from sagas.transport.broker_queue import AsyncioQueue
-from sagas.transport.clients import UrlSettings, need_library, public
+from sagas.transport.clients import UrlSettings, need_library
 from sagas.transport.holds import Holds
+from sagas.transport.opening import public_url
 from sagas.transport.queues import Capabilities, DeadLetter, Delivery, Message
 
 if TYPE_CHECKING:
@@ -109,7 +111,7 @@ class NatsQueue(AsyncioQueue):
     ) -> None:
         need_library("nats", broker="NATS", package="nats-py", extra="nats")
         super().__init__(
-            queue, visibility=visibility, max_deliveries=max_deliveries, place=public(url),
+            queue, visibility=visibility, max_deliveries=max_deliveries, place=public_url(url),
             capabilities=replace(self.ABLE, dedup_window=dedup_window, max_bytes=max_bytes),
         )  # fmt: skip
         self._names = _Names.of(queue)
@@ -692,7 +694,8 @@ class _Link:
 
     async def close(self) -> None:
         """Disconnects."""
-        await self.client.close()
+        with contextlib.suppress(AssertionError):  # of the library, if it has never begun to connect
+            await self.client.close()
         await self._fail()
 
 

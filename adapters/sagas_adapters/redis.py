@@ -34,7 +34,8 @@ import anyio
 
 from sagas.errors import TransportError
 from sagas.transport.broker_queue import AsyncioQueue
-from sagas.transport.clients import UrlSettings, need_library, public
+from sagas.transport.clients import UrlSettings, need_library
+from sagas.transport.opening import public_url
 from sagas.transport.queues import Capabilities, DeadLetter, Delivery, Message
 
 if TYPE_CHECKING:
@@ -308,7 +309,7 @@ class RedisQueue(AsyncioQueue):
     ) -> None:
         need_library("redis", broker="Redis", package="redis", extra="redis")
         super().__init__(
-            queue, visibility=visibility, max_deliveries=max_deliveries, place=public(url),
+            queue, visibility=visibility, max_deliveries=max_deliveries, place=public_url(url),
             capabilities=replace(self.ABLE, dedup_window=dedup_window, max_bytes=max_bytes),
         )  # fmt: skip
         self._server = _Server(url, f"sagas:{{{queue}}}", timeout)
@@ -579,8 +580,8 @@ def _pool(url: str, timeout: float) -> ConnectionPool:
         return ConnectionPool.from_url(  # pyright: ignore[reportUnknownMemberType]  # its options have no types
             url, socket_connect_timeout=timeout, socket_timeout=None, protocol=2, retry=Retry(NoBackoff(), 0)
         )
-    except ValueError as error:
-        raise TransportError(f"{public(url)} is not a URL of a Redis server: {error}") from error
+    except ValueError:  # which may tell the password
+        raise TransportError(f"{public_url(url)} is not a URL of a Redis server, such as redis://host:6379/0") from None
 
 
 def _is_unknown_script(answer: object) -> bool:

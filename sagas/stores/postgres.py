@@ -116,8 +116,10 @@ class PostgresStore(SqlStore):
     def __init__(self, url: str, *, parallel: int = 8, own_time: bool = True) -> None:
         try:
             parsed = make_url(url)
-        except (ArgumentError, ValueError) as error:
-            raise StoreError(f"{without_password(url)!r} is not a URL of a database") from error
+        except (ArgumentError, ValueError):  # which may tell the password
+            raise StoreError(f"{without_password(url)!r} is not a URL of a database") from None
+        if "@" in (parsed.host or ""):
+            raise StoreError(f"{without_password(url)!r} has a password with @ in it; write that as %40")
         super().__init__(shown_url(parsed))
         driver()
         self.parallel = parallel

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from sagas.transport.memory_queue import MemoryQueue, QueueClock
-from sagas.transport.opening import QueueFactory, open_queue
+from sagas.transport.opening import QueueFactory, open_queue, public_url
 from sagas.transport.port import Beat, Kind, Outcome, Participant, StepReply, StepRequest, Transport
 from sagas.transport.queue_transport import QueueTransport
 from sagas.transport.queues import Capabilities, DeadLetter, Delivery, Message, Queue
@@ -26,4 +26,5 @@ __all__ = [
     "StepRequest",
     "Transport",
     "open_queue",
+    "public_url",
 ]

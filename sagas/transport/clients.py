@@ -4,15 +4,16 @@ from __future__ import annotations
 
 from importlib import import_module
 from typing import TYPE_CHECKING, Any, NamedTuple
-from urllib.parse import parse_qsl, urlencode, urlsplit, urlunsplit
+from urllib.parse import parse_qsl, urlencode, urlsplit
 
 from sagas.errors import TransportError
+from sagas.transport.opening import public_url
 
 if TYPE_CHECKING:
     from collections.abc import Callable
     from types import ModuleType
 
-__all__ = ["UrlSettings", "need_library", "public"]
+__all__ = ["UrlSettings", "need_library"]
 
 
 def need_library(module: str, *, broker: str, package: str, extra: str) -> ModuleType:
@@ -31,12 +32,6 @@ def need_library(module: str, *, broker: str, package: str, extra: str) -> Modul
         return import_module(module)
     except ImportError as error:
         raise TransportError(f"{broker} needs {package} ({error}): pip install 'sagakit[{extra}]'") from error
-
-
-def public(url: str) -> str:
-    """Leaves out a URL's user, password and query."""
-    parts = urlsplit(url)
-    return urlunsplit(parts._replace(netloc=parts.netloc.rpartition("@")[2], query=""))
 
 
 class UrlSettings(NamedTuple):
@@ -65,7 +60,9 @@ class UrlSettings(NamedTuple):
                 try:
                     ours[name] = kind(rest.pop(name))
                 except ValueError as error:
-                    raise TransportError(f"{public(url)}: {name}= in its query is not understood: {error}") from error
+                    raise TransportError(
+                        f"{public_url(url)}: {name}= in its query is not understood: {error}"
+                    ) from error
         return cls(url.partition("?")[0], ours, rest)
 
     @classmethod
@@ -78,7 +75,7 @@ class UrlSettings(NamedTuple):
         found = cls.of(url, **kinds)
         if found.rest:
             unknown = ", ".join(sorted(found.rest))
-            raise TransportError(f"{public(url)}: nobody knows {unknown}; known are {', '.join(kinds)}")
+            raise TransportError(f"{public_url(url)}: nobody knows {unknown}; known are {', '.join(kinds)}")
         return found
 
     @property

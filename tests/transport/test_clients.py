@@ -6,7 +6,8 @@ import pytest
 
 from sagas.errors import TransportError
 from sagas.transport import open_queue
-from sagas.transport.clients import UrlSettings, need_library, public
+from sagas.transport.clients import UrlSettings, need_library
+from sagas.transport.opening import public_url
 
 
 def test_settings_of_the_adapter_are_taken_out_of_a_url() -> None:
@@ -23,7 +24,7 @@ def test_a_setting_that_nobody_knows_is_refused_and_no_password_told() -> None:
 
 
 def test_a_user_a_password_and_a_query_are_not_public() -> None:
-    assert public("x://me:se@cret@one:1,two:2/place?token=secret") == "x://one:1,two:2/place"
+    assert public_url("x://me:se@cret@one:1,two:2/place?token=secret") == "x://one:1,two:2/place"
 
 
 def test_a_library_that_is_missing_is_named_with_what_installs_it() -> None:

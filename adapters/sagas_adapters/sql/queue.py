@@ -9,8 +9,10 @@ from typing import TYPE_CHECKING, Any, TypeVar, cast
 import anyio
 from sqlalchemy import Connection, text
 from sqlalchemy.engine import make_url
+from sqlalchemy.exc import ArgumentError
 
 from sagas.errors import DeliveryExpired, StoreError, TransportClosed, TransportError
+from sagas.transport.opening import public_url
 from sagas.transport.queues import Capabilities, DeadLetter, Delivery, Message
 from sagas_adapters.sql import lanes
 from sagas_adapters.sql.asking import Ack, Call, Extend, Nack, Request, Send, Take, post_here
@@ -268,7 +270,10 @@ def open_queue(url: str, *, queue: str, visibility: float, max_deliveries: int) 
     Besides what the database understands, the URL's query may hold ``dedup_window=`` in seconds and ``max_bytes=``,
     ``0`` for no limit.
     """
-    parsed = make_url(url)
+    try:
+        parsed = make_url(url)
+    except ArgumentError:  # with a password in it, perhaps
+        raise TransportError(f"{public_url(url)} is no URL of a database") from None
     options: dict[str, Any] = {}
     if "dedup_window" in parsed.query:
         options["dedup_window"] = float(str(parsed.query["dedup_window"]))
