@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from starlette.responses import Response
 
     from sagas_adapters.console.frame import Frame
+    from sagas_adapters.console.queues import Redriven
     from sagas_adapters.console.visitors import Visitor
 
 __all__ = ["Acting"]
@@ -121,11 +122,12 @@ class Acting:
         given, members = dict(fields), [value for name, value in fields if name == "saga"]
         do = given.get("do", "")
         _for_all(do)
+        _refuse_many(members)
         problem = _lacking(do, given)
         if problem:
             return await self._confirm_all(request, visitor, given, problem=problem)
         reason = given.get("reason", "").strip()
-        outcomes = await frame.reading.act_on_all(do, members[:_MOST_TOGETHER], reason, visitor.name)
+        outcomes = await frame.reading.act_on_all(do, members, reason, visitor.name)
         refused = [outcome for outcome in outcomes if outcome.problem]
         if not refused and outcomes:
             return _see(address("stuck", done=len(outcomes)))
@@ -151,8 +153,10 @@ class Acting:
         visitor = await self._frame.admit(request, to_act=True)
         fields = await self._frame.fields(request, visitor)
         every, letters = _letters(fields)
-        count = await self._frame.reading.queues.redrive(dict(fields).get("queue", ""), None if every else letters)
-        return _see(address("queues", done=count or "0"))
+        done = await self._frame.reading.queues.redrive(dict(fields).get("queue", ""), None if every else letters)
+        if done.problem:
+            raise _interrupted(done)
+        return _see(address("queues", done=done.sent, more="yes" if done.more else ""))
 
     # --- schedules ----------------------------------------------------------------------------------------------
 
@@ -201,6 +205,17 @@ def _for_all(do: str) -> None:
                       back_label="To what is stuck")  # fmt: skip
 
 
+def _refuse_many(members: list[str]) -> None:
+    """Refuses more than is done together.
+
+    Raises:
+        Refusal: See above.
+    """
+    if len(members) > _MOST_TOGETHER:
+        text = f"Nothing was done: these are {len(members)} sagas, and at most {_MOST_TOGETHER} are acted on together."
+        raise Refusal(413, "These are too many at once", text, back="stuck", back_label="To what is stuck")
+
+
 def _schedule_deed(do: str) -> str:
     """Gives what is to be done to a schedule.
 
@@ -241,6 +256,12 @@ def _lacking(do: str, given: dict[str, str]) -> str:
         except orjson.JSONDecodeError as error:
             return f"What the signal carries is no JSON: {error}. Texts stand in quotes."
     return ""
+
+
+def _interrupted(done: Redriven) -> Refusal:
+    """Makes the answer to what went well only for a while."""
+    text = f"{done.sent} were sent back, and more are left: {done.problem}"
+    return Refusal(502, "Not all dead letters were sent back", text, back="queues", back_label="To the queues")
 
 
 def _conflict(saga_id: str, error: Exception | str) -> Refusal:

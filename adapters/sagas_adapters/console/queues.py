@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, Collection, Sequence
+import hashlib
+import logging
+from collections.abc import AsyncGenerator, Awaitable, Collection, Sequence
 from contextlib import asynccontextmanager
-from typing import TYPE_CHECKING, Final, NamedTuple
-from urllib.parse import parse_qsl, urlsplit
+from typing import TYPE_CHECKING, Final, NamedTuple, TypeVar
+from urllib.parse import parse_qsl
 
 import anyio
 
@@ -15,10 +17,18 @@ from sagas_adapters.console.forms import Refusal
 if TYPE_CHECKING:
     from sagas.transport import DeadLetter, Queue
 
-__all__ = ["QueueView", "Queues"]
+__all__ = ["QueueView", "Queues", "Redriven"]
+
+logger = logging.getLogger("sagas.console")
+
+T = TypeVar("T")
 
 # Seconds for a broker to answer, so that one that does not keeps no page from being shown.
 _PATIENCE: Final = 5.0
+# Seconds for sending dead letters back, so many at a time: a browser, and what is before it, wait about a minute.
+_LONGEST: Final = 20.0
+_TOGETHER: Final = 100
+_DIGITS: Final = 5
 _MOST_LETTERS: Final = 100
 _ALL: Final = 10_000
 
@@ -43,6 +53,20 @@ class QueueView(NamedTuple):
     problem: str = ""
 
 
+class Redriven(NamedTuple):
+    """What became of dead letters that were to be sent back.
+
+    Attributes:
+        sent: How many were.
+        more: Whether there are more of those that were meant.
+        problem: Why they were not sent back, or ``""``.
+    """
+
+    sent: int
+    more: bool = False
+    problem: str = ""
+
+
 class Queues:
     """Reads dead letters and sends them back. Each time a connection is made, so that none is left behind.
 
@@ -61,9 +85,7 @@ class Queues:
             try:
                 letters = await self._letters(number, _MOST_LETTERS + 1)
             except Exception as error:  # noqa: BLE001 - the trouble of one queue hides no other
-                known = isinstance(error, SagaError)
-                problem = str(error) if known else f"{type(error).__name__}: {error}"
-                found[number] = found[number]._replace(problem=problem)
+                found[number] = found[number]._replace(problem=_told(error))
             else:
                 more = len(letters) > _MOST_LETTERS
                 found[number] = found[number]._replace(letters=tuple(letters[:_MOST_LETTERS]), more=more)
@@ -79,13 +101,14 @@ class Queues:
         Raises:
             Refusal: There is none.
         """
-        if not (number.isascii() and number.isdigit() and int(number[:4]) < len(self._urls)):
+        if not (number.isascii() and number.isdigit() and len(number) < _DIGITS and int(number) < len(self._urls)):
             raise Refusal(404, "There is no such queue", "It may have been taken out.", back="queues",
                           back_label="To the queues")  # fmt: skip
-        parts = urlsplit(self._urls[int(number[:4])])
-        name = dict(parse_qsl(parts.query)).get("queue", "")
-        where = f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}{parts.path}"
-        return QueueView(int(number[:4]), name, where)
+        from sagas.transport import public_url
+
+        url = self._urls[int(number)]
+        name = dict(parse_qsl(url.rpartition("?")[2])).get("queue", "")
+        return QueueView(int(number), name, public_url(url))
 
     async def letter(self, number: str, letter_id: str) -> DeadLetter:
         """Reads a dead letter.
@@ -94,46 +117,91 @@ class Queues:
             Refusal: There is none of this id.
             TransportError: The queue cannot be read.
         """
-        letters = await self._letters(self.named(number).number, _ALL)
-        found = next((letter for letter in letters if letter.id == letter_id), None)
-        if found is None:
-            raise Refusal(404, "There is no such dead letter", "Somebody may have sent it back meanwhile.",
-                          back="queues", back_label="To the queues")  # fmt: skip
-        return found
+        for limit in (_MOST_LETTERS, _ALL):  # most are asked for from the page of the oldest
+            letters = await self._letters(self.named(number).number, limit)
+            found = next((letter for letter in letters if letter.id == letter_id), None)
+            if found is not None:
+                return found
+        raise Refusal(404, "There is no such dead letter", "Somebody may have sent it back meanwhile.", back="queues",
+                      back_label="To the queues")  # fmt: skip
 
-    async def redrive(self, number: str, ids: Collection[str] | None) -> int:
-        """Sends dead letters back; ``None`` for all of them.
-
-        Returns:
-            How many.
+    async def redrive(self, number: str, ids: Collection[str] | None) -> Redriven:
+        """Sends dead letters back, the oldest first, for some time; ``None`` for all of them.
 
         Raises:
             Refusal: There is no such queue.
-            TransportError: The queue cannot do that, or does not answer.
+            TransportError: The queue cannot do that, or does not answer, and nothing was sent back.
         """
         async with self._opened(self.named(number).number) as queue:
-            return await queue.redrive(ids)
+            if ids is not None:
+                return Redriven(await _answer(queue, queue.redrive(ids)))
+            return await _redrive_all(queue)
 
     async def _letters(self, number: int, limit: int) -> Sequence[DeadLetter]:
         """Reads the oldest dead letters of a queue."""
         async with self._opened(number) as queue:
-            return await queue.dead_letters(limit)
+            return await _answer(queue, queue.dead_letters(limit))
 
     @asynccontextmanager
     async def _opened(self, number: int) -> AsyncGenerator[Queue]:
         """Opens a queue for one question.
 
         Raises:
-            TransportError: It does not answer in time, or cannot be reached.
+            TransportError: It cannot be reached.
         """
         from sagas.transport import open_queue
 
         queue = open_queue(self._urls[number])
         try:
-            with anyio.fail_after(_PATIENCE):
-                yield queue
-        except TimeoutError:
-            raise TransportError(f"the queue {queue.name} did not answer within {_PATIENCE:g} s") from None
+            yield queue
         finally:
             with anyio.move_on_after(_PATIENCE, shield=True):
                 await queue.close()
+
+
+async def _answer(queue: Queue, question: Awaitable[T]) -> T:
+    """Waits for a queue's answer.
+
+    Raises:
+        TransportError: It does not come in time.
+    """
+    try:
+        with anyio.fail_after(_PATIENCE):
+            return await question
+    except TimeoutError:
+        text = f"the queue {queue.name} did not answer within {_PATIENCE:g} s; what it was asked for may have been done"
+        raise TransportError(text) from None
+
+
+async def _redrive_all(queue: Queue) -> Redriven:
+    """Sends all dead letters back, some at a time, so that it is known how many went whatever happens.
+
+    Those that come back meanwhile are left.
+    """
+    seen, sent, end = set[str](), 0, anyio.current_time() + _LONGEST
+    while True:
+        try:
+            letters = await _answer(queue, queue.dead_letters(_TOGETHER))
+            new = {letter.id: _what(letter) for letter in letters if _what(letter) not in seen}
+            if not new or anyio.current_time() >= end:
+                return Redriven(sent, more=bool(letters))
+            sent += await _answer(queue, queue.redrive(new.keys()))
+        except SagaError as error:
+            if not sent:
+                raise
+            return Redriven(sent, more=True, problem=str(error))
+        seen.update(new.values())
+
+
+def _what(letter: DeadLetter) -> str:
+    """Names a message, which may be another dead letter when it comes back."""
+    message = letter.message
+    return message.headers.get("ce-id") or message.dedup_id or hashlib.blake2b(message.body).hexdigest()
+
+
+def _told(error: Exception) -> str:
+    """Says what is wrong with a queue. What a library says may have a password in it, so that is for the log."""
+    if isinstance(error, SagaError):
+        return str(error)
+    logger.warning("a queue cannot be read", exc_info=error)
+    return f"It cannot be read ({type(error).__name__}); the log of the server tells why."
