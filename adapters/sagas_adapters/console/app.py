@@ -10,7 +10,7 @@ from urllib.parse import urlsplit
 
 from sagas.errors import DeclarationError
 from sagas_adapters.console.acting import Acting
-from sagas_adapters.console.events import Changes
+from sagas_adapters.console.events import Changes, Stream
 from sagas_adapters.console.forms import Forms, Refusal
 from sagas_adapters.console.frame import Frame
 from sagas_adapters.console.hosts import LOOPBACK
@@ -37,7 +37,7 @@ _Message: TypeAlias = MutableMapping[str, Any]
 Console: TypeAlias = Callable[
     [_Message, Callable[[], Awaitable[_Message]], Callable[[_Message], Awaitable[None]]], Awaitable[None]
 ]
-_Endpoint: TypeAlias = Callable[["Request"], Awaitable["Response"]]
+_Endpoint: TypeAlias = Callable[["Request"], Awaitable["Response | Stream"]]
 _KEPT: Final = "public, max-age=31536000, immutable"
 
 
@@ -139,7 +139,7 @@ def _routed(frame: Frame, refresh: float) -> Starlette:
 def _safely(frame: Frame, endpoint: _Endpoint) -> _Endpoint:
     """Has something that goes wrong answered by a page."""
 
-    async def answer(request: Request) -> Response:
+    async def answer(request: Request) -> Response | Stream:
         try:
             return await endpoint(request)
         except Exception as error:  # noqa: BLE001 - logged there, if it is nobody's doing
@@ -159,7 +159,8 @@ async def _static(request: Request) -> Response:
     """Gives a file that came with the console."""
     from starlette.responses import FileResponse
 
-    path = STATIC / request.path_params["name"]
-    if path.parent != STATIC or not path.is_file():
+    # Never a path made of what somebody asks for.
+    path = next((path for path in STATIC.iterdir() if path.name == request.path_params["name"]), None)
+    if path is None:
         raise Refusal(404, "There is nothing here", "No such file came with the console.")
     return FileResponse(path, headers={"Cache-Control": _KEPT})

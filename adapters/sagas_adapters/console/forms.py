@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import secrets
 from typing import TYPE_CHECKING, Final
-from urllib.parse import parse_qsl, urlsplit
+from urllib.parse import parse_qsl
 
 if TYPE_CHECKING:
     from starlette.requests import Request
@@ -127,7 +127,7 @@ def _refuse_foreign(request: Request) -> None:
     if site is not None:
         foreign = site not in ("same-origin", "none")
     else:
-        foreign = origin is not None and urlsplit(origin).netloc.lower() != request.headers.get("host", "").lower()
+        foreign = origin is not None and origin.partition("://")[2].lower() != request.headers.get("host", "").lower()
     if foreign:
         raise Refusal(403, "This form is from another site", "Nothing was done.")
 
@@ -135,5 +135,5 @@ def _refuse_foreign(request: Request) -> None:
 def set_cookie(request: Request, response: Response, name: str, value: str, *, age: int | None = None) -> None:
     """Has a browser keep something that only comes back here; without a path, so only below where this is mounted."""
     response.set_cookie(
-        name, value, max_age=age, path=None, secure=request.url.scheme == "https", httponly=True, samesite="strict"
+        name, value, max_age=age, path=None, secure=request.scope["scheme"] == "https", httponly=True, samesite="strict"
     )

@@ -8,6 +8,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, Final
+from urllib.parse import quote
 
 from sagas.errors import (
     CoordinatorClosed,
@@ -29,7 +30,7 @@ if TYPE_CHECKING:
 
     from sagas_adapters.console.reading import Reading
 
-__all__ = ["NAVIGATION", "Frame", "here"]
+__all__ = ["NAVIGATION", "Frame", "here", "page_of"]
 
 logger = logging.getLogger("sagas.console")
 
@@ -52,6 +53,8 @@ _ERRORS: Final[tuple[tuple[type[Exception], int, str], ...]] = (
     (StoreUnavailable, 503, "The journal's database does not answer"),
     (SagaError, 500, "This could not be read"),
 )
+# What stays as it is in a query that somebody sent; whatever is no ASCII text in it is not.
+_IN_QUERIES: Final = "%&=+;:/?@!$'()*,-._~[]|"
 _MISSING: Final = {404: "There is no such page", 405: "This page takes no such request"}
 _NOBODY: Final = (
     "Nobody may look at this console from another machine, or through a proxy, before it is told who may: start "
@@ -132,7 +135,7 @@ class Frame:
         around: dict[str, Any] = {
             "console_title": self.title,
             "navigation": NAVIGATION,
-            "here": request.url.path.rpartition("/")[2] or "./",
+            "here": page_of(request),
             "visitor": visitor,
             "signs_out": self.door.asks_for_tokens and not came_by_header(request),
             "csrf": self.forms.mark(request, _whose(visitor)),
@@ -170,7 +173,7 @@ class Frame:
         for kind, status, heading in _ERRORS:
             if isinstance(error, kind):
                 return self.refuse(request, Refusal(status, heading, str(error)), await self._known(request))
-        logger.error("a page of the console failed: %s", request.url.path, exc_info=error)
+        logger.error("a page of the console failed: %s", page_of(request), exc_info=error)
         text = "Something went wrong here; the log of the server tells what."
         return self.refuse(request, Refusal(500, "This failed", text))
 
@@ -193,6 +196,12 @@ def _whose(visitor: Visitor | None) -> str:
     return "" if visitor is None else f"{visitor.role} {visitor.name}"
 
 
+def page_of(request: Request) -> str:
+    """Gives the page that a request is for, from any other page."""
+    return str(request.scope["path"]).rpartition("/")[2] or "./"
+
+
 def here(request: Request) -> str:
-    """Gives the address of the page that a request is for, from any other page."""
-    return (request.url.path.rpartition("/")[2] or "./") + (f"?{request.url.query}" if request.url.query else "")
+    """Gives the address of the page that a request is for, with its query, from any other page."""
+    query = quote(bytes(request.scope["query_string"]), safe=_IN_QUERIES)
+    return page_of(request) + (f"?{query}" if query else "")

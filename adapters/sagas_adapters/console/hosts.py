@@ -6,7 +6,9 @@ import ipaddress
 from collections.abc import Collection, MutableMapping
 from typing import Any, Final, TypeAlias
 
-__all__ = ["LOOPBACK", "Scope", "header", "host_of", "is_allowed", "is_loopback", "is_loopback_request"]
+__all__ = [
+    "LOOPBACK", "Scope", "header", "host_of", "is_allowed", "is_from_elsewhere", "is_loopback", "is_loopback_request",
+]  # fmt: skip
 
 Scope: TypeAlias = MutableMapping[str, Any]
 
@@ -53,6 +55,18 @@ def is_loopback(host: str) -> bool:
 def is_allowed(host: str, hosts: Collection[str]) -> bool:
     """Says whether a request may be for a host."""
     return host in hosts or (LOOPBACK in hosts and is_loopback(host))
+
+
+def is_from_elsewhere(scope: Scope) -> bool:
+    """Says whether a page of another site makes a request, other than by leading its visitor here.
+
+    Browsers tell in ``Sec-Fetch-Site``, over TLS and to this machine; a site at another port of this machine counts
+    as another, too.
+    """
+    if (header(scope, b"sec-fetch-site") or "none") in ("same-origin", "none"):
+        return False
+    leads_here = header(scope, b"sec-fetch-mode") == "navigate" and header(scope, b"sec-fetch-dest") == "document"
+    return not (leads_here and scope["method"] in ("GET", "HEAD"))
 
 
 def is_loopback_request(scope: Scope) -> bool:

@@ -5,14 +5,14 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable, Mapping
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
-from urllib.parse import parse_qsl, urlsplit
+from urllib.parse import parse_qsl
 
 from sagas.errors import RequestError
 from sagas_adapters.console.deeds import DEEDS
-from sagas_adapters.console.events import MEDIA_TYPE, Changes, fingerprint
+from sagas_adapters.console.events import Changes, Stream, fingerprint
 from sagas_adapters.console.filters import AGES, STATUSES, filled_in, place, wanted
 from sagas_adapters.console.forms import Refusal
-from sagas_adapters.console.frame import Frame, here
+from sagas_adapters.console.frame import Frame, here, page_of
 from sagas_adapters.console.reading import Given
 from sagas_adapters.console.rendering import address
 
@@ -62,8 +62,7 @@ class Looking:
         """Shows a page."""
         frame = self._frame
         visitor = await frame.admit(request)
-        path = request.url.path.rpartition("/")[2] or "./"
-        page = PAGES[path]
+        page = PAGES[page_of(request)]
         told = await page.load(frame.reading, request.query_params)
         stream = address("events", of=here(request), seen=fingerprint(told))
         told |= page.draw(told, datetime.fromtimestamp(frame.clock(), UTC))
@@ -72,23 +71,17 @@ class Looking:
             request, visitor, page.template, heading=page.heading, live=page.follows, **{**around, **told}
         )
 
-    async def events(self, request: Request) -> Response:
+    async def events(self, request: Request) -> Stream:
         """Tells when a page has something else to show."""
-        from starlette.responses import StreamingResponse
-
-        await self._frame.admit(request)
+        visitor = await self._frame.admit(request)
         followed = request.query_params.get("of", "")
-        parts = urlsplit(followed)
-        page = PAGES.get(parts.path or "./")
-        if page is None or not page.follows or parts.scheme or parts.netloc:
+        path, _, sent = followed.partition("?")
+        page = PAGES.get(path or "./")
+        if page is None or not page.follows:
             raise Refusal(404, "There is no such page", "So nothing can be told of it.")
-        if self._changes.is_full:
-            raise Refusal(503, "Too many look on", "Close some of the pages of this console, or load this one by hand.")
-        query = dict(parse_qsl(parts.query, keep_blank_values=True))
-        events = self._changes.follow(
-            followed, request.query_params.get("seen", ""), lambda: page.load(self._frame.reading, query)
-        )
-        return StreamingResponse(events, media_type=MEDIA_TYPE, headers={"X-Accel-Buffering": "no"})
+        query = dict(parse_qsl(sent, keep_blank_values=True))
+        whose, seen = f"{visitor.role} {visitor.name}", request.query_params.get("seen", "")
+        return await self._changes.open(whose, followed, seen, lambda: page.load(self._frame.reading, query))
 
 
 async def _sagas(reading: Reading, query: Query) -> Told:
@@ -138,7 +131,7 @@ async def _schedules(reading: Reading, query: Query) -> Told:
 
 
 async def _queues(reading: Reading, query: Query) -> Told:
-    return {"queues": await reading.queues.views(), "done": _number(query)}
+    return {"queues": await reading.queues.views(), "done": _number(query), "left": query.get("more") == "yes"}
 
 
 async def _letter(reading: Reading, query: Query) -> Told:

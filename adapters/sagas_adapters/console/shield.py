@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable, Collection, MutableMapping
 from typing import Any, Final, TypeAlias
 
-from sagas_adapters.console.hosts import Scope, host_of, is_allowed
+from sagas_adapters.console.hosts import Scope, host_of, is_allowed, is_from_elsewhere
 
 __all__ = ["POLICY", "Shield"]
 
@@ -34,6 +34,9 @@ _WRONG_HOST: Final = (
     b"This console is not asked for by that name. Use the address that it was started with, or allow the name: "
     b"hosts= of console_app, --allow-host of `sagas console`.\n"
 )
+_ELSEWHERE: Final = (
+    b"Nothing was done: this console works for its own pages, and a page of another site asked for it.\n"
+)
 
 
 class Shield:
@@ -55,7 +58,9 @@ class Shield:
         elif scope["type"] != "http":
             await self._app(scope, receive, send)
         elif self._hosts and not is_allowed(host_of(scope), self._hosts):
-            await _refuse(_with_headers(send))
+            await _refuse(_with_headers(send), 421, _WRONG_HOST)
+        elif is_from_elsewhere(scope):
+            await _refuse(_with_headers(send), 403, _ELSEWHERE)
         else:
             await _straight(self._app, scope, receive, _with_headers(send))
 
@@ -92,8 +97,8 @@ def _with_headers(send: _Send) -> _Send:
     return sending
 
 
-async def _refuse(send: _Send) -> None:
-    """Answers a request for a host that is not ours."""
-    headers = [(b"content-type", b"text/plain; charset=utf-8"), (b"content-length", b"%d" % len(_WRONG_HOST))]
-    await send({"type": "http.response.start", "status": 421, "headers": headers})
-    await send({"type": "http.response.body", "body": _WRONG_HOST})
+async def _refuse(send: _Send, status: int, text: bytes) -> None:
+    """Answers a request that nobody looks at."""
+    headers = [(b"content-type", b"text/plain; charset=utf-8"), (b"content-length", b"%d" % len(text))]
+    await send({"type": "http.response.start", "status": status, "headers": headers})
+    await send({"type": "http.response.body", "body": text})

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import re
 from typing import TYPE_CHECKING, Any, Final
-from urllib.parse import urlsplit
 
 from sagas_adapters.console.forms import Refusal, set_cookie
 from sagas_adapters.console.visitors import SESSION, SESSION_AGE
@@ -17,7 +16,7 @@ if TYPE_CHECKING:
 
 __all__ = ["SigningIn"]
 
-_BESIDE: Final = re.compile(r"\./|[a-z][a-z-]*")
+_BESIDE: Final = re.compile(r"(\./|[a-z][a-z-]*)(\?[!-~]*)?")
 
 
 class SigningIn:
@@ -70,6 +69,4 @@ class SigningIn:
 
 def _local(to: str) -> str:
     """Gives an address if it is beside this page, or else that of the first page."""
-    parts = urlsplit(to)
-    beside = not parts.scheme and not parts.netloc and _BESIDE.fullmatch(parts.path)
-    return to if beside and to.isascii() and to.isprintable() else "./"
+    return to if _BESIDE.fullmatch(to) else "./"
