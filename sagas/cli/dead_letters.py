@@ -28,6 +28,7 @@ Where = Annotated[
 Limit = Annotated[int, typer.Option("--limit", min=1, help="How many at most, the oldest first.")]
 Letter = Annotated[str, typer.Argument(metavar="ID", help="As in the list.")]
 _ALL = 10_000
+_MOST = 2**31 - 1  # that every broker and database can count
 
 
 def add_to(app: typer.Typer) -> None:
@@ -43,7 +44,7 @@ def list_letters(*, queue: Where = None, limit: Limit = 100, json: Json = False)
     from sagas.cli.rendering import columns, print_json
     from sagas.cli.rendering import show as write
 
-    found = _with(queue, lambda opened: opened.dead_letters(limit))
+    found = _with(queue, lambda opened: opened.dead_letters(min(limit, _MOST)))
     if json:
         print_json([_told(letter) for letter in found])
         return

@@ -78,7 +78,7 @@ def _call(saga: Saga[..., Any], text: str) -> SagaCall[Any]:
         PayloadError: A value does not fit its parameter.
     """
     try:
-        read: object = from_json(text, allow_inf_nan=False)
+        read: object = from_json(text.encode(errors="surrogateescape"), allow_inf_nan=False)
     except ValueError as error:
         raise Problem(f"--input is not JSON: {error}") from error
     names = saga.parameters.names

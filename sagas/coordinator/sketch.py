@@ -15,6 +15,7 @@ __all__ = ["Sketch"]
 _GAMMA = math.log(1.02)
 # Seconds below which all durations are the same: what the journal keeps of attempts.
 _LEAST = 1e-6
+_MOST = 1e18  # longer than any calendar
 
 
 class Sketch:
@@ -55,4 +56,4 @@ class Sketch:
 
 def _bucket(seconds: float) -> int:
     """Says which bucket holds a duration: its upper bound is 1.02 to the power of that."""
-    return math.ceil(math.log(max(seconds, _LEAST)) / _GAMMA)
+    return math.ceil(math.log(min(max(seconds, _LEAST), _MOST)) / _GAMMA)

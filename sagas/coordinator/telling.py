@@ -19,6 +19,7 @@ from sagas.stores.port import PayloadContext
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
+    from datetime import datetime
 
     from sagas.coordinator.fleet import Fleet
     from sagas.coordinator.loading import History
@@ -43,13 +44,25 @@ def _common(row: SagaRow, fleet: Fleet) -> dict[str, object]:
         "version": row.version,
         "status": row.status,
         "waiting": row.ended_at is None and not row.active,
-        "created_at": utc(row.created_at),
-        "ended_at": None if row.ended_at is None else utc(row.ended_at),
-        "wake_at": None if row.wake_at is None else utc(row.wake_at),
+        "created_at": _moment(row, row.created_at),
+        "ended_at": None if row.ended_at is None else _moment(row, row.ended_at),
+        "wake_at": None if row.wake_at is None else _moment(row, row.wake_at),
         "error": row.error,
         "waits_for": fleet.waits_for(row),
         "step": blamed(row.error).step,
     }
+
+
+def _moment(row: SagaRow, at: float) -> datetime:
+    """Turns a time of a row into a datetime.
+
+    Raises:
+        JournalCorrupted: It is none.
+    """
+    try:
+        return utc(at)
+    except JournalCorrupted as error:
+        raise JournalCorrupted(f"saga {row.id}: {error}") from None
 
 
 def view_of(row: SagaRow, history: History, fleet: Fleet, mask: Mask = _NOTHING_HIDDEN) -> SagaView:

@@ -12,7 +12,7 @@ from datetime import UTC, datetime
 from enum import Enum
 from typing import TYPE_CHECKING, Any, Generic, TypeVar, cast, overload
 
-from sagas.errors import OutsideSaga
+from sagas.errors import JournalCorrupted, OutsideSaga
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Generator, Iterable
@@ -432,5 +432,12 @@ def version(change_id: str) -> Operation[bool]:
 
 
 def utc(at: float) -> datetime:
-    """Turns a POSIX time into an aware datetime."""
-    return datetime.fromtimestamp(at, UTC)
+    """Turns a POSIX time into an aware datetime.
+
+    Raises:
+        JournalCorrupted: No calendar reaches it, so no process of ours has written it.
+    """
+    try:
+        return datetime.fromtimestamp(at, UTC)
+    except (ValueError, OverflowError, OSError):
+        raise JournalCorrupted(f"{at:g} is no time that a calendar has. Restore the journal from a backup") from None

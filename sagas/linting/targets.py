@@ -15,6 +15,9 @@ if TYPE_CHECKING:
 
 __all__ = ["NoSuchTarget", "Target", "find_targets"]
 
+# Characters of what was asked for that are told.
+_LONGEST = 100
+
 
 class NoSuchTarget(SagaError):  # noqa: N818 - reads as one where it is raised
     """What is to be checked is not there."""
@@ -52,7 +55,11 @@ def _find(place: str, project: Project) -> list[Target]:
     Raises:
         NoSuchTarget: There are none.
     """
-    if Path(place).exists():
+    try:
+        is_there = Path(place).exists()
+    except (OSError, ValueError) as error:
+        raise NoSuchTarget(f"{place[:_LONGEST]!r} can be no name of a file: {error.args[-1]}") from error
+    if is_there:
         return _of_path(Path(place), "", project)
     where, colon, name = place.rpartition(":") if ":" in place else (place, "", "")
     if not where or (colon and not name.isidentifier()):

@@ -26,7 +26,7 @@ from sagas.stores.sql_keeping import SqlKeeper
 from sagas.stores.sql_outbox import SqlOutbox, write_outgoing
 from sagas.stores.sql_owners import SqlOwners
 from sagas.stores.sql_surveys import SqlSurveys
-from sagas.stores.surveys import newest_first
+from sagas.stores.surveys import is_storable, newest_first
 from sagas.stores.tables import metadata
 
 if TYPE_CHECKING:
@@ -133,6 +133,8 @@ class SqlStore(SqlOwners, SqlLimits, SqlKeeper, SqlOutbox, SqlSurveys):
             raise
         except DataError as error:
             raise StoreError(f"the journal's database {self.url} cannot keep a value: {error.orig}") from error
+        except (UnicodeEncodeError, OverflowError) as error:  # before the driver has asked it
+            raise StoreError(f"the journal's database {self.url} cannot keep a value: {error}") from error
         except SQLAlchemyError as error:
             if is_forbidden(error):
                 raise StoreError(what_is_missing(error, self.url)) from error
@@ -332,7 +334,7 @@ class SqlStore(SqlOwners, SqlLimits, SqlKeeper, SqlOutbox, SqlSurveys):
 
     def get(self, saga_id: str) -> SagaRow | None:
         """See ``Store.get``."""
-        return self.find([saga_id]).get(saga_id)
+        return self.find([saga_id]).get(saga_id) if is_storable(saga_id) else None
 
     def find(self, saga_ids: Sequence[str]) -> Mapping[str, SagaRow]:
         """See ``Store.find``."""

@@ -13,6 +13,7 @@ from sqlalchemy import ColumnElement, and_, func, literal, select, true
 
 from sagas.stores.rows import SagaRow
 from sagas.stores.surveying import STATUSES, Counted, Found, LockRow, OpenCount, Tally
+from sagas.stores.surveys import MOST_ROWS
 from sagas.stores.tables import metadata
 
 if TYPE_CHECKING:
@@ -55,6 +56,7 @@ class SqlSurveys(ABC):
 
     def search(self, wanted: Wanted, *, limit: int, before: int | None = None) -> Found:
         """See ``Store.search``."""
+        limit = min(limit, MOST_ROWS)
         with self._looking() as connection:
             top = before if before is not None else _newest(connection) + 1
             among, few = _candidates(connection, wanted)
@@ -125,7 +127,7 @@ class SqlSurveys(ABC):
         """See ``Store.lines``."""
         query = select(_lock.c.name, _lock.c.saga_id, _lock.c.path, _lock.c.asked_at)
         with self._looking() as connection:
-            rows = connection.execute(query.order_by(_lock.c.name, _lock.c.ticket).limit(limit)).all()
+            rows = connection.execute(query.order_by(_lock.c.name, _lock.c.ticket).limit(min(limit, MOST_ROWS))).all()
         heads = {row.name: row.saga_id for row in reversed(rows)}
         return [
             LockRow(name, saga_id, path, asked_at, heads[name] == saga_id) for name, saga_id, path, asked_at in rows

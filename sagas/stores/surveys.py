@@ -15,10 +15,18 @@ if TYPE_CHECKING:
 
     from sqlalchemy import ColumnElement, Select
 
-__all__ = ["count_orphans", "newest_first", "summed"]
+__all__ = ["MOST_ROWS", "count_orphans", "is_storable", "newest_first", "summed"]
+
+# What somebody who wants all may ask for: databases take no larger numbers, and nobody can hold so many.
+MOST_ROWS = 2**31 - 1
 
 _SAGA = metadata.tables["saga"]
 _COLUMNS = tuple(_SAGA.c[name] for name in SagaRow._fields)
+
+
+def is_storable(text: str) -> bool:
+    """Says whether a database could have a text: half of a surrogate pair it cannot, and PostgreSQL no NUL."""
+    return "\x00" not in text and text == text.encode(errors="replace").decode()
 
 
 def newest_first(limit: int, before: str | None, **only: object) -> Select[Any]:
@@ -29,7 +37,7 @@ def newest_first(limit: int, before: str | None, **only: object) -> Select[Any]:
         before: An id, or ``None``.
         only: Values that columns must have, where they are not ``None``.
     """
-    query = select(*_COLUMNS).order_by(_SAGA.c.key.desc()).limit(limit)
+    query = select(*_COLUMNS).order_by(_SAGA.c.key.desc()).limit(min(limit, MOST_ROWS))
     query = query.where(*(_SAGA.c[column] == value for column, value in only.items() if value is not None))
     if before is None:
         return query

@@ -313,6 +313,29 @@ async def test_who_holds_a_lock_and_who_waits_for_it_is_told(place: Place) -> No
         ]
 
 
+# --- what makes no sense to a database ------------------------------------------------------------------------------
+
+
+async def test_whoever_asks_for_more_than_databases_can_count_gets_all(place: Place) -> None:
+    async with place.coordinator(pay) as coordinator:
+        await coordinator.run(pay(Card("1", "Ana"), "2"), id="p")
+        for limit in (2**31, 2**63, 10**40):
+            assert [x.id for x in await coordinator.list(limit=limit)] == ["p"]
+            assert [x.id for x in (await coordinator.search(limit=limit)).sagas] == ["p"]
+            assert await coordinator.locks(limit) == []
+            assert (await coordinator.stuck(limit)).complete
+
+
+@pytest.mark.parametrize("saga_id", ["half \ud800", "nul \x00"])
+async def test_an_id_that_no_database_keeps_is_that_of_no_saga(place: Place, saga_id: str) -> None:
+    async with place.coordinator(pay) as coordinator:
+        for ask in (coordinator.get, coordinator.journal, coordinator.resume, coordinator.retry):
+            with pytest.raises(SagaNotFound):
+                await ask(saga_id)
+        with pytest.raises(SagaNotFound):
+            await coordinator.signal(saga_id, "paid")
+
+
 # --- what nobody is to see ------------------------------------------------------------------------------------------
 
 

@@ -28,6 +28,7 @@ __all__ = ["SqlQueue", "open_queue"]
 R = TypeVar("R", bound=Request)
 
 _MAX_BYTES = 1_000_000
+_DIGITS = 18
 # With the channel of the table, as in `sagas.stores.announcing`; nobody is left out, whoever sent it.
 _NOTIFY = "SELECT pg_notify('sagas_' || 'saga_message'::regclass::oid, ':' || :queue)"
 
@@ -197,7 +198,7 @@ class SqlQueue:
 
     async def redrive(self, ids: Collection[str] | None = None) -> int:
         """See ``Queue.redrive``."""
-        numbers = None if ids is None else [int(number) for number in ids if number.isdecimal()]
+        numbers = None if ids is None else [int(one) for one in ids if one.isdecimal() and len(one) <= _DIGITS]
 
         def send_back(desk: Desk) -> int:
             self._sweep(desk)
