@@ -7,6 +7,7 @@ from abc import ABC, abstractmethod
 from pydantic_core import PydanticSerializationError, to_json
 
 from sagas.coordinator.checks import check_signal_name, check_text
+from sagas.core.schema import check_size
 from sagas.errors import PayloadError
 
 __all__ = ["Operating"]
@@ -48,6 +49,7 @@ class Operating(ABC):
         check_signal_name(name)
         try:
             encoded = to_json(payload, bytes_mode="base64", inf_nan_mode="strings")
+            check_size(encoded)
         except (PydanticSerializationError, ValueError) as error:
             raise PayloadError(f"the payload of the signal {name!r} cannot be encoded: {error}") from error
         await self._order(

@@ -20,7 +20,7 @@ from sagas.errors import DeclarationError, PayloadError
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
-__all__ = ["ArgumentsSchema", "ValueSchema"]
+__all__ = ["ArgumentsSchema", "ValueSchema", "check_size"]
 
 T = TypeVar("T")
 
@@ -60,7 +60,7 @@ def _either(value: object, check: Callable[[object], object], keep: Callable[[ob
     return check(cast("object", value)) if isinstance(value, dict) else keep(value)
 
 
-def _check_size(payload: bytes) -> None:
+def check_size(payload: bytes) -> None:
     """Refuses what a database or a parser could not take back out of a record.
 
     Raises:
@@ -130,7 +130,7 @@ class ValueSchema(Generic[T]):
             payload = self._dump((value,), warnings=False)
             self._load(payload)
             if len(payload) > _DEEP:  # as few are
-                _check_size(payload)
+                check_size(payload)
             return payload[1:-1]
         except ValidationError as error:
             raise PayloadError(f"{self.where} {self._misfits}: {_explain(error)}") from error

@@ -319,7 +319,7 @@ class SqlStore(SqlOwners, SqlLimits, SqlKeeper, SqlOutbox, SqlSurveys):
         """See ``Store.load``."""
         journals: dict[str, list[JournalRow]] = {}
         for start in range(0, len(saga_ids), _READ_MANY):
-            some = saga_ids[start : start + _READ_MANY]
+            some = [saga_id for saga_id in saga_ids[start : start + _READ_MANY] if is_storable(saga_id)]
             query = (
                 select(*_JOURNAL_COLUMNS)
                 .where(_journal.c.saga_id.in_(some))

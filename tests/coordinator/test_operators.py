@@ -334,6 +334,8 @@ async def test_an_id_that_no_database_keeps_is_that_of_no_saga(place: Place, sag
                 await ask(saga_id)
         with pytest.raises(SagaNotFound):
             await coordinator.signal(saga_id, "paid")
+        with pytest.raises(SagaNotFound):
+            await coordinator.retry(saga_id, expected=1)
 
 
 # --- what nobody is to see ------------------------------------------------------------------------------------------

@@ -136,12 +136,15 @@ async def test_what_cannot_name_a_signal_is_refused(place: Place, name: str) -> 
 
 
 async def test_a_payload_that_cannot_be_written_is_refused(place: Place) -> None:
-    """With the signal's name."""
+    """With the signal's name; and by whoever asks for it, since coordinators drop what they cannot read."""
     circle: list[object] = []
     circle.append(circle)
+    deep: object = None
+    for _ in range(200):
+        deep = [deep]
     async with place.coordinator(approved) as coordinator:
         await coordinator.start(approved(), id="s")
-        for wrong in (object(), circle, "\ud800"):
+        for wrong in (object(), circle, "\ud800", deep):
             with pytest.raises(PayloadError, match="the payload of the signal 'approval' cannot be encoded"):
                 await coordinator.signal("s", "approval", wrong)
 
