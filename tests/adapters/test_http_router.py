@@ -169,6 +169,7 @@ def test_a_signal_with_a_key_is_sent_once(url: str) -> None:
         ("POST", "/sagas/none/signals/x", b"1", (404, "unknown-saga")),
         ("GET", "/sagas?status=odd", b"", (400, "bad-request")),
         ("GET", "/sagas?limit=0", b"", (400, "bad-request")),
+        ("GET", "/sagas?limit=%C2%B2", b"", (400, "bad-request")),
         ("GET", "/sagas?colour=red", b"", (400, "bad-request")),
         ("DELETE", "/sagas/none", b"", (405, "method")),
         ("GET", "/", b"", (404, "not-found")),

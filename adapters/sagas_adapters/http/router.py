@@ -250,7 +250,8 @@ class SagaRouter:
         query = {name: values[-1] for name, values in parse_qs(asked.query).items()}
         unknown = set(query) - {"status", "name", "limit", "before"}
         limit = query.get("limit", "100")
-        if unknown or not (limit.isdigit() and len(limit) < 5 and 1 <= int(limit) <= _LONGEST_ANSWER):  # noqa: PLR2004 - digits
+        digits = limit.isascii() and limit.isdigit() and len(limit) < 5  # noqa: PLR2004 - more than enough
+        if unknown or not (digits and 1 <= int(limit) <= _LONGEST_ANSWER):
             detail = f"use status=, name=, before= and limit= from 1 to {_LONGEST_ANSWER}"
             raise HttpProblem("bad-request", 400, detail)
         rows = await self._coordinator.list(

@@ -293,7 +293,7 @@ class _Call:
     def _hear(self, accepted: Answer) -> None:
         """Passes on signs of life."""
         beats = accepted.headers.get("saga-beats", "")
-        if self._beat is not None and beats.isdigit() and int(beats) > self._beats:
+        if self._beat is not None and beats.isascii() and beats.isdigit() and int(beats) > self._beats:
             self._beats = int(beats)
             self._beat()
 
