@@ -415,6 +415,7 @@ class _Server:
         self._timeout = timeout
         self._calls: deque[_Call] = deque()
         self._flusher: asyncio.Task[None] | None = None
+        self._closed = False
 
     async def call(self, script: _Script, args: Sequence[_Arg]) -> Any:
         """Runs a script."""
@@ -460,6 +461,7 @@ class _Server:
         async with asyncio.timeout(seconds + self._timeout):
             connection: AbstractConnection = await self._pool.get_connection()  # type: ignore[no-untyped-call]  # untyped there
             try:
+                self._check_open()  # or one that was just being made outlives whoever closes them all
                 await connection.send_packed_command(connection.pack_commands(commands))
                 while len(answers) < len(commands):
                     try:
@@ -489,6 +491,17 @@ class _Server:
             raise answer
         return answer
 
+    def _check_open(self) -> None:
+        """Refuses to go on.
+
+        Raises:
+            ConnectionError: It is closed.
+        """
+        from redis.exceptions import ConnectionError as Disconnected
+
+        if self._closed:
+            raise Disconnected("the queue is closed")
+
     def _known(self, script: _Script, args: Sequence[_Arg]) -> Sequence[_Arg]:
         """Gives the command that runs a script which the server knows."""
         return "EVALSHA", script.sha, 1, self._root, *args
@@ -507,6 +520,7 @@ class _Server:
 
     async def close(self) -> None:
         """Disconnects; what is under way fails."""
+        self._closed = True
         await self._pool.disconnect(inuse_connections=True)
         if self._flusher is not None:
             await asyncio.wait([self._flusher])

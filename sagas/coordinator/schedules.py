@@ -243,7 +243,7 @@ class Scheduler:
         for due in self._choose(since, now):
             await self._start_one(due)
             moved = await self._move(row, times.first(due + 1))
-            if moved is None:
+            if moved is None or await self._is_paused():
                 return 0.0  # somebody else was faster, and it may have changed
             row = moved
         await self._move(row, times.first(now + 1))
@@ -268,6 +268,11 @@ class Scheduler:
             await self._start(schedule.call(due), saga_id)
         except IdempotencyConflict as error:
             logger.info("schedule %s: another process has made another call of %s: %s", schedule.name, saga_id, error)
+
+    async def _is_paused(self) -> bool:
+        """Says whether somebody has paused it meanwhile; what was missed may be much, and each start takes a while."""
+        rows = await self._engine.in_thread(self._engine.store.schedules, self._schedule.name)
+        return any(row.paused for row in rows)
 
     async def _move(self, row: ScheduleRow, due: int) -> ScheduleRow | None:
         """Notes up to where it has been started; ``None`` if somebody else did."""

@@ -9,11 +9,12 @@ from uuid import uuid4
 
 import anyio
 import pytest
+from redis.exceptions import ConnectionError as Disconnected
 
 from sagas.errors import DeliveryExpired, TransportError
 from sagas.testing.contracts import OpenQueue, QueueContract
 from sagas.transport import Message, open_queue
-from sagas_adapters.redis import RedisQueue
+from sagas_adapters.redis import RedisQueue, _Server
 from tests.adapters.loops import OnAsyncio, OnOtherLoops, Some
 from tests.adapters.outages import MakeQueue, OutageContract
 from tests.support.servers.redis import RedisServer
@@ -191,3 +192,13 @@ def _command(redis: RedisServer, command: str) -> str:
     with socket.create_connection(("127.0.0.1", redis.port)) as client:
         client.sendall(command.encode() + b"\r\n")
         return client.recv(10_000).decode()
+
+
+@pytest.mark.parametrize("anyio_backend", ["asyncio"])
+async def test_what_goes_on_while_it_is_closed_leaves_no_connection(redis: RedisServer) -> None:
+    """Such as a call that was about to be made again."""
+    server = _Server(redis.url, "sagas:{closed}", 5.0)
+    assert await server.dead() == []
+    await server.close()
+    with pytest.raises(Disconnected, match="closed"):
+        await server.dead()

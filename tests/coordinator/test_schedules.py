@@ -10,6 +10,7 @@ from collections import Counter
 from collections.abc import Callable, Sequence
 from contextlib import AsyncExitStack
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from typing import Any
 from zoneinfo import ZoneInfo
 
@@ -323,6 +324,34 @@ async def test_a_running_process_hears_of_pauses(place: Place) -> None:
             assert len(await _ids(other)) <= count + 1, "one may have been on its way"
             await other.resume_schedule("tick")
             await _has(other, count + 3)
+
+
+async def test_a_pause_ends_also_what_makes_up_for_missed_times(place: Place) -> None:
+    """Or whoever sees that it was a mistake to start them all could only watch."""
+    reports = Reports()
+    store = place.store()
+    store.open(migrate=True)
+
+    def make(due: datetime) -> SagaCall[None]:
+        if due.hour == 15:  # the third of ten
+            store.pause_schedule("tick", _NOON.timestamp(), paused=True)
+        return reports.saga(due.isoformat())
+
+    schedule = reports.schedule()
+    async with reports.coordinator(place, schedule) as coordinator:
+        await _rests(coordinator, _NOON.timestamp())
+    clock = Rushed(ahead=10 * _HOUR, speed=20_000.0)
+    async with reports.coordinator(
+        place, Schedule("tick", make, every=_HOUR, missed="all"), clock=clock
+    ) as coordinator:
+        await _has(coordinator, 3)
+        await until(partial(_is_past, clock, clock.now() + 5 * _HOUR))
+        assert await _ids(coordinator) == _hours(13, 14, 15)
+    store.close()
+
+
+async def _is_past(clock: Rushed, moment: float) -> bool:
+    return clock.now() > moment
 
 
 async def test_there_is_a_sentence_for_names_that_nobody_has(place: Place) -> None:
