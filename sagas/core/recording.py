@@ -53,13 +53,17 @@ class Recording:
                 elif isinstance(command, c.MarkVersion):
                     self._changes.add(command.change_id)
 
-    def meet(self, record: Record) -> None:
+    def meet(self, record: Record) -> bool:
         """Takes note of the record that is about to be replayed: a body that fails there for good is held to nothing.
 
         What it asked for on its way out is not in the journal, since better code may do otherwise.
+
+        Returns:
+            Whether it fails there.
         """
-        if any(isinstance(x, c.Halt) and not x.path for x in record.commands):
-            self.free = True
+        halted = any(isinstance(x, c.Halt) and not x.path for x in record.commands)
+        self.free = self.free or halted
+        return halted
 
     def arguments(self, path: str, step: Step[..., Any], arguments: dict[str, object]) -> bytes:
         """Gives the arguments with which a step was called.

@@ -96,9 +96,7 @@ def abandoned_at(records: Sequence[Record]) -> int | None:
 def _feed(execution: Execution, record: Record) -> None:
     """Applies one record, and holds what it leads to against what it led to."""
     recording = execution.recording
-    halted = any(isinstance(x, c.Halt) and x.path == "" for x in record.commands)
-    if recording is not None:
-        recording.meet(record)
+    halted = recording is not None and recording.meet(record)
     try:
         given = execution.apply(record.event, record.at)
     except (IllegalTransition, PayloadError) as error:
