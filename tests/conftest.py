@@ -69,7 +69,7 @@ def anyio_backend(request: pytest.FixtureRequest) -> tuple[str, dict[str, Any]]:
 # Where uvloop may show what asyncio does not. What it replaces is below what is tested elsewhere.
 _WITH_UVLOOP = {"coordinator"}
 # What takes long, and whose like is tried all the same: on another store, by another mutant, with fewer faults.
-_LONG = {
+LONG = {
     "test_a_client_that_dies_around_a_commit_leaves_whole_sagas[postgres-before]",
     "test_a_client_that_is_killed_at_random_moments_leaves_whole_sagas[postgres]",
     "test_a_limit_across_processes_holds_when_one_of_them_is_killed[sqlite]",
@@ -107,7 +107,7 @@ _LONG = {
     "test_without_its_brokers_nothing_waits_for_ever_and_nothing_is_called_acknowledged[trio]",
 }
 # Queues that are as others but for what has one of these words in its name.
-_LIKE_OTHERS = {"TestFifoSqsQueue": ("group", "duplicate", "order", "capabilit")}
+LIKE_OTHERS = {"TestFifoSqsQueue": ("group", "duplicate", "order", "capabilit")}
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
@@ -120,9 +120,9 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
 
 def _is_spared(item: pytest.Item) -> bool:
     """Says whether a test takes long, runs under uvloop where that is of no interest, or with a further seed."""
-    if item.name in _LONG:
+    if item.name in LONG:
         return True
-    words = _LIKE_OTHERS.get(getattr(getattr(item, "cls", None), "__name__", ""), ())
+    words = LIKE_OTHERS.get(getattr(getattr(item, "cls", None), "__name__", ""), ())
     if words and not any(word in item.name for word in words):
         return True
     call: Any = getattr(item, "callspec", None)
